@@ -1,0 +1,1 @@
+"""One run: a function of one resolved configuration (model, data, training, FLOPs)."""

@@ -1,0 +1,257 @@
+"""The schema of a run: every value that `conf/` may set, with its unit and its range.
+
+Plain dataclasses, standard library only, so that planning and the benchmarks import nothing heavy.
+`from_dict` builds a `Config` from a resolved dictionary and refuses unknown keys and wrong types
+with a `ConfigError`, whose message is one sentence that names the setting, its value and what to
+type instead. What can be trained at all is checked by `mor.validate`.
+
+A field marked `where()` says where or how a run executes (paths, devices, logging) and is left out
+of the run's identity; every other field is part of it (`mor.identity`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class UserError(Exception):
+    """A mistake that the user can mend: the message is one sentence that says how."""
+
+
+class ConfigError(UserError):
+    """A setting that cannot be: the message names it, its value and the way out."""
+
+    def __init__(self, setting: str, value: object, problem: str, instead: str) -> None:
+        super().__init__(f"{setting}={value}: {problem}; {instead}")
+        self.setting = setting
+
+
+def where(default: Any) -> Any:
+    """A field that says where or how a run executes: no part of the run's identity."""
+    return field(default=default, metadata={"identity": False})
+
+
+@dataclass(frozen=True)
+class SizeConfig:
+    """The shape of the base (vanilla) model; recursive ones are derived from it."""
+
+    name: str  # as it stands in run ids
+    n_layers: int  # layers of the vanilla model
+    d_model: int  # width of the residual stream
+    n_heads: int  # query heads
+    n_kv_heads: int  # key and value heads (grouped-query attention)
+    d_head: int  # width of one head
+    d_ff: int  # hidden width of the SwiGLU MLP
+
+
+@dataclass(frozen=True)
+class RouterConfig:
+    """How tokens are routed (paper sec. 2.2.1)."""
+
+    type: str = "none"  # none | expert (expert choice) | token (token choice)
+    network: str = "linear"  # linear | mlp = Linear(d, 2d), GELU, Linear(2d, out)
+    activation: str = "sigmoid"  # sigmoid | tanh | softmax (token choice)
+    alpha: float = 0.1  # scale of the gate, dimensionless
+    sampling: str = "aux_loss"  # expert choice: aux_loss | aux_router
+    aux_coeff: float = 0.001  # weight of the auxiliary loss (aux_router: 1 by definition)
+    balancing: str = "loss"  # token choice: loss | loss_free
+    balance_coeff: float = 0.1  # weight of the balancing loss
+    bias_update_rate: float = 0.001  # u of the loss-free bias, per step
+    z_coeff: float = 0.0  # weight of the router z-loss
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Architecture: vanilla, recursive (tied layers) or MoR (tied and routed)."""
+
+    name: str  # as it stands in run ids
+    architecture: str = "vanilla"  # vanilla | recursive | mor
+    n_recursions: int = 1  # Nr, how often the shared block is applied
+    block_layers: int | None = None  # unique layers in the shared block; null: divided, rounded up
+    sharing: str = "middle_cycle"  # cycle | sequence | middle_cycle | middle_sequence
+    kv: str = "recursion"  # recursion-wise caching | shared (keys and values of recursion 1)
+    capacity: tuple[float, ...] | None = None  # share of tokens per recursion; null: (Nr-r+1)/Nr
+    router: RouterConfig = field(default_factory=RouterConfig)
+    rope_theta: float = 10000.0  # base of the rotary embedding
+    norm_eps: float = 1e-5  # epsilon of RMSNorm
+    init_std: float = 0.02  # standard deviation of the initial weights
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Corpus and tokenizer. The fingerprint stands for all of it in the run's identity."""
+
+    name: str = where("stdlib")
+    kind: str = where("stdlib")  # stdlib | files | hub
+    vocab_size: int = 256  # entries of the embedding
+    fingerprint: str | None = None  # filled in when a run is planned
+    paths: tuple[str, ...] = where(())  # files: paths or glob patterns
+    text_field: str = where("text")  # files, hub: the column that holds the text
+    dataset: str | None = where(None)  # hub: repository of the dataset
+    subset: str | None = where(None)  # hub: configuration of the dataset
+    revision: str | None = where(None)  # hub: commit of the dataset
+    tokenizer: str = where("bytes")  # bytes | train | path of a tokenizer.json | name on the hub
+    val_fraction: float = where(0.05)  # share of documents held out
+    max_tokens: int | None = where(None)  # tokens to prepare at most; null: all
+    cache_dir: str = where("data_cache")  # where the tokenised corpus lies
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Optimiser, batch and schedule (paper app. B and C)."""
+
+    batch_size: int = 1024  # sequences per step
+    seq_len: int = 2048  # tokens per sequence
+    lr: float = 3e-3  # peak learning rate
+    beta1: float = 0.9
+    beta2: float = 0.95
+    weight_decay: float = 0.1  # on matrices only
+    clip: float = 1.0  # maximal gradient norm
+    precision: str = "bf16"  # fp32 | bf16 (weights stay fp32)
+    schedule: str = "trapezoid"  # trapezoid | cosine
+    warmup_fraction: float = 0.05  # of the steps of the warm-up budget
+    warmup_budget: float = 2e18  # FLOPs; the named budget that warm-up belongs to
+    warmup_recursions: int | None = 3  # Nr that warm-up is counted at; null: the run's own
+    warmup_steps: int | None = None  # overrides the three above
+    cooldown_fraction: float = 0.2  # of each budget
+    val_tokens: int = 1_048_576  # validation tokens at the end of a run
+    branch: bool = where(True)  # cool down from a shared trunk; false: from scratch, same numbers
+
+
+@dataclass(frozen=True)
+class FlopsConfig:
+    convention: str = "paper"  # paper | exact | 6nd: what a budget is a number of
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """Where and how a run executes: nothing here changes a run's identity."""
+
+    device: str = where("auto")  # auto | cpu | cuda
+    threads: int = where(1)  # CPU threads of torch
+    micro_batch: int | None = where(None)  # sequences per forward; null: the whole batch
+    checkpoint_s: float = where(300.0)  # seconds between checkpoints
+    keep_checkpoints: int = where(2)  # rolling ones; plateau ends are always kept
+    log_steps: int = where(10)  # steps between lines of metrics.jsonl
+    val_steps: int = where(0)  # steps between validations on the way; 0: at the end only
+    peak_tflops: float | None = where(None)  # of the device, for MFU; null: by the device's name
+    wandb: str = where("disabled")  # disabled | offline | online
+    wandb_project: str = where("mor-isoflop")
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run, resolved: everything that `mor.train` needs."""
+
+    model: ModelConfig
+    size: SizeConfig
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    flops: FlopsConfig = field(default_factory=FlopsConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig, metadata={"identity": False})
+    budget: float = 2e18  # FLOPs under flops.convention
+    seed: int = 0  # of the initial weights and of the data order
+
+
+# -- from a dictionary ------------------------------------------------------------------------
+
+
+def from_dict(cls: type[T], values: dict[str, Any], path: str = "") -> T:
+    """Build a dataclass from a plain dictionary, checking names and types.
+
+    Raises ConfigError for an unknown key (with the nearest known one) or a value of another type.
+    """
+    hints = typing.get_type_hints(cls)
+    known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    kwargs = {}
+    for key, value in values.items():
+        name = f"{path}{key}"
+        if key not in known:
+            raise ConfigError(name, value, "no such setting", did_you_mean(key, known, path))
+        kwargs[key] = _convert(hints[key], value, name)
+    for key, spec in known.items():
+        required = (
+            spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
+        )
+        if required and key not in kwargs:
+            raise ConfigError(f"{path}{key}", "", "missing", f"set {path}{key}=...")
+    return cls(**kwargs)
+
+
+def did_you_mean(key: str, known: typing.Iterable[str], path: str = "") -> str:
+    """What to type instead of a misspelt name: the nearest known one, or all of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(key, names, n=1)
+    if close:
+        return f"did you mean {path}{close[0]}?"
+    return "known here: " + ", ".join(f"{path}{name}" for name in names)
+
+
+def _convert(hint: Any, value: Any, name: str) -> Any:
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        hint = next(arm for arm in typing.get_args(hint) if arm is not type(None))
+        origin = typing.get_origin(hint)
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise ConfigError(name, value, "this is a group of settings", f"set {name}.<key>=...")
+        return from_dict(typing.cast(type, hint), value, f"{name}.")
+    if origin is tuple:
+        arm = typing.get_args(hint)[0]
+        items = [value] if isinstance(value, str | int | float) else value
+        if not isinstance(items, list | tuple):
+            raise ConfigError(name, value, "expected a list", f"type '{name}=[a,b]'")
+        return tuple(_convert(arm, item, name) for item in items)
+    return _scalar(hint, value, name)
+
+
+def _scalar(hint: type, value: Any, name: str) -> Any:
+    if hint is bool:
+        if isinstance(value, bool):
+            return value
+    elif hint is int or hint is float:
+        number = _number(value)
+        if number is not None and hint is float:
+            return float(number)
+        if number is not None and number == int(number):
+            return int(number)
+    elif hint is str and isinstance(value, str | int | float) and not isinstance(value, bool):
+        return str(value)
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+    raise ConfigError(name, value, f"expected {words[hint]}", f"type {name}=<{hint.__name__}>")
+
+
+def _number(value: Any) -> float | int | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, int | float) and math.isfinite(value):
+        return value
+    return None
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A dataclass as plain dictionaries and lists, ready for YAML or JSON."""
+    return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_dict(value)
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value

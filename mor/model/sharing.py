@@ -1,0 +1,80 @@
+"""Which unique layer stands at which depth (paper sec. 2.1, app. A.1). Plain Python, no torch.
+
+For L = 9 and Nr = 3: cycle (0,1,2)x3; sequence 0,0,0,1,1,1,2,2,2; middle_cycle and
+middle_sequence keep the first and the last layer unique and share what stands between.
+Where the layers do not divide, the block is rounded up: 135M is 1 + 10x3 + 1 = 32 layers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from mor.config import ModelConfig, SizeConfig
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Indices of unique layers in the order in which a token that never exits meets them."""
+
+    prologue: tuple[int, ...]  # before the first recursion, every token
+    recursions: tuple[tuple[int, ...], ...]  # one tuple of layers for each recursion
+    epilogue: tuple[int, ...]  # after the last recursion, every token
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        inner = tuple(layer for block in self.recursions for layer in block)
+        return self.prologue + inner + self.epilogue
+
+    @property
+    def unique_layers(self) -> int:
+        return len(set(self.depths))
+
+    @property
+    def effective_layers(self) -> int:
+        return len(self.depths)
+
+
+def block_layers(model: ModelConfig, size: SizeConfig) -> int:
+    """Unique layers in the shared block: as configured, or divided and rounded up."""
+    if model.architecture == "vanilla":
+        return size.n_layers
+    if model.block_layers is not None:
+        return model.block_layers
+    between = size.n_layers - (2 if model.sharing.startswith("middle_") else 0)
+    return math.ceil(between / model.n_recursions)
+
+
+def layout(model: ModelConfig, size: SizeConfig) -> Layout:
+    """The depths of a model; a vanilla one is a single recursion of all its layers."""
+    n_block, n_recursions = block_layers(model, size), model.n_recursions
+    middle = model.architecture != "vanilla" and model.sharing.startswith("middle_")
+    first = 1 if middle else 0
+    if model.sharing.endswith("sequence"):
+        order = [layer for layer in range(n_block) for _ in range(n_recursions)]
+    else:
+        order = list(range(n_block)) * n_recursions
+    recursions = tuple(
+        tuple(first + layer for layer in order[r * n_block : (r + 1) * n_block])
+        for r in range(n_recursions)
+    )
+    if not middle:
+        return Layout((), recursions, ())
+    return Layout((0,), recursions, (n_block + 1,))
+
+
+def capacities(model: ModelConfig) -> tuple[float, ...]:
+    """Share of a sequence's tokens that each recursion takes: 1 where nothing is routed.
+
+    Expert choice takes (Nr - r + 1) / Nr at recursion r (paper sec. 2.2.1); a perfectly balanced
+    token choice takes the same.
+    """
+    n = model.n_recursions
+    if model.router.type == "none":
+        return (1.0,) * n
+    return model.capacity or tuple((n - r) / n for r in range(n))
+
+
+def selected(capacity: float, seq_len: int) -> int:
+    """Tokens of a sequence that expert choice selects: max(1, int(capacity x S))."""
+    return max(1, int(capacity * seq_len))
