@@ -1,0 +1,1 @@
+"""Training of one run: schedule, meter, optimiser, checkpoints, loop."""

@@ -1,0 +1,28 @@
+"""The paper's published numbers, in the same tidy table as the user's own points."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.points import PointSet, tidy
+
+TABLE9 = Path(__file__).parent / "table9_isoflop.csv"
+TABLE9_SOURCE = "arXiv 2507.10524v3, Table 9"
+
+
+def load_table9() -> PointSet:
+    """The 36 isoFLOP runs of Mixture-of-Recursions: 3 architectures x 4 base sizes x 3 budgets.
+
+    `loss` is the paper's validation loss (nats per token), `params` its non-embedding parameters,
+    `budget` FLOPs under the paper's convention (forward pass only).
+    """
+    names = {
+        "arch": "model",
+        "base": "size",
+        "flops_stated": "budget",
+        "n_nonemb": "params",
+        "val_nll": "loss",
+    }
+    table = pd.read_csv(TABLE9).rename(columns=names)
+    table = table.assign(convention="paper", source=TABLE9_SOURCE)
+    return PointSet(tidy(table), TABLE9_SOURCE, params="nonembedding")

@@ -1,0 +1,43 @@
+"""The fit as tables on a terminal."""
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from analysis import verdict
+from analysis.formatting import plural
+from analysis.isoflop import IsoflopResult
+from analysis.points import PointSet
+
+
+def print_result(console: Console, result: IsoflopResult, points: PointSet) -> None:
+    """A table of minima for each model, its exponents, its verdict and its warnings."""
+    models = plural(len(result.models), "model")
+    said = f"{plural(result.n_points, 'point')} of {models} from {points.source}"
+    console.print(escape(said), highlight=False)
+    for warning in points.warnings:
+        _warn(console, warning)
+    for name, frontier in result.models.items():
+        table = Table(title=f"\n{escape(name)}", title_justify="left", title_style="bold")
+        columns = (
+            verdict.budget_label(points),
+            f"N_opt\n({verdict.params_label(points).lower()})",
+            "D_opt\n(tokens)",
+            "Loss\n(nats per token)",
+            "Minimum",
+            "Points\nfitted",
+        )
+        for column in columns:
+            table.add_column(column.replace(" (", "\n("), justify="right")
+        for minimum in frontier.minima:
+            table.add_row(*verdict.minimum_cells(minimum))
+        console.print(table)
+        for symbol, law in (("N_opt", frontier.params_law), ("D_opt", frontier.tokens_law)):
+            console.print(verdict.law_text(symbol, law), highlight=False)
+        console.print(verdict.verdict(frontier), highlight=False, soft_wrap=False)
+        for warning in frontier.warnings:
+            _warn(console, warning)
+
+
+def _warn(console: Console, warning: str) -> None:
+    console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False)

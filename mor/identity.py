@@ -1,0 +1,73 @@
+"""What a run is: its identity fields, the hash over them, and the ids of runs and trunks.
+
+The hash covers every identity field with its value, defaults included, never only what differs
+from a default: a changed default must not keep an old id. Numbers are canonical first, so that
+`5e18` and `5000000000000000000.0` are one budget.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+from mor.config import Config
+
+TRUNK = "trunk"
+# What a plateau does not depend on: where it ends, how it cools down, how it is validated.
+NOT_OF_THE_TRUNK = {("budget",), ("train", "cooldown_fraction"), ("train", "val_tokens")}
+
+
+def identity(config: Config) -> dict[str, Any]:
+    """Every identity field of a configuration, nested, with canonical values."""
+    return _fields(config)
+
+
+def _fields(node: Any) -> dict[str, Any]:
+    return {
+        f.name: _canonical(getattr(node, f.name))
+        for f in dataclasses.fields(node)
+        if f.metadata.get("identity", True)
+    }
+
+
+def _canonical(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return _fields(value)
+    if isinstance(value, tuple | list):
+        return [_canonical(item) for item in value]
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    if isinstance(value, float):
+        return repr(value)
+    return value
+
+
+def digest(fields: dict[str, Any]) -> str:
+    """Eight hex digits over the canonical JSON of some fields."""
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def budget_name(budget: float) -> str:
+    """A budget as people write it: 5e18, 1.65e19, 2.5e11."""
+    mantissa, exponent = f"{budget:.6e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
+
+
+def run_id(config: Config) -> str:
+    """`<model>-<size>-<budget>-<8 hex>`; the seed and everything else is in the hash."""
+    name = f"{config.model.name}-{config.size.name}-{budget_name(config.budget)}"
+    return f"{name}-{digest(identity(config))}"
+
+
+def trunk_id(config: Config) -> str:
+    """`<model>-<size>-trunk-<8 hex>`: shared by all budgets that cool down from one plateau."""
+    fields = identity(config)
+    for path in NOT_OF_THE_TRUNK:
+        node = fields
+        for key in path[:-1]:
+            node = node[key]
+        node.pop(path[-1])
+    return f"{config.model.name}-{config.size.name}-{TRUNK}-{digest(fields)}"

@@ -1,0 +1,122 @@
+"""The learning rate as a function of the share of the budget spent. Plain Python, no torch.
+
+Trapezoid (paper app. C): linear warm-up, plateau, linear cool-down over the last
+`cooldown_fraction` of each budget. Warm-up belongs to a named budget (5 % of 2e18's steps in the
+paper), never to whatever else is in a sweep, so one run has one schedule. The authors count it at
+Nr = 3 for every recursive model of a family (`schedules_360m.csv`: 57 steps for vanilla and all
+recursive models, 86 for all MoR ones), hence `train.warmup_recursions`.
+
+A step is placed at its midpoint: with `spent` FLOPs before it and `step_flops` planned for it, it
+stands at spent + step_flops / 2. A target is reached when the next step's midpoint lies past it,
+so a budget becomes the nearest whole number of steps.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from mor.config import Config, ConfigError
+from mor.flops import run_cost
+
+COSINE_FLOOR = 0.1  # share of the peak learning rate at the end of a cosine
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Milestones in FLOPs under the run's convention."""
+
+    kind: str
+    budget: float
+    step_flops: float  # planned, of one step
+    warmup_flops: float
+    cooldown_flops: float
+
+    @property
+    def plateau_end(self) -> float:
+        """FLOPs at which the cool-down begins and a trunk is branched."""
+        return self.budget - self.cooldown_flops
+
+    def reached(self, spent: float, target: float) -> bool:
+        return spent + self.step_flops / 2 > target
+
+    def factor(self, spent: float) -> float:
+        """Share of the peak learning rate for the step that begins at `spent` FLOPs."""
+        at = spent + self.step_flops / 2
+        warm = min(1.0, at / self.warmup_flops) if self.warmup_flops else 1.0
+        if self.kind == "cosine":
+            done = (at - self.warmup_flops) / (self.budget - self.warmup_flops)
+            wave = (1 + math.cos(math.pi * min(1.0, max(0.0, done)))) / 2
+            return warm * (COSINE_FLOOR + (1 - COSINE_FLOOR) * wave)
+        if not self.cooldown_flops:
+            return warm
+        return min(warm, max(0.0, self.budget - at) / self.cooldown_flops)
+
+    def trunk(self) -> Schedule:
+        """The same schedule without an end: warm-up, then plateau."""
+        return replace(self, budget=math.inf, cooldown_flops=0.0)
+
+
+@dataclass(frozen=True)
+class PlannedSteps:
+    """The schedule in whole steps, as a plan prints it."""
+
+    total: int
+    warmup: int
+    cooldown: int
+    stable: int  # the step at which the cool-down begins
+
+
+def warmup_steps(config: Config) -> int:
+    """Steps of warm-up: given, or a fraction of the warm-up budget's steps."""
+    train = config.train
+    if train.warmup_steps is not None:
+        return train.warmup_steps
+    model = config.model
+    if train.warmup_recursions is not None and model.architecture != "vanilla":
+        model = replace(
+            model,
+            n_recursions=train.warmup_recursions,
+            block_layers=None,
+            capacity=None,
+            kv="recursion",
+        )
+    step = run_cost(replace(config, model=model)).step_flops[config.flops.convention]
+    return round(train.warmup_fraction * train.warmup_budget / step)
+
+
+def schedule(config: Config) -> Schedule:
+    """The schedule of a run. Raises ConfigError where the budget holds no such schedule."""
+    step = run_cost(config).step_flops[config.flops.convention]
+    if round(config.budget / step) < 1:
+        raise ConfigError(
+            "budget",
+            f"{config.budget:g}",
+            f"less than one step of {config.model.name}-{config.size.name} "
+            f"({step:.3g} {config.flops.convention} FLOPs)",
+            f"set budget={math.ceil(step):.1e} or more, or a smaller train.batch_size",
+        )
+    warmup = warmup_steps(config) * step
+    trapezoid = config.train.schedule == "trapezoid"
+    cooldown = config.train.cooldown_fraction * config.budget if trapezoid else 0.0
+    if warmup > config.budget - cooldown:
+        raise ConfigError(
+            "train.warmup_budget",
+            f"{config.train.warmup_budget:g}",
+            f"its warm-up of {warmup_steps(config)} steps does not end before the cool-down of "
+            f"budget={config.budget:g}",
+            f"set train.warmup_budget={config.budget:g} or train.warmup_steps=<steps>",
+        )
+    return Schedule(config.train.schedule, config.budget, step, warmup, cooldown)
+
+
+def planned_steps(config: Config, plan: Schedule) -> PlannedSteps:
+    """Warm-up, plateau and cool-down in whole steps, under the planned cost of a step."""
+    total = round(plan.budget / plan.step_flops)
+    stable = round(plan.plateau_end / plan.step_flops)
+    return PlannedSteps(total, round(plan.warmup_flops / plan.step_flops), total - stable, stable)
+
+
+def has_trunk(config: Config) -> bool:
+    """Whether the run cools down from a shared trunk."""
+    return config.train.branch and config.train.schedule == "trapezoid"
