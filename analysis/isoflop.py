@@ -103,9 +103,7 @@ def fit_isoflop(
     has more than 7 sizes and all otherwise. `resamples` 0 gives no intervals.
     """
     models = {
-        str(model): fit_frontier(
-            str(model), points, window=window, resamples=resamples, seed=seed
-        )
+        str(model): fit_frontier(str(model), points, window=window, resamples=resamples, seed=seed)
         for model, points in table.groupby("model", sort=True)
     }
     return IsoflopResult(models, len(table), window, resamples, seed)
@@ -120,7 +118,9 @@ def fit_frontier(
         for _, at_budget in points.groupby("budget", sort=True)
     )
     refused = [m for m in minima if m.status is not Status.INTERIOR]
-    warnings = [f"Budget {compute(m.budget)} has no minimum ({m.status}): {m.reason}." for m in refused]
+    warnings = [
+        f"Budget {compute(m.budget)} has no minimum ({m.status}): {m.reason}." for m in refused
+    ]
     interior = [m for m in minima if m.status is Status.INTERIOR]
     if len(interior) < 2:
         found = f"{len(interior)} of {plural(len(minima), 'budget')}"

@@ -62,5 +62,5 @@ def fit_parabola(log_params: Floats, loss: Floats) -> Parabola:
     centre, half_width = 0.5 * (low + high), 0.5 * (high - low)
     # Centred and scaled: log N near 18 with its square would cost half of the digits.
     blank = Parabola(log_params, loss, centre, half_width, np.zeros(3))
-    coefficients = np.linalg.lstsq(blank.design, loss, rcond=None)[0]
+    coefficients: Floats = np.linalg.lstsq(blank.design, loss, rcond=None)[0].astype(float)
     return Parabola(log_params, loss, centre, half_width, coefficients)

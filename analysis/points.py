@@ -137,7 +137,14 @@ def read_csv(path: Path) -> tuple[pd.DataFrame, list[str]]:
     try:
         # As text, so that a value that is no number can be shown as it stands in the file; with
         # blank lines kept, so that the line numbers are those of an editor.
-        raw = pd.read_csv(path, dtype=str, skipinitialspace=True, skip_blank_lines=False)
+        raw = pd.read_csv(
+            path,
+            dtype=str,
+            skipinitialspace=True,
+            skip_blank_lines=False,
+            keep_default_na=False,
+            na_values=[""],
+        )
     except (ValueError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise AnalysisError(f"{path} cannot be read as CSV ({reason}): mend it.") from error
@@ -190,7 +197,9 @@ def _checked(points: PointSet, allow_mixed: bool) -> PointSet:
 def _refuse_mixed(points: PointSet, column: str, noun: str) -> None:
     groups = points.table[column].fillna("none given").value_counts()
     if len(groups) > 1:
-        held = listing(f"{value} ({plural(int(number), 'point')})" for value, number in groups.items())
+        held = listing(
+            f"{value} ({plural(int(number), 'point')})" for value, number in groups.items()
+        )
         raise AnalysisError(
             f"{points.source} mixes {noun}, whose numbers do not compare: {held}; "
             "split the points, or pass --allow-mixed."

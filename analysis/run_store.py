@@ -12,7 +12,7 @@ RESULT_SCHEMA = 1
 LOSS_KEYS = {"causal": "val_nll_causal", "topk": "val_nll_topk"}
 PARAMS_KEYS = {"nonembedding": "n_params_nonembedding", "total": "n_params"}
 
-_KINDS = {dict: "an object", list: "a list", str: "a string"}
+_KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "a string"}
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def read_runs(
     warnings = []
     if pending:
         warnings.append(
-            f"{len(pending)} of {plural(len(files), 'run')} have no result yet: {listing(pending)}."
+            f"No result yet for {len(pending)} of {plural(len(files), 'run')}: {listing(pending)}."
         )
     results = {name: _read_result(file) for name, file in files.items() if name not in set(pending)}
     rows = []

@@ -1,5 +1,6 @@
 """The fit as tables on a terminal."""
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -9,26 +10,35 @@ from analysis.formatting import plural
 from analysis.isoflop import IsoflopResult
 from analysis.points import PointSet
 
+COLUMNS = (
+    "Budget\n(FLOPs)",
+    "N_opt\n(params)",
+    "D_opt\n(tokens)",
+    "Loss\n(nats/token)",
+    "Minimum",
+    "Points\nfitted",
+)
+
 
 def print_result(console: Console, result: IsoflopResult, points: PointSet) -> None:
     """A table of minima for each model, its exponents, its verdict and its warnings."""
     models = plural(len(result.models), "model")
     said = f"{plural(result.n_points, 'point')} of {models} from {points.source}"
     console.print(escape(said), highlight=False)
+    labels = [
+        verdict.budget_label(points),
+        verdict.params_label(points),
+        verdict.loss_label(points),
+    ]
+    console.print(escape("; ".join(labels)), highlight=False, style="dim")
     for warning in points.warnings:
         _warn(console, warning)
     for name, frontier in result.models.items():
-        table = Table(title=f"\n{escape(name)}", title_justify="left", title_style="bold")
-        columns = (
-            verdict.budget_label(points),
-            f"N_opt\n({verdict.params_label(points).lower()})",
-            "D_opt\n(tokens)",
-            "Loss\n(nats per token)",
-            "Minimum",
-            "Points\nfitted",
+        table = Table(
+            box=box.SIMPLE_HEAD, title=f"\n{escape(name)}", title_justify="left", title_style="bold"
         )
-        for column in columns:
-            table.add_column(column.replace(" (", "\n("), justify="right")
+        for column in COLUMNS:
+            table.add_column(column, justify="right")
         for minimum in frontier.minima:
             table.add_row(*verdict.minimum_cells(minimum))
         console.print(table)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 import types
 import typing
@@ -169,8 +170,7 @@ def from_dict(cls: type[T], values: dict[str, Any], path: str = "") -> T:
 
     Raises ConfigError for an unknown key (with the nearest known one) or a value of another type.
     """
-    hints = typing.get_type_hints(cls)
-    known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    hints, known = _schema(cls)
     kwargs = {}
     for key, value in values.items():
         name = f"{path}{key}"
@@ -184,6 +184,30 @@ def from_dict(cls: type[T], values: dict[str, Any], path: str = "") -> T:
         if required and key not in kwargs:
             raise ConfigError(f"{path}{key}", "", "missing", f"set {path}{key}=...")
     return cls(**kwargs)
+
+
+def replace_at(config: T, path: str, value: Any) -> T:
+    """A copy with one setting, named by its dotted path, replaced. Raises ConfigError."""
+    return _replace_at(config, path.split("."), value, path)
+
+
+def _replace_at(node: T, keys: list[str], value: Any, path: str) -> T:
+    hints, known = _schema(type(node))
+    key, *rest = keys
+    if key not in known or (rest and not dataclasses.is_dataclass(getattr(node, key))):
+        prefix = path.removesuffix(".".join(keys))
+        raise ConfigError(path, value, "no such setting", did_you_mean(key, known, prefix))
+    if rest:
+        inner = _replace_at(getattr(node, key), rest, value, path)
+    else:
+        inner = _convert(hints[key], value, path)
+    return dataclasses.replace(node, **{key: inner})  # type: ignore[type-var]
+
+
+@functools.cache
+def _schema(cls: Any) -> tuple[dict[str, Any], dict[str, dataclasses.Field[Any]]]:
+    """Types and fields of a dataclass, by name."""
+    return typing.get_type_hints(cls), {f.name: f for f in dataclasses.fields(cls)}
 
 
 def did_you_mean(key: str, known: typing.Iterable[str], path: str = "") -> str:

@@ -45,15 +45,6 @@ class Progress:
         return int(self.work.processed)
 
 
-def step_name(step: int) -> str:
-    return f"step-{step:08d}"
-
-
-def plateau_name(target: float) -> str:
-    """The checkpoint at the first step boundary past `target` FLOPs."""
-    return f"plateau-{target:.9e}"
-
-
 def save(path: Path, tensors: Tensors, progress: Progress) -> None:
     """Write a complete checkpoint at `path`, or leave nothing there.
 

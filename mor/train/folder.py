@@ -59,6 +59,14 @@ class RunFolder:
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
+    def plateau(self, target: float) -> Path:
+        """The checkpoint of a trunk at the first step boundary past `target` FLOPs."""
+        return self.checkpoints / f"plateau-{target:.9e}"
+
+    def rolling(self, step: int) -> Path:
+        """The checkpoint that is written on the way, at a step."""
+        return self.checkpoints / f"step-{step:08d}"
+
     def create(self, config: Config) -> None:
         """Make the folder and write the resolved configuration, unless it is there."""
         self.checkpoints.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mor.config import Config
 from mor.flops import CostModel, Routed, cost_model
 from mor.train.checkpoint import Progress
@@ -22,8 +24,9 @@ class Meter:
         zeros = (0.0,) * config.model.n_recursions
         self.work = Routed(0.0, zeros, zeros)
 
-    def add(self, work: Routed) -> None:
-        self.work = self.work + work
+    def add(self, processed: int, tokens: Sequence[float], pairs: Sequence[float]) -> None:
+        """Count a batch of `processed` tokens by what each recursion took of them."""
+        self.work = self.work + Routed(processed, tuple(tokens), tuple(pairs))
 
     def flops(self, convention: str) -> float:
         return self._costs[convention].flops(self.work, self._seq_len)

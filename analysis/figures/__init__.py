@@ -1,0 +1,1 @@
+"""Figures for print and for the page: PNG, SVG, PDF, and a CSV with what each one shows."""

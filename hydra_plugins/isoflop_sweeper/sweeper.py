@@ -1,0 +1,136 @@
+"""`python sweep.py -m ...`: axes from the command line and the study, one plan, one launch.
+
+A sweeper, not a launcher: a Hydra launcher must return finished jobs and so blocks, cannot give
+each run its own resources and never skips what is done. A configuration is composed once for each
+combination of groups (about 20 ms); swept values are then set on copies of it, so that a thousand
+runs are expanded in a second.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, QuotedString
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, RunMode, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from mor.config import Config, ConfigError, UserError, replace_at
+from mor.validate import validate
+from sweeps.config import SweepConfig, run_config, sweep_config
+
+Values = dict[str, Any]
+ONE_VALUE = ("launch", "cluster", "study", "runs_dir", "studies_dir")  # of a study, not of a run
+
+
+@dataclass
+class IsoflopSweeperConf:
+    _target_: str = "hydra_plugins.isoflop_sweeper.sweeper.IsoflopSweeper"
+
+
+ConfigStore.instance().store(
+    group="hydra/sweeper", name="isoflop", node=IsoflopSweeperConf, provider="isoflop_sweeper"
+)
+
+
+class IsoflopSweeper(Sweeper):
+    """Plans every run of a study and launches the plan."""
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        self.hydra_context = hydra_context
+        self.config = config
+
+    def sweep(self, arguments: list[str]) -> None:
+        from sweeps.study import launch_study
+
+        study, runs = expand(self.compose, arguments, self.groups())
+        launch_study(study, runs)
+
+    def groups(self) -> set[str]:
+        """Names of the config groups that can be an axis."""
+        assert self.hydra_context is not None
+        found = self.hydra_context.config_loader.list_groups("")
+        return {name for name in found if name != "hydra"}
+
+    def compose(self, overrides: list[str]) -> Values:
+        """The resolved configuration under some overrides, without Hydra's own part."""
+        assert self.hydra_context is not None
+        assert self.config is not None
+        composed = self.hydra_context.config_loader.load_configuration(
+            config_name=self.config.hydra.job.config_name,
+            overrides=overrides,
+            run_mode=RunMode.RUN,
+        )
+        values = OmegaConf.to_container(composed, resolve=False)
+        assert isinstance(values, dict)
+        del values["hydra"]
+        return {str(key): value for key, value in values.items()}
+
+
+def expand(
+    compose: Any, arguments: list[str], groups: set[str]
+) -> tuple[SweepConfig, list[Config]]:
+    """The study and its runs: the product of all axes, in their order.
+
+    An axis of the study is replaced by the same key on the command line; any other key with
+    several values is an axis, too. Raises ConfigError.
+    """
+    overrides = OverridesParser.create().parse_overrides(arguments)
+    fixed = [o for o in overrides if not o.is_sweep_override()]
+    swept = {o.get_key_element(): o for o in overrides if o.is_sweep_override()}
+    for key in swept:
+        if key.split(".")[0] in ONE_VALUE:
+            raise ConfigError(
+                key,
+                swept[key].get_value_string(),
+                "one value for a whole study",
+                "launch one study for each",
+            )
+    fixed_lines = [_line(o) for o in fixed]
+    base = sweep_config(compose(fixed_lines))
+    axes = _axes(base, fixed, swept)
+    group_axes = {key: values for key, values in axes.items() if key in groups}
+    value_axes = {key: values for key, values in axes.items() if key not in groups}
+    runs = []
+    for choice in itertools.product(*group_axes.values()):
+        chosen = [f"{key}={value}" for key, value in zip(group_axes, choice, strict=True)]
+        config = run_config(compose(fixed_lines + chosen))
+        for values in itertools.product(*value_axes.values()):
+            run = config
+            for key, value in zip(value_axes, values, strict=True):
+                run = replace_at(run, key, value)
+            runs.append(validate(run))
+    return base, runs
+
+
+def _axes(
+    base: SweepConfig, fixed: list[Override], swept: dict[str, Override]
+) -> dict[str, list[Any]]:
+    given = {o.get_key_element() for o in fixed}
+    axes = {k: list(v) for k, v in base.study.axes.items() if k not in given}
+    for key, override in swept.items():
+        axes[key] = [_plain(value) for value in override.sweep_iterator()]
+    for key, values in axes.items():
+        if not values:
+            raise ConfigError(f"study.axes.{key}", "[]", "an axis without values", "give some")
+    return axes
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, QuotedString):
+        return value.text
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _line(override: Override) -> str:
+    if override.input_line is None:
+        raise UserError("an override without text; type key=value")
+    return override.input_line

@@ -1,0 +1,90 @@
+"""The fingerprint of a corpus: what its tokens depend on, and nothing else.
+
+It stands for the data in a run's identity, so it is the same on every machine that holds the same
+text, whatever the paths are. Standard library only: planning calls it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from mor.config import ConfigError, DataConfig, did_you_mean
+from mor.data.digests import file_digests
+from mor.data.sources import source_files
+
+PACKING = 1  # raised whenever the same text would be packed into other tokens
+KINDS = ("stdlib", "files", "hub")
+
+
+def fingerprint(data: DataConfig) -> str:
+    """16 hexadecimal characters; `data.fingerprint` itself is not looked at.
+
+    Raises ConfigError for settings that name no corpus. Nothing is downloaded: a hub corpus is
+    known by its names, so only one with data.revision set is known by its content.
+    """
+    check(data)
+    recipe: dict[str, object] = {
+        "packing": PACKING,
+        "kind": data.kind,
+        "tokenizer": _tokenizer_identity(data),
+        "vocab_size": data.vocab_size,
+        "val_fraction": float(data.val_fraction),
+        "max_tokens": data.max_tokens,
+    }
+    if data.kind == "hub":
+        recipe["dataset"] = [data.dataset, data.subset, data.revision, data.text_field]
+    else:
+        files = source_files(data)
+        recipe["files"] = [[file.label, file.digest] for file in files]
+        if any(file.format != "text" for file in files):
+            recipe["text_field"] = data.text_field
+    text = json.dumps(recipe, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def check(data: DataConfig) -> None:
+    """Raise ConfigError for a value that no corpus can have."""
+    if data.kind not in KINDS:
+        raise ConfigError("data.kind", data.kind, "no such kind", did_you_mean(data.kind, KINDS))
+    if data.kind == "hub" and not data.dataset:
+        raise ConfigError(
+            "data.dataset", data.dataset, "no dataset is named", "type data.dataset=<owner>/<name>"
+        )
+    if not 0 < data.val_fraction < 1:
+        raise ConfigError(
+            "data.val_fraction", data.val_fraction, "not between 0 and 1", "type 0.05 or the like"
+        )
+    if data.max_tokens is not None and data.max_tokens < 1:
+        raise ConfigError(
+            "data.max_tokens", data.max_tokens, "nothing would be left", "type null for all tokens"
+        )
+
+
+def tokenizer_file(data: DataConfig) -> Path | None:
+    """The tokenizer.json that data.tokenizer names; None for bytes, train and names on the hub.
+
+    Raises ConfigError if it names a file that is not there.
+    """
+    if data.tokenizer in ("bytes", "train"):
+        return None
+    path = Path(data.tokenizer).expanduser()
+    if path.is_file():
+        return path
+    owner, _, name = data.tokenizer.partition("/")
+    if path.suffix == ".json" or not owner or not name or "/" in name or path.is_dir():
+        raise ConfigError(
+            "data.tokenizer",
+            data.tokenizer,
+            "neither a tokenizer.json file nor a name on the hub",
+            "type bytes, train, the path of a tokenizer.json or <owner>/<name>",
+        )
+    return None
+
+
+def _tokenizer_identity(data: DataConfig) -> str:
+    path = tokenizer_file(data)
+    if path is None:
+        return data.tokenizer
+    return file_digests([path], Path(data.cache_dir).expanduser())[0]

@@ -1,0 +1,103 @@
+"""Tokenise documents and write them end to end into the two token files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+from mor.config import ConfigError, DataConfig
+from mor.data.corpus import documents
+from mor.data.packed import Meta, TokenWriter
+from mor.data.progress import reporting
+from mor.data.split import Split, share
+from mor.data.tokenizer import make_tokenizer
+
+BATCH_CHARS = 2**20  # text that is tokenised at once
+
+
+def pack(data: DataConfig, fingerprint: str, folder: Path, progress: bool) -> Meta:
+    """Write train.bin, val.bin and the tokenizer into `folder`; what comes back describes them.
+
+    Raises ConfigError for a corpus that cannot be read or split, OSError if the disk is full.
+    """
+    tokenizer = make_tokenizer(data, lambda: _training_texts(data), folder, progress)
+    split = Split(data.val_fraction)
+    with (
+        closing(TokenWriter(folder / "train.bin", data.vocab_size)) as train,
+        closing(TokenWriter(folder / "val.bin", data.vocab_size)) as val,
+        reporting(f"preparing {data.name}", progress) as report,
+    ):
+        source = documents(data)
+        limit = math.inf if data.max_tokens is None else data.max_tokens
+        for texts in _batches(source.texts):
+            if train.tokens >= limit:
+                break
+            for text, tokens in zip(texts, tokenizer.encode(texts), strict=True):
+                n_bytes = len(text.encode())
+                if split.holds_out(text):
+                    val.add(tokens, n_bytes)
+                else:
+                    train.add(tokens[: int(min(limit - train.tokens, len(tokens)))], n_bytes)
+                if train.tokens >= limit:
+                    break
+            read = (train.bytes + val.bytes) / source.size if source.size else 0.0
+            report(max(read, train.tokens / limit) or None, train.tokens + val.tokens)
+    if not train.tokens or not val.tokens:
+        raise _no_split(data, train, val, split)
+    return Meta(
+        fingerprint=fingerprint,
+        tokenizer=data.tokenizer,
+        vocab_size=data.vocab_size,
+        separator=tokenizer.separator,
+        dtype=train.dtype.name,
+        train_tokens=train.tokens,
+        val_tokens=val.tokens,
+        train_documents=train.documents,
+        val_documents=val.documents,
+        val_bytes=val.bytes,
+    )
+
+
+def _training_texts(data: DataConfig) -> Iterator[str]:
+    return (text for text in documents(data).texts if share(text) >= data.val_fraction)
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        batch.append(text)
+        size += len(text)
+        if size >= BATCH_CHARS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _no_split(data: DataConfig, train: TokenWriter, val: TokenWriter, split: Split) -> ConfigError:
+    setting, value = {
+        "stdlib": ("data.kind", "stdlib"),
+        "files": ("data.paths", f"[{','.join(data.paths)}]"),
+        "hub": ("data.dataset", str(data.dataset)),
+    }[data.kind]
+    n_documents = train.documents + val.documents
+    if n_documents == 0:
+        return ConfigError(setting, value, "holds no text", "name a corpus that does")
+    fraction = split.working_fraction()
+    if fraction is None:
+        return ConfigError(
+            setting,
+            value,
+            f"{n_documents} document(s) cannot be split into training and validation",
+            "name two different ones at least (a text file is one, a row of JSON lines is one)",
+        )
+    lacking = "training" if val.tokens else "validation"
+    return ConfigError(
+        "data.val_fraction",
+        data.val_fraction,
+        f"leaves no {lacking} text among {n_documents} documents",
+        f"type data.val_fraction={fraction!r}",
+    )

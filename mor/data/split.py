@@ -1,0 +1,43 @@
+"""Which documents are held out for validation: those whose text hashes to a small number.
+
+So the split does not hang on the order of the documents, and equal texts stand on the same side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+
+def share(text: str) -> float:
+    """Where a document stands in [0, 1); below data.val_fraction it is held out."""
+    digest = hashlib.blake2b(text.encode(), digest_size=6).digest()
+    return int.from_bytes(digest, "big") / 2**48
+
+
+@dataclass
+class Split:
+    """Sorts documents into training and validation, and knows what would have split them."""
+
+    val_fraction: float
+    smallest: float = math.inf  # share among the documents seen
+    largest: float = -math.inf
+
+    def holds_out(self, text: str) -> bool:
+        """Whether a document belongs to validation."""
+        value = share(text)
+        self.smallest = min(self.smallest, value)
+        self.largest = max(self.largest, value)
+        return value < self.val_fraction
+
+    def working_fraction(self) -> float | None:
+        """A short number that leaves documents on both sides; None if they are all the same."""
+        for digits in range(1, 16):
+            if self.smallest >= self.val_fraction:  # nothing was held out: raise it
+                value = math.ceil(self.smallest * 10**digits) / 10**digits
+            else:
+                value = math.floor(self.largest * 10**digits) / 10**digits
+            if self.smallest < value <= self.largest:
+                return value
+        return None

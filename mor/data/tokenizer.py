@@ -1,0 +1,179 @@
+"""Tokenizers: text to token numbers, every document closed by the separator.
+
+`bytes` needs no vocabulary: a token is a byte, and 255, which UTF-8 never uses, separates.
+`train`, a tokenizer.json and a name on the hub are all byte-pair encodings run by `tokenizers`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from mor.config import ConfigError, DataConfig
+from mor.data.fingerprint import tokenizer_file
+from mor.data.hub import first_line, hub_tokenizer
+
+if TYPE_CHECKING:
+    import tokenizers
+
+FILE = "tokenizer.json"
+SEPARATOR = "<|endoftext|>"
+SEPARATORS = (SEPARATOR, "<|end_of_text|>", "</s>", "<eos>", "[EOS]")  # the first one known is used
+TRAINING_BYTES = 64 * 2**20  # text that a tokenizer is trained on, at most: it is held in memory
+
+Tokens = npt.NDArray[np.unsignedinteger]
+
+
+class Tokenizer(Protocol):
+    """What packing and decoding need of a tokenizer."""
+
+    @property
+    def entries(self) -> int:
+        """One more than the largest token number."""
+
+    @property
+    def separator(self) -> int:
+        """The token after each document."""
+
+    def encode(self, texts: Sequence[str]) -> list[Tokens]:
+        """The tokens (n,) of each text, the separator last and nowhere else."""
+
+    def decode(self, tokens: npt.ArrayLike) -> str:
+        """The text of tokens (n,), separators left out."""
+
+
+class ByteTokenizer:
+    """UTF-8 bytes."""
+
+    entries = 256
+    separator = 255
+
+    def encode(self, texts: Sequence[str]) -> list[Tokens]:
+        return [np.frombuffer(text.encode() + b"\xff", dtype=np.uint8) for text in texts]
+
+    def decode(self, tokens: npt.ArrayLike) -> str:
+        content = np.asarray(tokens, dtype=np.uint8).tobytes()
+        return content.replace(b"\xff", b"").decode("utf-8", errors="replace")
+
+
+class SubwordTokenizer:
+    """A tokenizer.json run by `tokenizers`."""
+
+    def __init__(self, core: tokenizers.Tokenizer) -> None:
+        """Raises ValueError if no separator is among the tokenizer's entries."""
+        vocabulary = core.get_vocab(with_added_tokens=True)
+        separator = next((name for name in SEPARATORS if name in vocabulary), None)
+        if separator is None:
+            raise ValueError(f"has none of the separators {', '.join(SEPARATORS)}")
+        core.no_truncation()
+        core.no_padding()
+        core.encode_special_tokens = True  # a document that spells the separator does not end there
+        self.core = core
+        self.separator = vocabulary[separator]
+        self.entries = max(vocabulary.values()) + 1
+
+    def encode(self, texts: Sequence[str]) -> list[Tokens]:
+        encodings = self.core.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.array([*encoding.ids, self.separator], np.uint32) for encoding in encodings]
+
+    def decode(self, tokens: npt.ArrayLike) -> str:
+        return self.core.decode(np.asarray(tokens).tolist(), skip_special_tokens=True)
+
+
+def make_tokenizer(
+    data: DataConfig, training_texts: Callable[[], Iterable[str]], folder: Path, progress: bool
+) -> Tokenizer:
+    """The tokenizer that data.tokenizer names, kept in `folder` beside the tokens.
+
+    `training_texts` opens the training documents, which `train` reads.
+    Raises ConfigError for a tokenizer that cannot be had or has more entries than data.vocab_size.
+    """
+    tokenizer: Tokenizer
+    if data.tokenizer == "bytes":
+        tokenizer = ByteTokenizer()
+    else:
+        core = (
+            _train(data, training_texts(), progress) if data.tokenizer == "train" else _load(data)
+        )
+        try:
+            tokenizer = SubwordTokenizer(core)
+        except ValueError as error:
+            raise ConfigError(
+                "data.tokenizer",
+                data.tokenizer,
+                str(error),
+                "add one, or type data.tokenizer=train",
+            ) from error
+        (folder / FILE).write_text(core.to_str(), encoding="utf-8")
+    if tokenizer.entries > data.vocab_size:
+        raise ConfigError(
+            "data.vocab_size",
+            data.vocab_size,
+            f"the tokenizer {data.tokenizer} has {tokenizer.entries} entries",
+            f"type data.vocab_size={tokenizer.entries}",
+        )
+    return tokenizer
+
+
+def kept_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer that the tokens in `folder` were made with."""
+    if not (folder / FILE).exists():
+        return ByteTokenizer()
+    from tokenizers import Tokenizer as Core
+
+    return SubwordTokenizer(Core.from_file(str(folder / FILE)))
+
+
+def _load(data: DataConfig) -> tokenizers.Tokenizer:
+    from tokenizers import Tokenizer as Core
+
+    path = tokenizer_file(data) or hub_tokenizer(data.tokenizer)
+    try:
+        return Core.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception
+        raise ConfigError(
+            "data.tokenizer",
+            data.tokenizer,
+            f"not a tokenizer.json ({first_line(error)})",
+            "name a file that `tokenizers` has saved, or type data.tokenizer=train",
+        ) from error
+
+
+def _train(data: DataConfig, texts: Iterable[str], progress: bool) -> tokenizers.Tokenizer:
+    """A byte-level BPE; the same texts give the same tokenizer."""
+    from tokenizers import Tokenizer as Core
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    if data.vocab_size <= len(alphabet):
+        raise ConfigError(
+            "data.vocab_size",
+            data.vocab_size,
+            f"data.tokenizer=train needs {len(alphabet)} bytes and a separator at least",
+            "type data.vocab_size=4096 or data.tokenizer=bytes",
+        )
+    core = Core(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=data.vocab_size,
+        special_tokens=[SEPARATOR],
+        initial_alphabet=alphabet,
+        show_progress=progress and sys.stderr.isatty(),  # in a log it prints empty lines
+    )
+    core.train_from_iterator(_first_bytes(texts), trainer)
+    return core
+
+
+def _first_bytes(texts: Iterable[str]) -> Iterator[str]:
+    seen = 0
+    for text in texts:
+        yield text
+        seen += len(text.encode())
+        if seen >= TRAINING_BYTES:
+            return

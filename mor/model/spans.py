@@ -1,0 +1,102 @@
+"""Spans: the tokens that travel through a block together. Notable about it:
+
+- activations are flat, (T, D): every linear map runs on the travelling tokens and on nothing else;
+- attention alone needs sequences, (B, n, H, Dh). A span says how to get there and back, in two
+  cases. A *rectangle* has n tokens of every sequence: a view, nothing moves. A *ragged* span has as
+  many as each sequence likes: rows are scattered into a (B, longest) grid with the pads at the END,
+  so that plain causal attention is right for the real tokens and the pads need no mask;
+- rotary angles are those of the original positions, looked up once per span, not once per layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Cosines and sines of a forward pass; the sine's first half is negated (see `rotate`)."""
+
+    cos: Tensor  # (S, 1, Dh)
+    sin: Tensor  # (S, 1, Dh)
+
+    @property
+    def length(self) -> int:
+        return self.cos.shape[0]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.cos.dtype
+
+
+class Rectangle:
+    """n tokens of each sequence. `where` is their index in the flat batch; None: every token."""
+
+    def __init__(self, batch: int, length: int, tables: Tables, where: Tensor | None = None):
+        self.batch, self.length, self.tables, self.where = batch, length, tables, where
+        self.shape = (batch, length)
+        self.counts: Sequence[int] = (length,) * batch
+        if where is None:
+            self.cos, self.sin = tables.cos, tables.sin  # (S, 1, Dh)
+        else:
+            positions = (where % tables.length).view(self.shape)
+            self.cos, self.sin = tables.cos[positions], tables.sin[positions]  # (B, n, 1, Dh)
+
+    @property
+    def tokens(self) -> int:
+        return self.batch * self.length
+
+    def lay(self, heads: Tensor) -> Tensor:  # (B, n, H, Dh) -> the same
+        return heads
+
+    def pick(self, heads: Tensor) -> Tensor:  # (B, n, H, Dh) -> (T, H * Dh)
+        return heads.reshape(self.tokens, -1)
+
+    def grid(self) -> Tensor:
+        """Original positions, ascending in each sequence."""  # (B, n)
+        if self.where is None:
+            length = torch.arange(self.length, device=self.tables.cos.device)
+            return length.expand(self.batch, -1)
+        return (self.where % self.tables.length).view(self.shape)
+
+
+class Ragged:
+    """counts[b] tokens of sequence b, in any flat order; `slots`: each token's cell in the grid."""
+
+    def __init__(self, counts: Sequence[int], where: Tensor, slots: Tensor, tables: Tables):
+        self.batch, self.length = len(counts), max(counts)
+        self.counts, self.where, self.slots, self.tables = counts, where, slots, tables
+        self.tokens = sum(counts)
+        self.shape = (self.tokens,)
+        positions = where % tables.length
+        self.cos = tables.cos.index_select(0, positions)  # (T, 1, Dh)
+        self.sin = tables.sin.index_select(0, positions)
+
+    def lay(self, heads: Tensor) -> Tensor:  # (T, H, Dh) -> (B, longest, H, Dh)
+        padded = heads.new_zeros(self.batch * self.length, *heads.shape[1:])
+        padded = padded.index_copy(0, self.slots, heads)
+        return padded.view(self.batch, self.length, *heads.shape[1:])
+
+    def pick(self, heads: Tensor) -> Tensor:  # (B, longest, H, Dh) -> (T, H * Dh)
+        return heads.flatten(0, 1).index_select(0, self.slots).flatten(1)
+
+    def grid(self) -> Tensor:
+        """Original positions, ascending in each sequence; S (past the end) in the pads."""
+        cells = self.where.new_full((self.batch * self.length,), self.tables.length)
+        cells[self.slots] = self.where % self.tables.length
+        return cells.view(self.batch, self.length)  # (B, longest)
+
+
+Span = Rectangle | Ragged
+
+
+def ragged(active: Tensor, where: Tensor, counts: Sequence[int], tables: Tables) -> Ragged:
+    """The span of the tokens marked in `active`, listed in `where` in whatever order."""  # (B, S)
+    rank = active.cumsum(1) - 1  # (B, S): how many active tokens stand before it
+    rows = torch.arange(len(counts), device=where.device)[:, None] * max(counts)
+    slots = (rank + rows).flatten().index_select(0, where)
+    return Ragged(counts, where, slots, tables)

@@ -1,0 +1,192 @@
+"""A run or a trunk from its resolved configuration: set up, train, validate, write the result."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mor.config import Config, ConfigError
+from mor.data.batches import Batches
+from mor.data.prepare import prepare
+from mor.devices import peak_tflops
+from mor.evaluate.validation import validate
+from mor.flops import run_cost
+from mor.identity import run_id, trunk_id
+from mor.model.sharing import layout
+from mor.train.folder import RunFolder
+from mor.train.loop import Diverged, Leg, Trainer, train_leg
+from mor.train.schedule import has_trunk, schedule
+from mor.train.tracking import tracker
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """How whoever runs this looks in: status writes, a request to stop, where numbers come from."""
+
+    on_status: Callable[[dict[str, Any]], None] = lambda status: None
+    should_stop: Callable[[], bool] = lambda: False
+    provenance: dict[str, Any] = field(default_factory=dict)  # git commit and the like
+    group: str | None = None  # the study, as W&B's group
+
+
+def train_trunk(config: Config, folder: RunFolder, hooks: Hooks) -> None:
+    """Train the shared trunk to the plateau end of `config.budget` and keep that checkpoint.
+
+    Starts from the furthest checkpoint before it, so a larger budget asked for later goes on from
+    where the trunk stands, and a smaller one is trained again from the plateau before it.
+    """
+    plan = schedule(config)
+    folder.create(config)
+    leg = Leg(
+        folder,
+        plan.trunk(),
+        target=plan.plateau_end,
+        keep_as=folder.plateau(plan.plateau_end),
+        tracker=tracker(config, folder, hooks.group),
+    )
+    trainer = _trainer(config)
+    train_leg(trainer, leg, on_status=hooks.on_status, should_stop=hooks.should_stop)
+    leg.tracker.finish(step=trainer.step_index, spent=trainer.meter.spent)
+
+
+def train_run(config: Config, folder: RunFolder, start: Path | None, hooks: Hooks) -> None:
+    """Train a run to its budget, from its trunk's plateau where `start` names one, and write
+    `result.json`. A diverged run gets a result, too, so that it is not tried again."""
+    plan = schedule(config)
+    folder.create(config)
+    leg = Leg(
+        folder,
+        plan,
+        target=plan.budget,
+        start=start,
+        keep_as=folder.checkpoints / "final",
+        tracker=tracker(config, folder, hooks.group),
+    )
+    trainer = _trainer(config)
+    try:
+        train_leg(trainer, leg, on_status=hooks.on_status, should_stop=hooks.should_stop)
+    except Diverged as error:
+        folder.write_result(_result(config, trainer, hooks, "diverged", {}, str(error)))
+        raise
+    losses = _validation(trainer)
+    result = _result(config, trainer, hooks, "done", losses)
+    folder.write_result(result)
+    leg.tracker.finish(**result)
+
+
+def _trainer(config: Config) -> Trainer:
+    torch.set_num_threads(config.runtime.threads)
+    corpus = prepare(config.data)
+    batches = Batches(corpus, config.train.seq_len, config.train.batch_size, config.seed)
+    return Trainer(config, batches, choose_device(config))
+
+
+def choose_device(config: Config) -> torch.device:
+    """The device of runtime.device. Raises ConfigError for cuda where there is none."""
+    wanted = config.runtime.device
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("runtime.device", wanted, "torch sees no GPU here", "set it to auto")
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(wanted, int(os.environ.get("LOCAL_RANK", 0)) if wanted == "cuda" else None)
+
+
+def _validation(trainer: Trainer) -> dict[str, float]:
+    """Both validation losses; where nothing is chosen by rank they are one and the same."""
+    n_tokens = trainer.config.train.val_tokens
+    routings = ["causal"]
+    if trainer.config.model.router.type == "expert":
+        routings.append("topk")
+    found = {
+        routing: validate(trainer.model, trainer.batches, n_tokens, routing, trainer.precision())
+        for routing in routings
+    }
+    causal, topk = found["causal"], found.get("topk", found["causal"])
+    return {
+        "val_nll_causal": causal.nll,
+        "val_nll_topk": topk.nll,
+        "mean_recursions_causal": causal.mean_recursions,
+        "mean_recursions_topk": topk.mean_recursions,
+    }
+
+
+def _result(
+    config: Config,
+    trainer: Trainer,
+    hooks: Hooks,
+    status: str,
+    losses: dict[str, float],
+    error: str | None = None,
+) -> dict[str, Any]:
+    params, depths = run_cost(config).params, layout(config.model, config.size)
+    meter, speed = trainer.meter, trainer.throughput
+    device = device_name(trainer.device)
+    return {
+        "run_id": run_id(config),
+        "status": status,
+        "error": error,
+        "model": config.model.name,
+        "size": config.size.name,
+        "budget": config.budget,
+        "convention": config.flops.convention,
+        "seed": config.seed,
+        "n_params": params.total,
+        "n_params_nonembedding": params.nonembedding,
+        "unique_layers": depths.unique_layers,
+        "effective_layers": depths.effective_layers,
+        "tokens": int(meter.work.processed),
+        "steps": trainer.step_index,
+        "epochs": trainer.batches.epoch(trainer.step_index),
+        "mean_recursions_train": sum(meter.work.tokens) / max(1.0, meter.work.processed),
+        "flops": {"planned": config.budget, "spent": meter.spent, **meter.all_flops()},
+        "loss": {"train": trainer.last_loss, **losses} if status == "done" else {},
+        "throughput": {
+            "device": device,
+            "tokens_per_s": speed.tokens_per_s,
+            "flops_per_s": speed.flops_per_s,
+            "mfu": _mfu(config, trainer, device),
+            "seconds": speed.seconds,
+        },
+        "trunk": trunk_id(config) if has_trunk(config) else None,
+        "data": {"name": config.data.name, "fingerprint": config.data.fingerprint},
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **hooks.provenance,
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """`cpu`, or the GPU's name as its driver gives it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def _mfu(config: Config, trainer: Trainer, device: str) -> float | None:
+    """Model FLOPs utilisation: exact FLOPs per second over the device's peak; None if unknown."""
+    peak = config.runtime.peak_tflops or (
+        measured_cpu_tflops(config.runtime.threads) if device == "cpu" else peak_tflops(device)
+    )
+    return trainer.throughput.flops_per_s / (peak * 1e12) if peak else None
+
+
+@functools.cache
+def measured_cpu_tflops(threads: int) -> float:
+    """TFLOP/s of a large fp32 matmul on this machine: what a CPU run is measured against."""
+    torch.set_num_threads(threads)
+    n = 1024
+    a, b = torch.ones(n, n), torch.ones(n, n)
+    best = float("inf")
+    for _ in range(4):
+        began = time.perf_counter()
+        torch.mm(a, b)
+        best = min(best, time.perf_counter() - began)
+    return 2 * n**3 / best / 1e12

@@ -1,0 +1,47 @@
+"""The entry: one run in this process, or with -m a study.
+
+python sweep.py study=quick model=mor budget=1e11          one small run here
+python sweep.py -m study=quick                             a small study here, in minutes
+python sweep.py -m study=paper launch=plan                 the paper's study, priced
+python sweep.py -m budget=5e18 model=mor,vanilla           two of its architectures at 5e18
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mor.config import UserError
+from sweeps.mistakes import explain
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def app(config: DictConfig) -> None:
+    from sweeps.single import run_single
+
+    values = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(values, dict)
+    run_single({str(key): value for key, value in values.items()})
+
+
+def main() -> int:
+    """Run the command line: exit code 0, or 2 with one sentence for a user's mistake."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to the sentence below
+    try:
+        app()
+    except UserError as mistake:
+        print(f"error: {mistake}", file=sys.stderr)
+        return 2
+    except (HydraException, OmegaConfBaseException) as error:
+        print(f"error: {explain(error)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

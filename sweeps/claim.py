@@ -1,0 +1,106 @@
+"""One writer per run: an exclusive claim with a heartbeat; a stale claim is taken over.
+
+The claim is a small file in the run's folder that names its holder. It is changed only under a
+file lock that is held for milliseconds. It is stale when its holder is known to be dead (same
+machine, no such process) or has not touched the file for `STALE_S`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import filelock
+import psutil
+
+STALE_S = 180.0
+
+
+class LostClaim(Exception):
+    """Another process has taken the run over: this one must stop writing at once."""
+
+
+class Claim:
+    """The claim of one run or trunk; a holder renews it with every heartbeat."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "claim.json"
+        self._lock = folder / ".claim.lock"
+        self._token: str | None = None
+
+    def acquire(self) -> bool:
+        """Take the claim, or a stale one over. False: somebody alive holds it."""
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(self._lock):
+            if self._read() is not None and not self._stale():
+                return False
+            self._token = uuid.uuid4().hex
+            holder = {
+                "token": self._token,
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "started": psutil.Process().create_time(),
+            }
+            temporary = self._file.with_suffix(f".{self._token}.tmp")
+            temporary.write_text(json.dumps(holder))
+            temporary.rename(self._file)
+            return True
+
+    def renew(self) -> None:
+        """Say that the holder lives. Raises LostClaim where it is no longer the holder."""
+        holder = self._read()
+        if holder is None or holder.get("token") != self._token:
+            raise LostClaim(f"{self._file.parent.name} was taken over by another process")
+        os.utime(self._file)
+
+    def release(self) -> None:
+        """Give the claim back, if it is still ours."""
+        with filelock.FileLock(self._lock):
+            holder = self._read()
+            if holder is not None and holder.get("token") == self._token:
+                self._file.unlink(missing_ok=True)
+        self._token = None
+
+    def held(self) -> bool:
+        """Whether somebody alive holds it."""
+        return self._read() is not None and not self._stale()
+
+    def holder_is_dead(self) -> bool:
+        """Whether there is no holder, or one that is known to be dead."""
+        holder = self._read()
+        if holder is None:
+            return True
+        return holder.get("host") == socket.gethostname() and not _alive(holder)
+
+    def _stale(self) -> bool:
+        try:
+            age = time.time() - self._file.stat().st_mtime
+        except FileNotFoundError:
+            return True
+        return self.holder_is_dead() or age > STALE_S
+
+    def _read(self) -> dict[str, Any] | None:
+        try:
+            values = json.loads(self._file.read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, json.JSONDecodeError):
+            return {}
+        return values if isinstance(values, dict) else {}
+
+
+def _alive(holder: dict[str, Any]) -> bool:
+    """Whether the process lives; a pid that was given anew has another start time."""
+    try:
+        process = psutil.Process(int(holder["pid"]))
+        started = process.create_time()
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+    except (psutil.NoSuchProcess, KeyError, ValueError):
+        return False
+    return abs(started - float(holder.get("started", started))) < 2.0

@@ -1,0 +1,78 @@
+"""The run store: what is done, running or failed, and what it measured.
+
+A run is known by its id alone, so one store serves every study: a point that is done is never run
+twice.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mor.devices import peak_tflops
+from mor.train.folder import RunFolder
+from sweeps.claim import Claim
+
+ALIVE_S = 120.0  # a heartbeat older than this is not of a living run
+
+
+@dataclass
+class Ledger:
+    """The folders below `runs_dir`."""
+
+    runs_dir: Path
+    _folders: dict[str, RunFolder] = field(default_factory=dict)
+
+    def folder(self, run_id: str) -> RunFolder:
+        if run_id not in self._folders:
+            self._folders[run_id] = RunFolder(self.runs_dir / run_id)
+        return self._folders[run_id]
+
+    def present(self) -> set[str]:
+        """Ids of all runs and trunks that have a folder."""
+        if not self.runs_dir.is_dir():
+            return set()
+        return {path.name for path in self.runs_dir.iterdir() if path.is_dir()}
+
+    def state(self, run_id: str) -> str:
+        """planned | running | done | diverged | failed | stopped | interrupted.
+
+        Raises LedgerVersionError where a file was written by another version.
+        """
+        folder = self.folder(run_id)
+        result = folder.result()
+        if result is not None:
+            return str(result["status"])
+        status = folder.status()
+        if status is None:
+            return "planned"
+        state = str(status.get("state", "planned"))
+        if state == "running" and not self.alive(run_id, status):
+            return "interrupted"
+        return state
+
+    def alive(self, run_id: str, status: dict[str, Any]) -> bool:
+        """Whether a running state is that of a living process."""
+        if Claim(self.folder(run_id).path).holder_is_dead():
+            return False
+        return time.time() - float(status["heartbeat"]) < ALIVE_S
+
+    def results(self) -> list[dict[str, Any]]:
+        """Every result in the store."""
+        found = (self.folder(run_id).result() for run_id in sorted(self.present()))
+        return [result for result in found if result is not None]
+
+    def measured_flops_per_s(self, gpu: str) -> dict[tuple[str, str], float]:
+        """Median exact FLOP/s per (model, size) of the finished runs on a device named `gpu`."""
+        speeds: dict[tuple[str, str], list[float]] = {}
+        for result in self.results():
+            speed = result.get("throughput", {})
+            device = str(speed.get("device", ""))
+            same = device == gpu or (gpu != "cpu" and peak_tflops(device) == peak_tflops(gpu))
+            if same and speed.get("flops_per_s"):
+                key = (result["model"], result["size"])
+                speeds.setdefault(key, []).append(float(speed["flops_per_s"]))
+        return {key: statistics.median(values) for key, values in speeds.items()}

@@ -1,0 +1,276 @@
+"""A plan: the runs of a study with their cost, what they share, and what is done already.
+
+A trunk is trained once per (model, size, ...) and cut into segments, one to each budget's plateau
+end; each run is a cool-down that depends on its own segment only. Imports no torch: a thousand
+runs are planned in a second or two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from mor.config import Config, to_dict
+from mor.devices import PEAK_TFLOPS
+from mor.flops import RunCost, run_cost
+from mor.identity import budget_name, run_id, trunk_id
+from mor.model.sharing import layout
+from mor.train.schedule import PlannedSteps, has_trunk, planned_steps, schedule
+from sweeps.config import ClusterConfig
+from sweeps.ledger import Ledger
+
+SCHEMA = 1  # of plan.json
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of a trunk: from the plateau end before it to that of one budget."""
+
+    segment_id: str
+    trunk_id: str
+    config: Config  # of a run that branches off at its end
+    target: float  # FLOPs at its end, under the convention of the study
+    steps: int  # of this stretch
+    exact_flops: float
+    gpu_hours: float
+    depends_on: tuple[str, ...]
+    done: bool
+
+
+@dataclass(frozen=True)
+class Run:
+    """One point of a study."""
+
+    run_id: str
+    config: Config
+    cost: RunCost
+    steps: PlannedSteps
+    trunk_id: str | None
+    depends_on: tuple[str, ...]
+    own_steps: int  # that the run itself trains: its cool-down, or all without a trunk
+    gpu_hours: float  # of the whole run, as if from scratch
+    own_gpu_hours: float
+    status: str
+
+    @property
+    def tokens(self) -> int:
+        return self.steps.total * self.cost.tokens_per_step
+
+    @property
+    def flops(self) -> dict[str, float]:
+        return {name: self.steps.total * step for name, step in self.cost.step_flops.items()}
+
+    @property
+    def own_exact_flops(self) -> float:
+        return self.own_steps * self.cost.step_flops["exact"]
+
+    def row(self) -> dict[str, Any]:
+        """The run as `launch.plan_file` has it."""
+        depths = layout(self.config.model, self.config.size)
+        return {
+            "run_id": self.run_id,
+            "model": self.config.model.name,
+            "size": self.config.size.name,
+            "budget": self.config.budget,
+            "seed": self.config.seed,
+            "convention": self.config.flops.convention,
+            "n_params": self.cost.params.total,
+            "n_params_nonembedding": self.cost.params.nonembedding,
+            "unique_layers": depths.unique_layers,
+            "effective_layers": depths.effective_layers,
+            "tokens": self.tokens,
+            "steps": self.steps.total,
+            "warmup_steps": self.steps.warmup,
+            "cooldown_steps": self.steps.cooldown,
+            "stable_step": self.steps.stable,
+            "flops": self.flops,
+            "gpu_hours": self.gpu_hours,
+            "status": self.status,
+            "trunk": self.trunk_id,
+            "depends_on": list(self.depends_on),
+        }
+
+
+@dataclass
+class Plan:
+    """All runs of a study and the trunk segments that they branch off."""
+
+    study: str
+    runs: list[Run]
+    segments: list[Segment] = field(default_factory=list)
+    gpu: str = "h100"
+
+    def totals(self) -> dict[str, Any]:
+        """Cost with and without shared trunks, and what remains to be trained."""
+        alone = sum(run.gpu_hours for run in self.runs)
+        shared = sum(s.gpu_hours for s in self.segments) + sum(r.own_gpu_hours for r in self.runs)
+        remaining_runs = [run for run in self.runs if run.status not in FINISHED]
+        needed = {name for run in remaining_runs for name in run.depends_on}
+        by_id = {segment.segment_id: segment for segment in self.segments}
+        for name in list(needed):
+            needed.update(_before(name, by_id))
+        left = [by_id[name] for name in needed if not by_id[name].done]
+        return {
+            "runs": len(self.runs),
+            "trunks": len({segment.trunk_id for segment in self.segments}),
+            "done": sum(run.status == "done" for run in self.runs),
+            "with_trunk_sharing": {
+                "exact_flops": sum(s.exact_flops for s in self.segments)
+                + sum(r.own_exact_flops for r in self.runs),
+                "gpu_hours": shared,
+            },
+            "without_trunk_sharing": {
+                "exact_flops": sum(run.flops["exact"] for run in self.runs),
+                "gpu_hours": alone,
+            },
+            "remaining": {
+                "runs": len(remaining_runs),
+                "exact_flops": sum(s.exact_flops for s in left)
+                + sum(run.own_exact_flops for run in remaining_runs),
+                "gpu_hours": sum(s.gpu_hours for s in left)
+                + sum(run.own_gpu_hours for run in remaining_runs),
+            },
+        }
+
+    def as_json(self, configs: bool = False) -> dict[str, Any]:
+        """The plan as a file: for people (`launch.plan_file`), or with configurations, for
+        workers."""
+        runs = [run.row() for run in self.runs]
+        segments: list[dict[str, Any]] = [
+            {
+                "segment_id": s.segment_id,
+                "trunk_id": s.trunk_id,
+                "target_flops": s.target,
+                "steps": s.steps,
+                "exact_flops": s.exact_flops,
+                "gpu_hours": s.gpu_hours,
+                "status": "done" if s.done else "planned",
+                "depends_on": list(s.depends_on),
+            }
+            for s in self.segments
+        ]
+        if configs:
+            for entry, task in zip(runs, self.runs, strict=True):
+                entry["config"] = to_dict(task.config)
+                entry["own_exact_flops"] = task.own_exact_flops
+            for entry, segment in zip(segments, self.segments, strict=True):
+                entry["config"] = to_dict(segment.config)
+        return {
+            "schema": SCHEMA,
+            "study": self.study,
+            "gpu": self.gpu,
+            "runs": runs,
+            "segments": segments,
+            "totals": self.totals(),
+        }
+
+
+FINISHED = ("done", "diverged")
+
+
+def _before(name: str, by_id: dict[str, Segment]) -> set[str]:
+    """The segments that a segment needs, all the way back to the start of its trunk."""
+    found: set[str] = set()
+    waiting = list(by_id[name].depends_on)
+    while waiting:
+        name = waiting.pop()
+        found.add(name)
+        waiting.extend(by_id[name].depends_on)
+    return found
+
+
+def build_plan(
+    study: str, configs: Iterable[Config], ledger: Ledger, cluster: ClusterConfig
+) -> Plan:
+    """Plan the runs of some configurations, each point once, in the order given.
+
+    Raises ConfigError where a budget holds no schedule (less than one step, or no room for the
+    warm-up) and LedgerVersionError where the run store is of another version.
+    """
+    unique = {run_id(config): config for config in configs}
+    price = _Price(cluster, ledger)
+    segments = _segments(unique.values(), ledger, price)
+    by_target = {(s.trunk_id, s.target): s.segment_id for s in segments}
+    present = ledger.present()
+    runs = [
+        _run(name, config, ledger if name in present else None, by_target, price)
+        for name, config in unique.items()
+    ]
+    return Plan(study, runs, segments, cluster.gpu)
+
+
+class _Price:
+    """GPU-hours of exact FLOPs: at the measured speed of a model and size, or an assumed MFU."""
+
+    def __init__(self, cluster: ClusterConfig, ledger: Ledger) -> None:
+        self._assumed = PEAK_TFLOPS[cluster.gpu] * 1e12 * cluster.mfu
+        self._measured = ledger.measured_flops_per_s(cluster.gpu)
+
+    def hours(self, config: Config, exact_flops: float) -> float:
+        key = (config.model.name, config.size.name)
+        return exact_flops / self._measured.get(key, self._assumed) / 3600
+
+
+def _segments(configs: Iterable[Config], ledger: Ledger, price: _Price) -> list[Segment]:
+    trunks: dict[str, dict[float, Config]] = {}
+    for config in configs:
+        if has_trunk(config):
+            target = schedule(config).plateau_end
+            trunks.setdefault(trunk_id(config), {}).setdefault(target, config)
+    return [
+        segment
+        for name, targets in trunks.items()
+        for segment in _cut(name, targets, ledger, price)
+    ]
+
+
+def _cut(
+    trunk: str, targets: dict[float, Config], ledger: Ledger, price: _Price
+) -> Iterable[Segment]:
+    """The segments of one trunk, in order; what its folder already holds is done."""
+    from_step, before = 0, ()
+    for target in sorted(targets):
+        config = targets[target]
+        step = planned_steps(config, schedule(config)).stable
+        flops = (step - from_step) * run_cost(config).step_flops["exact"]
+        name = f"{trunk}@{budget_name(target)}"
+        done = (ledger.folder(trunk).plateau(target) / "meta.json").exists()
+        yield Segment(
+            name,
+            trunk,
+            config,
+            target,
+            step - from_step,
+            flops,
+            price.hours(config, flops),
+            before,
+            done,
+        )
+        from_step, before = step, (name,)
+
+
+def _run(
+    name: str,
+    config: Config,
+    ledger: Ledger | None,
+    by_target: dict[tuple[str, float], str],
+    price: _Price,
+) -> Run:
+    plan, cost = schedule(config), run_cost(config)
+    steps = planned_steps(config, plan)
+    trunk = trunk_id(config) if has_trunk(config) else None
+    own = steps.cooldown if trunk else steps.total
+    exact = cost.step_flops["exact"]
+    return Run(
+        run_id=name,
+        config=config,
+        cost=cost,
+        steps=steps,
+        trunk_id=trunk,
+        depends_on=(by_target[trunk, plan.plateau_end],) if trunk else (),
+        own_steps=own,
+        gpu_hours=price.hours(config, steps.total * exact),
+        own_gpu_hours=price.hours(config, own * exact),
+        status=ledger.state(name) if ledger else "planned",
+    )

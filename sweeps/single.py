@@ -1,0 +1,93 @@
+"""One run in this process: its trunk, if nobody has trained it, and its cool-down."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mor.config import UserError
+from mor.validate import validate
+from sweeps.config import run_config, sweep_config
+from sweeps.ledger import Ledger
+from sweeps.plan import build_plan
+from sweeps.study import with_fingerprints, write_plan_file
+from sweeps.tables import print_plan
+from sweeps.tasks import Queue, Task, tasks_of
+from sweeps.worker import stop_on_signals, work_on
+
+
+def run_single(values: dict[str, Any]) -> None:
+    """Train the run that a composed configuration describes, and print its result.
+
+    Raises ConfigError for what cannot be trained, UserError where the run failed.
+    """
+    study, console = sweep_config(values), Console()
+    [config] = with_fingerprints([validate(run_config(values))])
+    ledger = Ledger(Path(study.runs_dir).absolute())
+    plan = build_plan(study.study.name, [config], ledger, study.cluster)
+    if study.launch.plan_file:
+        write_plan_file(plan, Path(study.launch.plan_file))
+    if study.launch.mode == "plan":
+        print_plan(plan, console)
+        return
+    if study.launch.mode == "slurm":
+        raise UserError("launch.mode=slurm: one run without -m trains in this process; add -m")
+    from sweeps.launch.local import refuse_too_long, this_machine
+
+    refuse_too_long(
+        build_plan(study.study.name, [config], ledger, this_machine()), study.launch, workers=1
+    )
+    [run] = plan.runs
+    queue = Queue(tasks_of(plan.as_json(configs=True), ledger), ledger, uuid.uuid4().hex)
+    with _progress(console) as progress:
+        work_on(queue, plan.study, stop_on_signals(), _Bars(progress))
+    folder = ledger.folder(run.run_id)
+    result = folder.result()
+    if result is None or result["status"] != "done":
+        blame = [folder] + ([ledger.folder(run.trunk_id)] if run.trunk_id else [])
+        errors = [(f.status() or {}).get("error") for f in blame]
+        why = next((error for error in errors if error), "it did not end")
+        raise UserError(f"run {run.run_id}: {why}; its log: {folder.log_file}")
+    loss = result["loss"]
+    console.print(
+        f"{run.run_id}: validation loss {loss['val_nll_causal']:.4f} nats per token (causal), "
+        f"{loss['val_nll_topk']:.4f} (top-k); spent {result['flops']['spent']:.4g} of "
+        f"{result['budget']:.4g} {result['convention']} FLOPs, {result['tokens']:,} tokens\n"
+        f"{os.path.relpath(folder.result_file)}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TextColumn("{task.fields[numbers]}"),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+class _Bars:
+    """A progress bar for each task: share of the budget spent, loss, tokens per second."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._bars: dict[str, Any] = {}
+
+    def __call__(self, task: Task, numbers: dict[str, Any]) -> None:
+        total = task.target if task.is_segment else task.config.budget
+        if task.task_id not in self._bars:
+            self._bars[task.task_id] = self._progress.add_task(
+                task.task_id, total=total, numbers=""
+            )
+        loss = numbers.get("loss")
+        text = "" if loss is None else f"loss {loss:.4f}  {numbers['tokens_per_s']:,.0f} tokens/s"
+        self._progress.update(self._bars[task.task_id], completed=numbers["spent"], numbers=text)

@@ -1,0 +1,115 @@
+"""From the runs of a study to a plan, and from a plan to a launch."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.console import Console
+
+from mor.config import Config, DataConfig, UserError
+from mor.data.fingerprint import fingerprint
+from mor.train.folder import write_json
+from sweeps.config import SweepConfig
+from sweeps.ledger import Ledger
+from sweeps.plan import Plan, build_plan
+from sweeps.tables import print_plan
+
+
+class LaunchFailed(UserError):
+    """Some runs of a launch did not end well; each was reported with its log."""
+
+
+def with_fingerprints(configs: Iterable[Config]) -> list[Config]:
+    """The configurations with the fingerprint of their data filled in, computed once each."""
+    found: dict[DataConfig, DataConfig] = {}
+    filled = []
+    for config in configs:
+        data = config.data
+        if data not in found:
+            found[data] = dataclasses.replace(data, fingerprint=fingerprint(data))
+        filled.append(dataclasses.replace(config, data=found[data]))
+    return filled
+
+
+def launch_study(study: SweepConfig, runs: Iterable[Config]) -> None:
+    """Plan a study and carry the plan out as `launch.mode` says.
+
+    Raises ConfigError for what cannot be planned or launched, LaunchFailed where runs failed.
+    """
+    console = Console()
+    ledger = Ledger(Path(study.runs_dir).absolute())
+    configs = with_fingerprints(runs)
+    mode = study.launch.mode
+    if mode == "auto":
+        mode = "slurm" if shutil.which("sbatch") else "local"
+    plan = build_plan(study.study.name, configs, ledger, study.cluster)
+    if study.launch.plan_file:
+        write_plan_file(plan, Path(study.launch.plan_file))
+    if mode == "plan":
+        print_plan(plan, console)
+        console.print("launch=local trains it here, launch=slurm on a cluster", highlight=False)
+        return
+    _writable(ledger.runs_dir)
+    if mode == "slurm":
+        from sweeps.launch.slurm import launch_slurm
+
+        launch_slurm(plan, ledger, study, console)
+        return
+    _launch_here(study, configs, ledger, console)
+
+
+def _launch_here(
+    study: SweepConfig, configs: list[Config], ledger: Ledger, console: Console
+) -> None:
+    from sweeps.launch.local import launch_local, pool_size, refuse_too_long, this_machine
+
+    machine = this_machine()
+    plan = build_plan(study.study.name, configs, ledger, machine)
+    workers = pool_size(plan, study.launch, machine.gpu)
+    refuse_too_long(plan, study.launch, workers)
+    totals = plan.totals()
+    if totals["remaining"]["runs"] == 0:
+        console.print(f"all {len(plan.runs)} runs of study {plan.study} are done already")
+    else:
+        print_plan(plan, console)
+    folder = Path(study.studies_dir).absolute() / plan.study
+    outcome = launch_local(plan, ledger, study.launch, folder, workers, console)
+    console.print(
+        f"{outcome.done} of {len(plan.runs)} runs done. "
+        f"Figures and fits: python -m analysis isoflop {os.path.relpath(folder)}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if outcome.failed or outcome.left:
+        raise LaunchFailed(
+            f"study {plan.study}: {outcome.failed} runs failed and {outcome.left} did not end; "
+            "type the same command again to go on from their newest checkpoints"
+        )
+
+
+def write_plan_file(plan: Plan, path: Path) -> None:
+    """Write the plan as JSON. Raises UserError where the file cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, plan.as_json())
+    except OSError as error:
+        raise UserError(
+            f"launch.plan_file={path}: cannot be written ({error.strerror}); choose another path"
+        ) from None
+
+
+def _writable(runs_dir: Path) -> None:
+    try:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        probe = runs_dir / ".probe"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"runs_dir={runs_dir}: cannot be written ({error.strerror}); "
+            "choose another with runs_dir=<folder>"
+        ) from None

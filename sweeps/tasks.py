@@ -1,0 +1,146 @@
+"""The tasks of a plan as a worker sees them: trunk segments and runs, which are ready, in which
+order."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mor.config import Config, from_dict
+from mor.train.folder import RunFolder
+from mor.train.schedule import schedule
+from sweeps.claim import Claim
+from sweeps.ledger import Ledger
+from sweeps.plan import FINISHED
+
+
+@dataclass(frozen=True)
+class Task:
+    """A trunk segment or a run, from a study's plan file."""
+
+    task_id: str
+    folder: RunFolder
+    config_values: dict[str, Any]
+    depends_on: tuple[str, ...]
+    is_segment: bool
+    exact_flops: float
+
+    @cached_property
+    def config(self) -> Config:
+        return from_dict(Config, self.config_values)
+
+    @cached_property
+    def target(self) -> float:
+        """Where a segment ends, or the cool-down of a run begins (FLOPs)."""
+        return schedule(self.config).plateau_end
+
+    def trunk(self, ledger: Ledger) -> RunFolder | None:
+        """The trunk that a run branches off."""
+        return ledger.folder(self.depends_on[0].split("@")[0]) if self.depends_on else None
+
+    def finished(self, ledger: Ledger) -> bool:
+        if self.is_segment:
+            return (self.folder.plateau(self.target) / "meta.json").exists()
+        return ledger.state(self.folder.run_id) in FINISHED
+
+    def failed(self, launch_id: str) -> bool:
+        """Whether it has failed under this very launch: a later launch tries again."""
+        status = self.folder.status() or {}
+        return (
+            status.get("state") in ("failed", "diverged")
+            and status.get("launch_id") == launch_id
+            and status.get("task_id") == self.task_id
+        )
+
+    def claimed(self) -> bool:
+        return Claim(self.folder.path).held()
+
+
+def read_tasks(plan_file: Path, ledger: Ledger) -> list[Task]:
+    """The tasks of a plan file that was written for workers."""
+    return tasks_of(json.loads(plan_file.read_text()), ledger)
+
+
+def tasks_of(plan: dict[str, Any], ledger: Ledger) -> list[Task]:
+    """The tasks of a plan with configurations, in the order in which workers take them.
+
+    Small budgets first, so that the curves fill early; within a budget the expensive ones first,
+    so that the pool ends together.
+    """
+    tasks = [
+        Task(
+            entry["segment_id"],
+            ledger.folder(entry["trunk_id"]),
+            entry["config"],
+            tuple(entry["depends_on"]),
+            True,
+            entry["exact_flops"],
+        )
+        for entry in plan["segments"]
+    ] + [
+        Task(
+            entry["run_id"],
+            ledger.folder(entry["run_id"]),
+            entry["config"],
+            tuple(entry["depends_on"]),
+            False,
+            entry["own_exact_flops"],
+        )
+        for entry in plan["runs"]
+    ]
+    return sorted(
+        tasks, key=lambda t: (t.config_values["budget"], not t.is_segment, -t.exact_flops)
+    )
+
+
+@dataclass
+class Queue:
+    """What is left of a plan for one launch, as the ledger tells it."""
+
+    tasks: list[Task]
+    ledger: Ledger
+    launch_id: str
+
+    def __post_init__(self) -> None:
+        self._done: set[str] = set()
+        self._failed: set[str] = set()
+
+    def refresh(self) -> None:
+        """Look at every task that has not ended yet."""
+        for task in self.tasks:
+            if task.task_id in self._done or task.task_id in self._failed:
+                continue
+            if task.finished(self.ledger):
+                self._done.add(task.task_id)
+            elif task.failed(self.launch_id) or self._failed & set(task.depends_on):
+                self._failed.add(task.task_id)
+
+    def open(self) -> list[Task]:
+        """Tasks that have neither ended nor lost a task that they need."""
+        ended = self._done | self._failed
+        needed = self._needed()
+        return [t for t in self.tasks if t.task_id not in ended and t.task_id in needed]
+
+    def ready(self) -> list[Task]:
+        """Open tasks whose dependencies are done, in the order in which to take them."""
+        return [task for task in self.open() if self._done.issuperset(task.depends_on)]
+
+    def _needed(self) -> set[str]:
+        """Runs that are not done, and the segments that lead to them."""
+        by_id = {task.task_id: task for task in self.tasks}
+        waiting = [
+            task.task_id
+            for task in self.tasks
+            if not task.is_segment and task.task_id not in self._done
+        ]
+        needed: set[str] = set()
+        while waiting:
+            name = waiting.pop()
+            if name not in needed:
+                needed.add(name)
+                if name not in self._done:
+                    waiting.extend(by_id[name].depends_on)
+        return needed

@@ -1,0 +1,98 @@
+"""What all tests share: the published numbers, and small configurations."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mor.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    RouterConfig,
+    RuntimeConfig,
+    SizeConfig,
+    TrainConfig,
+)
+
+REPO = Path(__file__).parents[1]
+SHARED = REPO.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def paper_table() -> Callable[[str], list[dict[str, str]]]:
+    """Rows of one of the paper's tables by its name, e.g. "table9_isoflop"."""
+
+    def read(name: str) -> list[dict[str, str]]:
+        path = SHARED / "paper" / f"{name}.csv"
+        if not path.exists():
+            pytest.skip(f"the published numbers are not here ({path.name})")
+        with path.open() as file:
+            return list(csv.DictReader(file))
+
+    return read
+
+
+@pytest.fixture
+def architectures() -> dict[str, ModelConfig]:
+    """One configuration of each architecture, by the name that conf/model gives it."""
+    token = RouterConfig("token", activation="softmax", alpha=1.0, z_coeff=1e-5)
+    return {
+        "vanilla": ModelConfig("vanilla"),
+        "recursive": ModelConfig("recursive", "recursive", 3),
+        "mor": ModelConfig("mor", "mor", 3, router=RouterConfig("expert")),
+        "mor_token": ModelConfig("mor_token", "mor", 3, router=token),
+    }
+
+
+@pytest.fixture
+def tiny() -> SizeConfig:
+    """A shape that trains hundreds of steps in a second or two."""
+    return SizeConfig("tiny", n_layers=5, d_model=16, n_heads=2, n_kv_heads=1, d_head=8, d_ff=40)
+
+
+@pytest.fixture
+def toy_run(
+    architectures: dict[str, ModelConfig], tiny: SizeConfig, tmp_path: Path
+) -> Callable[..., Config]:
+    """A run of `steps` tiny steps on a small text corpus, by architecture."""
+    from mor.data.fingerprint import fingerprint
+    from mor.flops import run_cost
+
+    text = tmp_path / "corpus"
+    text.mkdir()
+    for i in range(40):
+        words = " ".join(f"{(i * 7 + j * j) % 97} scaling law {j % 13}" for j in range(120))
+        (text / f"{i:02d}.txt").write_text(f"document {i}\n{words}\n")
+    data = DataConfig(
+        name="toy",
+        kind="files",
+        paths=(str(text / "*.txt"),),
+        val_fraction=0.2,
+        cache_dir=str(tmp_path / "cache"),
+    )
+    data = DataConfig(**{**vars(data), "fingerprint": fingerprint(data)})
+
+    def make(architecture: str = "mor", steps: int = 20, **train: object) -> Config:
+        settings = {
+            "batch_size": 4,
+            "seq_len": 32,
+            "precision": "fp32",
+            "val_tokens": 512,
+            "warmup_steps": 3,
+            **train,
+        }
+        config = Config(
+            architectures[architecture],
+            tiny,
+            data,
+            TrainConfig(**settings),  # type: ignore[arg-type]
+            runtime=RuntimeConfig(device="cpu", log_steps=1),
+        )
+        step = run_cost(config).step_flops["paper"]
+        return Config(**{**vars(config), "budget": steps * step})
+
+    return make

@@ -1,0 +1,235 @@
+"""The hub's own clients against a small hub on this machine, and against none at all."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mor.config import DataConfig, to_dict
+from mor.data.packed import open_corpus
+from mor.data.tokenizer import make_tokenizer
+
+COMMIT = "3ba9d605774198c5868892d7a8deda78031a781f"
+README = """---
+configs:
+- config_name: fineweb-edu-dedup
+  data_files:
+  - split: train
+    path: fineweb-edu-dedup/train-*
+- config_name: other
+  data_files:
+  - split: train
+    path: other/train-*
+---
+"""
+Files = dict[str, dict[str, bytes]]  # repository -> path -> content
+
+
+class SmallHub(BaseHTTPRequestHandler):
+    """Enough of the hub's interface to stream a dataset and download a file."""
+
+    files: Files
+
+    def log_message(self, *words: object) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("content-length") or 0))
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if path == "/":
+            return self.answer(200, b"")
+        about = re.fullmatch(r"/api/(?:datasets|models)/(o/\w+)(/.*)?", path)
+        if about:
+            return self.describe(about[1], about[2] or "")
+        wanted = re.fullmatch(r"/(?:datasets/)?(o/\w+)/resolve/[^/]+/(.*)", path)
+        content = self.files.get(wanted[1], {}).get(wanted[2]) if wanted else None
+        if content is None:
+            return self.answer(404, b"", {"X-Error-Code": "EntryNotFound"})
+        marks = {"ETag": f'"{len(content)}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
+        span = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
+        if span is None:
+            return self.answer(200, content, marks)
+        first, last = int(span[1]), min(int(span[2] or len(content)), len(content) - 1)
+        marks["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
+        return self.answer(206, content[first : last + 1], marks)
+
+    def describe(self, repository: str, question: str) -> None:
+        if repository not in self.files:
+            return self.answer(404, b"", {"X-Error-Code": "RepoNotFound"})
+        files = self.files[repository]
+        if question.startswith("/tree"):
+            below = question.split("/", 3)[3] + "/" if question.count("/") > 2 else ""
+            found: list[dict[str, object]] = [
+                {"type": "file", "oid": "0" * 40, "size": len(content), "path": path}
+                for path, content in files.items()
+                if path.startswith(below)
+            ]
+            if "recursive=true" in self.path or not below:
+                folders = {path.rpartition("/")[0] for path in files} - {""}
+                found += [
+                    {"type": "directory", "oid": "0" * 40, "size": 0, "path": folder}
+                    for folder in folders
+                    if folder.startswith(below)
+                ]
+            return self.answer(200 if found else 404, json.dumps(found).encode())
+        facts = {
+            "id": repository,
+            "sha": COMMIT,
+            "private": False,
+            "gated": False,
+            "disabled": False,
+            "downloads": 0,
+            "likes": 0,
+            "tags": [],
+            "siblings": [{"rfilename": path} for path in files],
+        }
+        return self.answer(200, json.dumps(facts).encode())
+
+    def answer(self, status: int, content: bytes, marks: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in (marks or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, texts: list[str]) -> Iterator[str]:
+    """The address of a hub with a corpus o/corpus of two shards and a tokenizer o/tokenizer."""
+    repository = {"README.md": README.encode(), "other/train-0.parquet": shard(["x"])}
+    for i, part in enumerate((texts[:25], texts[25:])):
+        repository[f"fineweb-edu-dedup/train-0000{i}-of-00002.parquet"] = shard(part)
+    (tmp_path / "trained").mkdir()
+    train = DataConfig(tokenizer="train", vocab_size=300)
+    make_tokenizer(train, lambda: texts, tmp_path / "trained", progress=False)
+    tokenizer = {"tokenizer.json": (tmp_path / "trained" / "tokenizer.json").read_bytes()}
+    files: Files = {"o/corpus": repository, "o/tokenizer": tokenizer}
+    handler = type("Hub", (SmallHub,), {"files": files})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def shard(texts: list[str]) -> bytes:
+    content = io.BytesIO()
+    columns = {
+        "text": texts,
+        "id": [f"<urn:uuid:{i}>" for i in range(len(texts))],
+        "metadata": [{"dump": "CC-MAIN-2024-10", "score": 3.5}] * len(texts),
+    }
+    pq.write_table(pa.table(columns), content, row_group_size=10)
+    return content.getvalue()
+
+
+def prepare_with(
+    endpoint: str, tmp_path: Path, *, offline: bool = False, **settings: object
+) -> tuple[str, float]:
+    """What `prepare` says in a process that knows the hub by `endpoint`, and its seconds."""
+    values = {
+        "name": "hub",
+        "kind": "hub",
+        "dataset": "o/corpus",
+        "subset": "fineweb-edu-dedup",
+        "revision": COMMIT,
+        "val_fraction": 0.2,
+        "cache_dir": str(tmp_path / "cache"),
+    }
+    data = DataConfig(**{**values, **settings})  # type: ignore[arg-type]
+    code = (
+        "import time; from mor.config import *; from mor.data.prepare import prepare\n"
+        "start = time.perf_counter()\n"
+        f"try: print(prepare(from_dict(DataConfig, {to_dict(data)!r}), progress=False).folder)\n"
+        "except UserError as error: print(error)\n"
+        "print(time.perf_counter() - start)"
+    )
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": endpoint,
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_HUB_OFFLINE": str(int(offline)),
+        "HF_HUB_DISABLE_XET": "1",
+        "NO_PROXY": "127.0.0.1",
+    }
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=100
+    )
+    assert run.returncode == 0, run.stderr
+    said, seconds = run.stdout.rstrip("\n").rsplit("\n", 1)
+    assert "\n" not in said
+    return said, float(seconds)
+
+
+def test_a_dataset_and_a_tokenizer_from_the_hub(hub: str, tmp_path: Path, texts: list) -> None:
+    said, _ = prepare_with(hub, tmp_path, tokenizer="o/tokenizer", vocab_size=300)
+    corpus = open_corpus(Path(said))
+    decode = corpus.tokenizer().decode
+    held = decode(corpus.val)
+    assert decode(corpus.train) == "".join(text for text in texts if text not in held)
+    assert corpus.meta.train_documents + corpus.meta.val_documents == len(texts)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"dataset": "o/gone"}, r"data.dataset=o/gone .*cannot be read from the hub"),
+        ({"subset": "gone"}, r"data.dataset=o/corpus \(data.subset=gone.*fineweb-edu-dedup"),
+        ({"text_field": "body"}, r"data.text_field=body: .*type data.text_field=<one of text, id"),
+        ({"tokenizer": "o/gone", "vocab_size": 300}, r"data.tokenizer=o/gone: no tokenizer.json"),
+    ],
+)
+def test_names_that_the_hub_does_not_know(
+    hub: str, tmp_path: Path, settings: dict, words: str
+) -> None:
+    said, seconds = prepare_with(hub, tmp_path, **settings)
+    assert re.search(words, said), said
+    assert seconds < 20
+    assert not list(tmp_path.glob("cache/*hub-*/"))
+
+
+def test_no_hub_is_known_in_seconds(tmp_path: Path) -> None:
+    with socket.socket() as silent:  # takes calls and never answers
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        said, seconds = prepare_with(endpoint, tmp_path)
+    assert "cannot be reached" in said
+    assert "type data=stdlib or data=files" in said
+    assert seconds < 20
+
+
+def test_offline_asks_nobody(tmp_path: Path) -> None:
+    start = time.perf_counter()
+    said, _ = prepare_with("http://127.0.0.1:1", tmp_path, offline=True)
+    assert "type data=stdlib or data=files" in said
+    said, _ = prepare_with(
+        "http://127.0.0.1:1", tmp_path, offline=True, tokenizer="o/tokenizer", vocab_size=300
+    )
+    assert "HF_HUB_OFFLINE is set" in said
+    assert time.perf_counter() - start < 30
