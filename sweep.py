@@ -19,6 +19,8 @@ from omegaconf.errors import OmegaConfBaseException
 from mor.config import UserError
 from sweeps.mistakes import explain
 
+mistakes: list[UserError] = []  # of a single run: Hydra would print its own words before ours
+
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def app(config: DictConfig) -> None:
@@ -26,7 +28,10 @@ def app(config: DictConfig) -> None:
 
     values = OmegaConf.to_container(config, resolve=False)
     assert isinstance(values, dict)
-    run_single({str(key): value for key, value in values.items()})
+    try:
+        run_single({str(key): value for key, value in values.items()})
+    except UserError as mistake:
+        mistakes.append(mistake)
 
 
 def main() -> int:
@@ -35,12 +40,16 @@ def main() -> int:
     try:
         app()
     except UserError as mistake:
-        print(f"error: {mistake}", file=sys.stderr)
-        return 2
+        mistakes.append(mistake)
     except (HydraException, OmegaConfBaseException) as error:
         print(f"error: {explain(error)}", file=sys.stderr)
         return 2
-    return 0
+    except KeyboardInterrupt:
+        print("stopped; type the same command again to go on from the checkpoints", file=sys.stderr)
+        return 130
+    for mistake in mistakes:
+        print(f"error: {mistake}", file=sys.stderr)
+    return 2 if mistakes else 0
 
 
 if __name__ == "__main__":

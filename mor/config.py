@@ -170,7 +170,7 @@ def from_dict(cls: type[T], values: dict[str, Any], path: str = "") -> T:
 
     Raises ConfigError for an unknown key (with the nearest known one) or a value of another type.
     """
-    hints, known = _schema(cls)
+    hints, known = _schema(typing.cast(Any, cls))
     kwargs = {}
     for key, value in values.items():
         name = f"{path}{key}"
@@ -192,7 +192,7 @@ def replace_at(config: T, path: str, value: Any) -> T:
 
 
 def _replace_at(node: T, keys: list[str], value: Any, path: str) -> T:
-    hints, known = _schema(type(node))
+    hints, known = _schema(typing.cast(Any, type(node)))
     key, *rest = keys
     if key not in known or (rest and not dataclasses.is_dataclass(getattr(node, key))):
         prefix = path.removesuffix(".".join(keys))

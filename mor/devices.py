@@ -16,8 +16,13 @@ PEAK_TFLOPS = {
 }
 
 
-def peak_tflops(device_name: str) -> float | None:
-    """Peak of a device by (part of) its name, e.g. "NVIDIA H100 80GB HBM3"; None if unknown."""
+def device_key(device_name: str) -> str | None:
+    """The entry of a device by its full name, e.g. "NVIDIA H100 80GB HBM3"; None if unknown."""
     name = device_name.lower().replace(" ", "").replace("-", "")
-    matches = [key for key in PEAK_TFLOPS if key in name]
-    return PEAK_TFLOPS[max(matches, key=len)] if matches else None
+    return max((key for key in PEAK_TFLOPS if key in name), key=len, default=None)
+
+
+def peak_tflops(device_name: str) -> float | None:
+    """Peak of a device by its full name; None if unknown."""
+    key = device_key(device_name)
+    return PEAK_TFLOPS[key] if key else None

@@ -102,6 +102,14 @@ def _validate_model(model: ModelConfig, size: SizeConfig) -> None:
             f"set model.n_recursions={max(between, 2)} or less, more size.n_layers, "
             "or model.block_layers",
         )
+    if model.kv == "shared" and model.sharing.endswith("sequence"):
+        raise ConfigError(
+            "model.kv",
+            model.kv,
+            f"under model.sharing={model.sharing} recursions hold different layers, so there are "
+            "no keys and values of the same layer to share",
+            "choose model.sharing=cycle or middle_cycle, or model.kv=recursion",
+        )
     if model.capacity is not None:
         _validate_capacity(model)
 

@@ -13,6 +13,19 @@ MODES = ("plan", "local", "slurm", "auto")
 
 
 @dataclass(frozen=True)
+class SlurmConfig:
+    """What each worker's job asks Slurm for; null leaves it to the cluster's defaults."""
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    timeout_min: int = 1440  # wall time, minutes
+    gpus_per_node: int = 1
+    cpus_per_task: int = 8
+    mem_gb: int | None = None  # memory, GB
+
+
+@dataclass(frozen=True)
 class LaunchConfig:
     """How a plan is carried out."""
 
@@ -21,6 +34,7 @@ class LaunchConfig:
     plan_file: str | None = None  # write the plan as JSON here, too
     max_hours: float = 24.0  # refuse a plan that this machine needs longer for
     force: bool = False  # launch it all the same
+    slurm: SlurmConfig = field(default_factory=SlurmConfig)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mor.devices import peak_tflops
+from mor.devices import device_key
 from mor.train.folder import RunFolder
 from sweeps.claim import Claim
 
@@ -71,8 +71,7 @@ class Ledger:
         for result in self.results():
             speed = result.get("throughput", {})
             device = str(speed.get("device", ""))
-            same = device == gpu or (gpu != "cpu" and peak_tflops(device) == peak_tflops(gpu))
-            if same and speed.get("flops_per_s"):
+            if device_key(device) == gpu and speed.get("flops_per_s"):
                 key = (result["model"], result["size"])
                 speeds.setdefault(key, []).append(float(speed["flops_per_s"]))
         return {key: statistics.median(values) for key, values in speeds.items()}

@@ -229,7 +229,8 @@ def _cut(
     trunk: str, targets: dict[float, Config], ledger: Ledger, price: _Price
 ) -> Iterable[Segment]:
     """The segments of one trunk, in order; what its folder already holds is done."""
-    from_step, before = 0, ()
+    from_step = 0
+    before: tuple[str, ...] = ()
     for target in sorted(targets):
         config = targets[target]
         step = planned_steps(config, schedule(config)).stable

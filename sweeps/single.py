@@ -15,7 +15,7 @@ from mor.validate import validate
 from sweeps.config import run_config, sweep_config
 from sweeps.ledger import Ledger
 from sweeps.plan import build_plan
-from sweeps.study import with_fingerprints, write_plan_file
+from sweeps.study import refuse_unwritable, with_fingerprints, write_plan_file
 from sweeps.tables import print_plan
 from sweeps.tasks import Queue, Task, tasks_of
 from sweeps.worker import stop_on_signals, work_on
@@ -40,8 +40,11 @@ def run_single(values: dict[str, Any]) -> None:
     from sweeps.launch.local import refuse_too_long, this_machine
 
     refuse_too_long(
-        build_plan(study.study.name, [config], ledger, this_machine()), study.launch, workers=1
+        build_plan(study.study.name, [config], ledger, this_machine([config])),
+        study.launch,
+        workers=1,
     )
+    refuse_unwritable(ledger.runs_dir)
     [run] = plan.runs
     queue = Queue(tasks_of(plan.as_json(configs=True), ledger), ledger, uuid.uuid4().hex)
     with _progress(console) as progress:

@@ -53,7 +53,7 @@ def launch_study(study: SweepConfig, runs: Iterable[Config]) -> None:
         print_plan(plan, console)
         console.print("launch=local trains it here, launch=slurm on a cluster", highlight=False)
         return
-    _writable(ledger.runs_dir)
+    refuse_unwritable(ledger.runs_dir)
     if mode == "slurm":
         from sweeps.launch.slurm import launch_slurm
 
@@ -67,9 +67,9 @@ def _launch_here(
 ) -> None:
     from sweeps.launch.local import launch_local, pool_size, refuse_too_long, this_machine
 
-    machine = this_machine()
+    machine = this_machine(configs)
     plan = build_plan(study.study.name, configs, ledger, machine)
-    workers = pool_size(plan, study.launch, machine.gpu)
+    workers = pool_size(plan, study.launch)
     refuse_too_long(plan, study.launch, workers)
     totals = plan.totals()
     if totals["remaining"]["runs"] == 0:
@@ -77,7 +77,7 @@ def _launch_here(
     else:
         print_plan(plan, console)
     folder = Path(study.studies_dir).absolute() / plan.study
-    outcome = launch_local(plan, ledger, study.launch, folder, workers, console)
+    outcome = launch_local(plan, ledger, folder, workers, console)
     console.print(
         f"{outcome.done} of {len(plan.runs)} runs done. "
         f"Figures and fits: python -m analysis isoflop {os.path.relpath(folder)}",
@@ -102,7 +102,8 @@ def write_plan_file(plan: Plan, path: Path) -> None:
         ) from None
 
 
-def _writable(runs_dir: Path) -> None:
+def refuse_unwritable(runs_dir: Path) -> None:
+    """Raises UserError where the run store cannot be written."""
     try:
         runs_dir.mkdir(parents=True, exist_ok=True)
         probe = runs_dir / ".probe"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
+import statistics
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,6 @@ class StudyView:
         self.study = json.loads(plan_file.read_text())["study"]
         self.tasks = read_tasks(plan_file, ledger)
         self.ledger = ledger
-        self._began = time.monotonic()
-        self._first: float | None = None
 
     def rows(self) -> list[Row]:
         return [self._row(task) for task in self.tasks if not task.is_segment]
@@ -78,14 +76,29 @@ class StudyView:
         return _from_status(task, task.folder.status() or {}, state)
 
     def remaining_hours(self, workers: int) -> float | None:
-        """ETA of the study in hours: exact FLOPs left over the speed of this launch so far."""
-        left = sum(t.exact_flops * (1 - self._progress(t)) for t in self.tasks)
-        if self._first is None:
-            self._first = left
-        elapsed = time.monotonic() - self._began
-        if self._first - left <= 0 or elapsed < 5:
+        """ETA of the study in hours, for `workers` runs at a time.
+
+        What is left of each task is priced at the speed that its model and size has shown, or at
+        the mean of those that have shown one; None before any has.
+        """
+        speeds = self._speeds()
+        if not speeds:
             return None
-        return left / ((self._first - left) / elapsed) / 3600
+        mean = statistics.harmonic_mean(list(speeds.values()))
+        seconds = sum(
+            task.exact_flops * (1 - self._progress(task)) / speeds.get(_shape(task), mean)
+            for task in self.tasks
+        )
+        return seconds / max(1, workers) / 3600
+
+    def _speeds(self) -> dict[tuple[str, str], float]:
+        """Exact FLOP/s of each (model, size), by its newest status."""
+        found = {}
+        for task in self.tasks:
+            speed = (task.folder.status() or {}).get("flops_per_s")
+            if speed:
+                found[_shape(task)] = float(speed)
+        return found
 
     def _progress(self, task: Task) -> float:
         if task.finished(self.ledger):
@@ -96,6 +109,10 @@ class StudyView:
         begin = task.target if task.depends_on and not task.is_segment else 0.0
         through = (float(status["spent"]) - begin) / (float(status["target"]) - begin)
         return min(1.0, max(0.0, through))
+
+
+def _shape(task: Task) -> tuple[str, str]:
+    return task.config_values["model"]["name"], task.config_values["size"]["name"]
 
 
 def _from_status(task: Task, status: dict[str, Any], state: str) -> Row:
@@ -112,15 +129,22 @@ def _from_status(task: Task, status: dict[str, Any], state: str) -> Row:
     )
 
 
-def study_table(view: StudyView, workers: int = 1, hide_waiting: bool = False) -> RenderableType:
-    """State, share of the budget spent, loss, speed; and for the study what is done and the ETA."""
-    rows = view.rows()
+def study_table(
+    view: StudyView, workers: int | None = None, hide_waiting: bool = False
+) -> RenderableType:
+    """State, share of the budget spent, loss, speed; and for the study what is done and the ETA.
+
+    `workers` is how many run at a time; by default, as many as are running now.
+    """
+    rows, segments = view.rows(), view.active_segments()
+    if workers is None:
+        workers = len(segments) + sum(row.state == "running" for row in rows)
     table = Table(title=f"study {view.study}", title_justify="left", expand=False)
     table.add_column("run or trunk segment", no_wrap=True)
     table.add_column("state")
     for heading in ("spent", "loss (nats)", "tokens/s"):
         table.add_column(heading, justify="right")
-    shown = [*view.active_segments(), *rows]
+    shown = [*segments, *rows]
     if hide_waiting:
         shown = [row for row in shown if row.state != "planned"]
     for row in shown:

@@ -6,13 +6,13 @@ stands under its name is whole. A file lock makes several workers that prepare a
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import glob
 import logging
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -28,9 +28,16 @@ log = logging.getLogger(__name__)
 def prepare(data: DataConfig, progress: bool = True) -> Corpus:
     """The packed corpus of `data`, built now if it is not there yet.
 
+    A planned run (data.fingerprint) opens the packed corpus of that fingerprint where it lies; the
+    sources are looked at only where it does not.
+
     Raises UserError for a corpus that cannot be had, is too small to split, does not fit on the
-    disk, or is another one than the run was planned with (data.fingerprint).
+    disk, or is another one than the run was planned with.
     """
+    cache = Path(data.cache_dir).expanduser()
+    if data.fingerprint is not None:
+        with contextlib.suppress(FileNotFoundError, DamagedCorpus):
+            return open_corpus(cache / f"{data.name}-{data.fingerprint}")
     actual = fingerprint(data)
     if data.fingerprint not in (None, actual):
         raise UserError(
@@ -38,11 +45,9 @@ def prepare(data: DataConfig, progress: bool = True) -> Corpus:
             f"machine has, whose fingerprint is {actual}; {_way_back(data)}, or plan the run again "
             "here"
         )
-    folder = Path(data.cache_dir).expanduser() / f"{data.name}-{actual}"
-    try:
+    folder = cache / f"{data.name}-{actual}"
+    with contextlib.suppress(FileNotFoundError, DamagedCorpus):
         return open_corpus(folder)
-    except (FileNotFoundError, DamagedCorpus):
-        pass
     try:
         with _lock(folder):
             return _build_unless_there(data, actual, folder, progress)
@@ -61,7 +66,7 @@ def _way_back(data: DataConfig) -> str:
     }[data.kind]
 
 
-@contextmanager
+@contextlib.contextmanager
 def _lock(folder: Path) -> Iterator[None]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_name(f".{folder.name}.lock"))

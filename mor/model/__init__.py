@@ -1,0 +1,1 @@
+"""The language models. No imports here: planning reads `mor.model.sharing` without torch."""

@@ -116,7 +116,8 @@ def travel_by_expert(
 ) -> Tensor:
     """x + g f(x) for the chosen of those still active, f the block with its residuals."""
     span = routed.everyone
-    base, steps = x, list[tuple[Tensor | None, Tensor]]()  # the chosen, and what they gained
+    base = x
+    steps: list[tuple[Tensor | None, Tensor]] = []  # the chosen, and what they gained
     for r in range(routed.n_recursions):
         logits, rule = experts.score(r, x)
         chosen = experts.choose(r, span, logits, rule)
@@ -203,7 +204,7 @@ def travel_prefixes(
     """Recursions 2 and on: x holds the tokens in `order`, so that a prefix of it goes on."""
     everyone = routed.everyone
     grid = depth.view(everyone.batch, everyone.length)
-    leaving = list[Tensor]()
+    leaving: list[Tensor] = []
     for r in range(1, routed.n_recursions):
         span = ragged(grid >= r, order[: len(x)], table[r], everyone.tables)
         routed.spans.append(span)

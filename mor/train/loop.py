@@ -79,6 +79,7 @@ class Trainer:
         vocab = config.data.vocab_size
         self.model = Transformer(config.model, config.size, vocab, seed=config.seed).to(device)
         self.optimizer = adamw(self.model, config.train)
+        self._parameters = list(self.model.parameters())
         self.meter = Meter(config)
         self.step_index = 0
         self.throughput = Throughput()
@@ -102,7 +103,7 @@ class Trainer:
             self.meter.add(tokens.numel(), out.routed.tokens, out.routed.pairs)
             for name, value in {"loss": out.loss, **out.auxiliary}.items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach() / len(parts)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), train.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters, train.clip)
         set_lr(self.optimizer, train.lr * factor)
         self.optimizer.step()
         self._update_balance(load, out)

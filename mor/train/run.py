@@ -99,7 +99,7 @@ def choose_device(config: Config) -> torch.device:
         raise ConfigError("runtime.device", wanted, "torch sees no GPU here", "set it to auto")
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(wanted, int(os.environ.get("LOCAL_RANK", 0)) if wanted == "cuda" else None)
+    return torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if wanted == "cuda" else "cpu")
 
 
 def _validation(trainer: Trainer) -> dict[str, float]:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
-import uuid
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import psutil
 import submitit
 from rich.console import Console
 from rich.live import Live
 
-from mor.config import ConfigError
-from mor.devices import PEAK_TFLOPS, peak_tflops
-from mor.train.folder import write_json
+from mor.config import Config, ConfigError
+from mor.devices import device_key
 from sweeps.config import ClusterConfig, LaunchConfig
+from sweeps.launch.files import Launch, new_launch
 from sweeps.ledger import Ledger
 from sweeps.plan import FINISHED, Plan
 from sweeps.tables import duration
@@ -41,20 +43,29 @@ class Outcome:
     left: int  # stopped, or held by another launch that ended
 
 
-def this_machine() -> ClusterConfig:
-    """What a local launch is priced on: the GPU here, or one CPU core."""
-    if shutil.which("nvidia-smi"):
-        with contextlib.suppress(OSError, subprocess.SubprocessError):
-            query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-            names = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
-            name = names.stdout.strip().lower().replace(" ", "")
-            known = [key for key in PEAK_TFLOPS if key in name]
-            if known and peak_tflops(name):
-                return ClusterConfig(max(known, key=len), 0.4)
+@functools.cache
+def gpu_names() -> tuple[str, ...]:
+    """The GPUs of this machine by their driver's names; none without nvidia-smi."""
+    if not shutil.which("nvidia-smi"):
+        return ()
+    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        found = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return tuple(line.strip() for line in found.stdout.splitlines() if line.strip())
+
+
+def this_machine(runs: Iterable[Config]) -> ClusterConfig:
+    """What a launch here is priced on: a GPU of a known kind, or one CPU core."""
+    on_cpu = all(run.runtime.device == "cpu" for run in runs)
+    known = [key for name in gpu_names() if (key := device_key(name))]
+    if known and not on_cpu:
+        return ClusterConfig(known[0], 0.4)
     return ClusterConfig("cpu", 0.3)
 
 
-def pool_size(plan: Plan, launch: LaunchConfig, gpu: str) -> int:
+def pool_size(plan: Plan, launch: LaunchConfig) -> int:
     """Workers at a time: as set, or one for each GPU, or CPU cores over threads per run."""
     if launch.workers is not None:
         if launch.workers < 1:
@@ -62,8 +73,8 @@ def pool_size(plan: Plan, launch: LaunchConfig, gpu: str) -> int:
                 "launch.workers", launch.workers, "must be above 0", "leave it out for all cores"
             )
         return launch.workers
-    if gpu != "cpu":
-        return 1
+    if plan.gpu != "cpu":
+        return len(gpu_names())
     threads = max((run.config.runtime.threads for run in plan.runs), default=1)
     return max(1, len(os.sched_getaffinity(0)) // threads)
 
@@ -88,25 +99,19 @@ def refuse_too_long(plan: Plan, launch: LaunchConfig, workers: int) -> None:
 def launch_local(
     plan: Plan,
     ledger: Ledger,
-    launch: LaunchConfig,
     study_folder: Path,
     workers: int,
     console: Console,
 ) -> Outcome:
     """Carry out a plan with a pool of `workers` processes; blocks until all runs have ended."""
-    launch_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
-    folder = study_folder / "launches" / launch_id
-    folder.mkdir(parents=True)
-    contents = plan.as_json(configs=True)
-    write_json(folder / "plan.json", contents)
-    write_json(study_folder / "plan.json", {**contents, "runs_dir": str(ledger.runs_dir)})
-    pool = _Pool(folder, (folder / "plan.json", ledger.runs_dir, launch_id, plan.study))
-    view = StudyView(folder / "plan.json", ledger)
+    files = new_launch(plan, ledger, study_folder)
+    pool = _Pool(files, 0 if plan.gpu == "cpu" else len(gpu_names()))
+    view = StudyView(files.plan_file, ledger)
     with contextlib.ExitStack() as stack:
         stack.callback(pool.stop)
         pool.start(min(workers, max(1, _parallel(plan))))
         _show_until_ended(pool, view, console, workers)
-    return _summary(plan, ledger, console, launch_id)
+    return _summary(plan, ledger, console)
 
 
 def _parallel(plan: Plan) -> int:
@@ -117,25 +122,33 @@ def _parallel(plan: Plan) -> int:
 class _Pool:
     """Worker processes as submitit jobs; one that dies while work is left is started again."""
 
-    def __init__(self, folder: Path, arguments: tuple[Any, ...]) -> None:
+    def __init__(self, launch: Launch, gpus: int) -> None:
         _let_children_import_us()
-        self._executor = submitit.LocalExecutor(folder / "workers")
+        self._executor = submitit.LocalExecutor(launch.folder / "workers")
         self._executor.update_parameters(timeout_min=NO_LIMIT_MIN)
-        self._arguments = arguments
-        self._jobs: list[submitit.Job[int]] = []
+        self._arguments = launch.arguments
+        self._gpus = gpus  # on this machine; each worker sees one
+        self._jobs: dict[int, submitit.Job[int]] = {}  # by the worker's number
         self._restarts = 0
 
     def start(self, workers: int) -> None:
-        for _ in range(workers):
-            self._jobs.append(self._executor.submit(work, *self._arguments))
+        for number in range(workers):
+            self._start_one(number)
+
+    def _start_one(self, number: int) -> None:
+        if self._gpus:
+            visible = (number % self._gpus,)
+            self._executor.update_parameters(gpus_per_node=1, visible_gpus=visible)
+        with _interrupts_ignored():  # by submitit's own process: we end the workers ourselves
+            self._jobs[number] = self._executor.submit(work, *self._arguments)
 
     def running(self) -> bool:
         """Whether any worker still works; starts those that died again, a few times."""
-        for job in [job for job in self._jobs if job.done()]:
-            self._jobs.remove(job)
+        for number, job in [(n, job) for n, job in self._jobs.items() if job.done()]:
+            del self._jobs[number]
             if self._died(job) and self._restarts < RESTARTS:
                 self._restarts += 1
-                self.start(1)
+                self._start_one(number)
         return bool(self._jobs)
 
     @staticmethod
@@ -147,12 +160,22 @@ class _Pool:
 
     def stop(self) -> None:
         """Ask workers to end; each checkpoints the run that it has in hand."""
-        for job in self._jobs:
-            if not job.done():
-                job.cancel()
-        for job in self._jobs:
-            while not job.done():
-                time.sleep(0.1)
+        running = [job for job in self._jobs.values() if not job.done()]
+        for job in running:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                psutil.Process(int(job.job_id)).terminate()  # submitit passes it on
+        while not all(job.done() for job in running):
+            time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """What is started within ignores Ctrl-C, which a terminal sends to every process below it."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _let_children_import_us() -> None:
@@ -172,19 +195,19 @@ def _show_until_ended(pool: _Pool, view: StudyView, console: Console, workers: i
         return
     seen: set[str] = set()
     while pool.running():
-        _print_ended(view, seen, console)
+        _print_ended(view, seen, console, workers)
         time.sleep(REFRESH_S)
-    _print_ended(view, seen, console)
+    _print_ended(view, seen, console, workers)
 
 
-def _print_ended(view: StudyView, seen: set[str], console: Console) -> None:
+def _print_ended(view: StudyView, seen: set[str], console: Console, workers: int) -> None:
     """Without a terminal: a line for each run as it ends."""
     rows = view.rows()
     for row in rows:
         if row.name in seen or row.state not in (*FINISHED, "failed"):
             continue
         seen.add(row.name)
-        hours = view.remaining_hours(1)
+        hours = view.remaining_hours(workers)
         loss = "" if row.loss is None else f" loss {row.loss:.4f}"
         speed = "" if not row.tokens_per_s else f" {row.tokens_per_s:,.0f} tokens/s"
         eta = "" if hours is None else f" ETA {duration(hours)}"
@@ -193,7 +216,7 @@ def _print_ended(view: StudyView, seen: set[str], console: Console) -> None:
     sys.stdout.flush()
 
 
-def _summary(plan: Plan, ledger: Ledger, console: Console, launch_id: str) -> Outcome:
+def _summary(plan: Plan, ledger: Ledger, console: Console) -> Outcome:
     """Say what failed, with the last lines of its log and where the log is."""
     states = {run.run_id: ledger.state(run.run_id) for run in plan.runs}
     done = sum(state == "done" for state in states.values())

@@ -1,4 +1,4 @@
-"""Reference cases of the authors' implementation: their JSON and their parameter names in our terms."""
+"""Reference cases of the authors' implementation: their JSON and names in our terms."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,8 +11,19 @@ import torch.nn.functional as F
 from mor.model.sharing import selected
 from mor.model.spans import Rectangle, Tables, ragged
 from tests.mor.model.naive import Naive
-from tests.mor.model.variants import ALL, EXPERT, ROUTED, SIZE, TOKEN, VOCAB, build, draw, expert
-from tests.mor.model.variants import recursive, token
+from tests.mor.model.variants import (
+    ALL,
+    EXPERT,
+    ROUTED,
+    SIZE,
+    TOKEN,
+    VOCAB,
+    build,
+    draw,
+    expert,
+    recursive,
+    token,
+)
 
 LENGTH = 19
 WEIGHTS = {"balancing_loss": "balance_coeff", "router_z_loss": "z_coeff"}
@@ -116,7 +129,7 @@ def test_all_tokens_choose_the_first_depth() -> None:
 
 @pytest.mark.parametrize("kv", ["recursion", "shared"])
 def test_a_sequence_without_tokens_beside_one_with_some(kv: str) -> None:
-    """The first coordinate of the state decides; sequence 0 has only tokens where it is negative."""
+    """The first coordinate of the state decides; in sequence 0 it is negative everywhere."""
     model = build(expert(kv=kv))
     with torch.no_grad():
         model.embed.weight[:, 0] = torch.where(torch.arange(VOCAB) < VOCAB // 2, -100.0, 100.0)
@@ -168,15 +181,15 @@ def test_token_choice_at_full_depth_is_a_recursive_model_with_a_skip() -> None:
     torch.testing.assert_close(out.logits.flatten(0, 1), logits, atol=1e-4, rtol=1e-4)
 
 
-def test_later_recursions_compute_no_keys_or_values_when_they_are_shared() -> None:
-    for model in (build(EXPERT["expert-shared"]), build(recursive(kv="shared"))):
-        calls = []
-        shared_layer = model.layout.recursions[0][0]
-        for name in ("q", "k", "v"):
-            module = getattr(model.layers[shared_layer].attention, name)
-            module.register_forward_hook(lambda *_, name=name: calls.append(name))
-        model(draw(2, LENGTH)[0])
-        assert sorted(calls) == ["k", "q", "q", "q", "v"]
+@pytest.mark.parametrize("name", ["expert-shared", "token-shared", "recursive-cycle-shared"])
+def test_later_recursions_compute_no_keys_or_values_when_they_are_shared(name: str) -> None:
+    model, calls = build(ALL[name]), []
+    attention = model.layers[model.layout.recursions[0][0]].attention
+    for piece in ("q", "k", "v"):
+        hook = functools.partial(lambda piece, *_: calls.append(piece), piece)
+        getattr(attention, piece).register_forward_hook(hook)
+    model(draw(2, LENGTH)[0])
+    assert sorted(calls) == ["k", "q", "q", "q", "v"]
 
 
 def test_a_ragged_span_lays_out_and_picks_up_its_tokens() -> None:

@@ -43,6 +43,7 @@ EXPERT = {
     "expert-shared": expert(kv="shared"),
     "expert-cycle-2": expert(n_recursions=2, sharing="cycle"),
     "expert-sequence-shared": expert(n_recursions=2, sharing="sequence", kv="shared"),
+    "expert-4": expert(n_recursions=4, sharing="cycle"),
     "expert-mlp-tanh": expert({"network": "mlp", "activation": "tanh"}),
     "expert-aux-router": expert({"sampling": "aux_router", "z_coeff": 0.1}),
     "expert-capacity": expert(capacity=(1.0, 0.4, 0.4)),
@@ -52,6 +53,7 @@ EXPERT = {
 TOKEN = {
     "token": token({"z_coeff": 0.1}),
     "token-shared": token(kv="shared"),
+    "token-4": token(n_recursions=4, sharing="cycle"),
     "token-sigmoid-mlp": token({"activation": "sigmoid", "network": "mlp", "alpha": 0.3}),
     "token-loss-free": token({"balancing": "loss_free"}, n_recursions=2, sharing="cycle"),
 }

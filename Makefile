@@ -1,0 +1,43 @@
+# Everything is set up by these targets themselves: a .venv beside this file, from requirements.lock.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help setup demo test lint bench clean
+
+help:
+	@echo "make demo    set up, train the quick study on real text, fit it and draw it (minutes)"
+	@echo "make test    set up, lint, type-check and run every test"
+	@echo "make bench   set up and print the speeds that the README claims"
+	@echo "make lint    format check, lint, types and the walls between the packages"
+	@echo "make setup   only the virtual environment"
+
+setup: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet "$$(grep '^torch==' requirements.lock)" -c requirements.lock
+	$(BIN)/pip install --quiet --no-deps -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	touch $(READY)
+
+demo: $(READY)
+	$(BIN)/python sweep.py -m study=quick
+	$(BIN)/python -m analysis isoflop studies/quick
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/python -m pytest -n 2
+
+bench: $(READY)
+	$(BIN)/python benchmarks/demo.py
+	$(BIN)/python benchmarks/plan.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache

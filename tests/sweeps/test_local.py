@@ -1,0 +1,181 @@
+"""`launch=local` for real: a pool of submitit jobs, skipping, sharing, dying workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.sweeps.conftest import REPO
+
+STUDY = ["-m", "study=quick", "size=9k", "train.val_tokens=1024", "train.warmup_budget=2e8"]
+
+
+def results(runs: Path) -> dict[str, dict]:
+    return {p.parent.name: json.loads(p.read_text()) for p in sorted(runs.glob("*/result.json"))}
+
+
+def start(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [
+        *(sys.executable, str(REPO / "sweep.py"), *arguments),
+        *(f"runs_dir={tmp_path / 'runs'}", f"studies_dir={tmp_path / 'studies'}"),
+    ]
+    return subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def test_a_study_trains_once_is_skipped_and_grows(sweep, tmp_path):
+    study = [*STUDY, "model=vanilla,mor,mor_token", "budget=3e8,6e8"]
+    ended = sweep(*study)
+    assert ended.returncode == 0, ended.stderr + ended.stdout
+    assert "python -m analysis isoflop studies/quick" in ended.stdout
+    first = results(tmp_path / "runs")
+    assert len(first) == 6
+    for result in first.values():
+        assert result["status"] == "done"
+        # a budget of n steps is spent to within half a step; the share is small at real sizes
+        step = result["flops"]["spent"] / result["steps"]
+        assert abs(result["flops"]["spent"] - result["budget"]) <= 0.75 * step
+    trunks = list((tmp_path / "runs").glob("*-trunk-*"))
+    assert len(trunks) == 3
+
+    again = sweep(*study)
+    assert again.returncode == 0, again.stderr
+    assert "all 6 runs of study quick are done already" in again.stdout
+    assert results(tmp_path / "runs") == first
+
+    larger = sweep(*STUDY, "model=mor", "budget=3e8,6e8,1.2e9")
+    assert larger.returncode == 0, larger.stderr + larger.stdout
+    grown = results(tmp_path / "runs")
+    assert {name: grown[name] for name in first} == first
+    [new] = grown.keys() - first.keys()
+    assert new.startswith("mor-9k-1.2e9-")
+    assert len(list((tmp_path / "runs").glob("*-trunk-*"))) == 3  # the same trunk went on
+
+    status = subprocess.run(
+        [sys.executable, "-m", "sweeps", "status", "quick", "--json"],
+        cwd=tmp_path, capture_output=True, text=True, check=True, env=_importable(),
+    )  # fmt: skip
+    rows = json.loads(status.stdout)
+    assert {row["state"] for row in rows} == {"done"}
+    assert len(rows) == 3
+
+
+def _importable() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(REPO)}
+
+
+def test_two_launches_beside_each_other_train_each_run_once(tmp_path):
+    study = [*STUDY, "model=vanilla,recursive,mor", "budget=4e8,8e8"]
+    launches = [start(tmp_path, *study) for _ in range(2)]
+    for launch in launches:
+        output, _ = launch.communicate(timeout=240)
+        assert launch.returncode == 0, output
+    found = results(tmp_path / "runs")
+    assert len(found) == 6
+    for folder in (tmp_path / "runs").iterdir():
+        status = json.loads((folder / "status.json").read_text())
+        segments = 2 if "-trunk-" in folder.name else 1
+        assert status["attempt"] == segments, folder.name
+        steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").open()]
+        assert steps == sorted(set(steps))
+
+
+def workers_of(launch: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The processes that train: the grandchildren that submitit started."""
+    below = psutil.Process(launch.pid).children(recursive=True)
+    return [p for p in below if "submitit.core._submit" in " ".join(p.cmdline())]
+
+
+def test_a_killed_worker_is_replaced_and_the_numbers_are_the_same(sweep, tmp_path):
+    study = [*STUDY, "model=vanilla,mor", "budget=2e9", "runtime.checkpoint_s=0.3"]
+    whole = sweep(*study, f"runs_dir={tmp_path / 'whole'}")
+    assert whole.returncode == 0, whole.stdout
+    launch = start(tmp_path, *study)
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "runs").glob("*/checkpoints/step-*/meta.json")):
+        assert launch.poll() is None, launch.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    killed = [p for p in workers_of(launch) if not p.children()]
+    assert killed
+    os.kill(killed[0].pid, signal.SIGKILL)
+    output, _ = launch.communicate(timeout=240)
+    assert launch.returncode == 0, output
+    a, b = results(tmp_path / "whole"), results(tmp_path / "runs")
+    assert {name: r["loss"] for name, r in a.items()} == {name: r["loss"] for name, r in b.items()}
+    attempts = [
+        json.loads(path.read_text())["attempt"]
+        for path in (tmp_path / "runs").glob("*/status.json")
+    ]
+    assert max(attempts) >= 2
+
+
+def test_ctrl_c_checkpoints_and_the_same_command_goes_on(sweep, tmp_path):
+    study = [*STUDY, "model=mor", "budget=4e9"]
+    launch = start(tmp_path, *study)
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "runs").glob("*/metrics.jsonl")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(1.0)
+    launch.send_signal(signal.SIGINT)
+    output, _ = launch.communicate(timeout=60)
+    assert "Traceback" not in output
+    assert not results(tmp_path / "runs")
+    assert list((tmp_path / "runs").glob("*/checkpoints/step-*/meta.json"))
+    again = sweep(*study)
+    assert again.returncode == 0, again.stdout
+    [log] = (tmp_path / "runs").glob("*-trunk-*/log.txt")
+    assert "resumed from step-" in log.read_text()
+
+
+def test_a_diverged_run_is_reported_with_its_log_and_not_tried_again(sweep, tmp_path):
+    study = [*STUDY, "model=vanilla", "budget=3e8", "train.clip=1e30", "train.branch=false"]
+    ended = sweep(*study, "train.lr=1e-3,1e30")
+    assert ended.returncode == 2
+    assert "1 runs failed" in ended.stderr
+    assert "diverged vanilla-9k-3e8-" in ended.stdout
+    assert "log: " in ended.stdout
+    found = results(tmp_path / "runs")
+    assert sorted(result["status"] for result in found.values()) == ["diverged", "done"]
+    again = sweep(*study, "train.lr=1e-3,1e30")
+    assert results(tmp_path / "runs") == found
+    assert again.returncode == 2
+
+
+def test_a_run_that_fails_names_its_log_and_is_retried_by_the_next_launch(sweep, tmp_path):
+    text = tmp_path / "corpus.txt"
+    text.write_text("one document only\n" * 400)
+    (tmp_path / "more.txt").write_text("held out\n" * 400)
+    study = [
+        *(*STUDY, "data=files", f"data.paths=[{tmp_path}/*.txt]", "data.val_fraction=0.0001"),
+        *("model=vanilla", "budget=3e8"),
+    ]
+    ended = sweep(*study)
+    assert ended.returncode == 2
+    assert "data.val_fraction" in ended.stdout
+    assert "log: " in ended.stdout
+    assert "Traceback" not in ended.stdout
+
+
+@pytest.mark.parametrize("model", ["mor", "mor_token"])
+def test_one_run_in_this_process(model, sweep, tmp_path):
+    single = ["study=quick", "size=9k", "train.val_tokens=1024", "train.warmup_budget=2e8"]
+    ended = sweep(*single, f"model={model}", "budget=1e9")
+    assert ended.returncode == 0, ended.stderr
+    assert "validation loss" in ended.stdout
+    [alone] = results(tmp_path / "runs").values()
+    pooled = sweep("-m", *single, f"model={model}", "budget=1e9", f"runs_dir={tmp_path / 'pool'}")
+    assert pooled.returncode == 0, pooled.stdout
+    [in_pool] = results(tmp_path / "pool").values()
+    assert alone["run_id"] == in_pool["run_id"]
+    assert alone["loss"] == in_pool["loss"]

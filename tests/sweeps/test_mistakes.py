@@ -1,0 +1,60 @@
+"""Bad input: one sentence that names the setting, its value and the way out; exit code 2."""
+
+from __future__ import annotations
+
+import pytest
+
+QUICK = "study=quick"
+CASES = [
+    ([QUICK, "model.n_recursion=3"], ["model.n_recursion", "mean model.n_recursions"]),
+    ([QUICK, "trian.lr=3"], ["trian.lr", "train.lr"]),
+    ([QUICK, "model=morr"], ["model=morr", "mor, mor_token, recursive, vanilla"]),
+    ([QUICK, "size.d_model=33"], ["size.d_model=33", "size.d_model=24"]),
+    ([QUICK, "model=mor", "model.capacity=[1,1.5,0.5]"], ["capacity", "at most at 1"]),
+    ([QUICK, "model=mor", "model.capacity=[0.3,0.6,0.6]"], ["cannot rise"]),
+    ([QUICK, "model=mor", "model.n_recursions=9"], ["n_recursions=9", "layers to share"]),
+    ([QUICK, "budget=1"], ["budget=1", "less than one step", "set budget="]),
+    ([QUICK, "train.lr=fast"], ["train.lr=fast", "a number"]),
+    ([QUICK, "train.lr=0"], ["train.lr=0", "above 0"]),
+    ([QUICK, "data=files", "data.paths=[nowhere/*.txt]"], ["data.paths", "nowhere"]),
+    ([QUICK, "runtime.device=tpu"], ["runtime.device=tpu", "auto, cpu, cuda"]),
+    ([QUICK, "cluster.gpu=abacus", "launch=plan"], ["cluster.gpu=abacus", "h100"]),
+    ([QUICK, "model=vanilla,mor"], ["model", "add -m"]),
+    ([QUICK, "launch.plan_file=/proc/nowhere/plan.json"], ["launch.plan_file", "another path"]),
+    ([QUICK, "runs_dir=/proc/nowhere"], ["runs_dir", "cannot be written"]),
+    (["-m", QUICK, "launch=plan,local"], ["launch=plan,local", "one value for a whole study"]),
+    (["-m", QUICK, "model.nope=1,2"], ["model.nope", "no such setting"]),
+    (["-m", "budget=5e18", "launch=local"], ["launch.max_hours=24", "launch.force=true"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), CASES, ids=lambda value: str(value[-1])[:40])
+def test_a_mistake_is_one_sentence(arguments, words, refused):
+    sentence = refused(*arguments)
+    for word in words:
+        assert word in sentence, sentence
+
+
+def test_an_empty_corpus_is_named(refused, tmp_path):
+    (tmp_path / "empty.txt").write_text("")
+    sentence = refused("study=quick", "data=files", f"data.paths=[{tmp_path / 'empty.txt'}]")
+    assert "data.paths" in sentence
+
+
+def test_a_ledger_of_another_version_is_not_touched(refused, sweep, tmp_path, toy):
+    ended = sweep(*toy, "model=vanilla", "budget=3e8")
+    assert ended.returncode == 0, ended.stderr
+    [result] = (tmp_path / "runs").glob("*/result.json")
+    newer = result.read_text().replace('"schema": 1', '"schema": 99')
+    result.write_text(newer)
+    sentence = refused(*toy, "model=vanilla", "budget=3e8")
+    assert "schema 99" in sentence
+    assert "runs_dir=" in sentence
+    assert result.read_text() == newer
+
+
+def test_help_teaches(sweep):
+    ended = sweep("--help")
+    assert ended.returncode == 0
+    for word in ("study=quick", "-m", "model.n_recursions", "launch=plan", "vanilla"):
+        assert word in ended.stdout, ended.stdout

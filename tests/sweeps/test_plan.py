@@ -1,0 +1,124 @@
+"""Plans as `launch=plan` makes them: the paper's study, identity, sharing, speed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).parents[2]
+FIELDS = [
+    *("run_id", "model", "size", "budget", "convention", "n_params", "n_params_nonembedding"),
+    *("unique_layers", "effective_layers", "tokens", "steps", "warmup_steps", "cooldown_steps"),
+    *("stable_step", "flops", "gpu_hours", "status", "depends_on"),
+]
+
+
+@pytest.fixture
+def plan(sweep, tmp_path):
+    """The plan file of a command line."""
+
+    def make(*arguments: str) -> dict:
+        file = tmp_path / "plan.json"
+        ended = sweep(*arguments, "launch=plan", f"launch.plan_file={file}")
+        assert ended.returncode == 0, ended.stderr
+        return json.loads(file.read_text())
+
+    return make
+
+
+def test_the_papers_study_is_36_runs_with_the_tokens_of_table_9(plan, paper_table):
+    made = plan("-m", "study=paper")
+    assert len(made["runs"]) == 36
+    assert all(set(FIELDS) <= set(run) for run in made["runs"])
+    by_point = {(r["model"], r["size"], r["budget"]): r for r in made["runs"]}
+    for row in paper_table("table9_isoflop"):
+        run = by_point[row["arch"], row["base"].lower(), float(row["flops_stated"])]
+        mantissa = row["tokens"].split("e")[0]
+        digits = len(mantissa.split(".")[1]) if "." in mantissa else 0
+        assert round(run["tokens"] / 1e9, digits) == float(mantissa), row
+        assert run["n_params_nonembedding"] == pytest.approx(float(row["n_nonemb"]), rel=0.015)
+        assert run["flops"]["paper"] == pytest.approx(run["budget"], rel=2e-3)
+    totals = made["totals"]
+    shared, alone = totals["with_trunk_sharing"], totals["without_trunk_sharing"]
+    # {2, 5, 16.5}e18 on one trunk cost 17.9e18 in place of 23.5e18
+    assert shared["exact_flops"] / alone["exact_flops"] == pytest.approx(17.9 / 23.5, rel=1e-3)
+
+
+def test_the_one_line_plans_the_papers_own_runs(plan):
+    """The 5e18 runs of the one line and of study=paper are the same, with the same ids."""
+    line = {run["run_id"] for run in plan("-m", "budget=5e18", "model=mor,vanilla")["runs"]}
+    paper = {
+        run["run_id"]
+        for run in plan("-m", "study=paper")["runs"]
+        if run["budget"] == 5e18 and run["model"] in ("mor", "vanilla")
+    }
+    assert len(line) == 8
+    assert line == paper
+
+
+def test_each_cooldown_depends_on_its_own_segment_only(plan):
+    made = plan("-m", "study=paper", "model=mor", "size=360m")
+    segments = {s["segment_id"]: s for s in made["segments"]}
+    assert len(segments) == 3
+    for run in made["runs"]:
+        [needed] = run["depends_on"]
+        assert segments[needed]["target_flops"] == pytest.approx(0.8 * run["budget"])
+    chain = [s["depends_on"] for s in sorted(segments.values(), key=lambda s: s["target_flops"])]
+    ends = sorted(segments, key=lambda s: segments[s]["target_flops"])
+    assert chain == [[], [ends[0]], [ends[1]]]
+
+
+def test_from_scratch_nothing_is_shared_and_ids_stay(plan):
+    branched = plan("-m", "study=paper", "size=360m")
+    scratch = plan("-m", "study=paper", "size=360m", "train.branch=false")
+    assert [r["run_id"] for r in scratch["runs"]] == [r["run_id"] for r in branched["runs"]]
+    assert scratch["segments"] == []
+    assert scratch["totals"]["with_trunk_sharing"] == scratch["totals"]["without_trunk_sharing"]
+
+
+def test_where_a_run_executes_is_not_its_identity(plan):
+    a = plan("-m", "study=paper", "size=135m", "budget=2e18")
+    b = plan(
+        "-m", "study=paper", "size=135m", "budget=2000000000000000000", "runtime.micro_batch=64",
+        "runtime.device=cpu", "cluster.gpu=a100", "data.cache_dir=elsewhere",
+    )  # fmt: skip
+    assert [r["run_id"] for r in a["runs"]] == [r["run_id"] for r in b["runs"]]
+    for change in ("train.lr=1e-3", "seed=1", "train.precision=fp32", "flops.convention=exact"):
+        c = plan("-m", "study=paper", "size=135m", "budget=2e18", change)
+        assert not {r["run_id"] for r in a["runs"]} & {r["run_id"] for r in c["runs"]}, change
+
+
+def test_any_key_is_an_axis(plan):
+    made = plan("-m", "size=135m", "model=mor", "budget=2e18", "model.n_recursions=2,3,4")
+    assert [run["unique_layers"] for run in made["runs"]] == [16, 12, 9]
+    assert len({run["run_id"] for run in made["runs"]}) == 3
+    made = plan("-m", "size=135m", "model=vanilla", "budget=2e18,5e18", "train.lr=1e-3,3e-3")
+    assert len(made["runs"]) == 4
+    assert made["totals"]["trunks"] == 2
+
+
+def test_a_thousand_runs_in_two_seconds_without_torch(tmp_path):
+    """Measured after start-up, as the difference to a plan of a single run."""
+    script = """
+import os, sys, time, json
+sys.path.insert(0, os.getcwd())
+sys.argv = ["sweep.py", "-m", "study=paper", "launch=plan", "seed=" + sys.argv[1],
+            "launch.plan_file=" + sys.argv[2], "runs_dir=" + sys.argv[3]]
+import sweep
+began = time.process_time()
+assert sweep.main() == 0
+print("seconds", time.process_time() - began, file=sys.stderr)
+assert "torch" not in sys.modules
+"""
+    seeds = ",".join(str(i) for i in range(28))
+    file = tmp_path / "plan.json"
+    ended = subprocess.run(
+        [sys.executable, "-c", script, seeds, str(file), str(tmp_path / "runs")],
+        cwd=REPO, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert len(json.loads(file.read_text())["runs"]) == 1008
+    assert float(ended.stderr.split("seconds")[1]) < 2.5
