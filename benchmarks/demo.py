@@ -1,0 +1,60 @@
+"""The quick study from nothing, as `make demo` runs it: seconds, and tokens per second trained.
+
+    python benchmarks/demo.py [--json]
+
+Trains in a temporary folder, so that a finished study does not make it look fast.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+REPO = Path(__file__).parents[1]
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        _run(folder, "sweep.py", "-m", "study=quick", f"data.cache_dir={folder}/cache")
+        trained = time.perf_counter()
+        _run(folder, "-m", "analysis", "isoflop", "studies/quick")
+        drawn = time.perf_counter()
+        results = [json.loads(p.read_text()) for p in Path(folder).glob("runs/*/result.json")]
+        status = [json.loads(p.read_text()) for p in Path(folder).glob("runs/*/status.json")]
+    tokens = sum(s["tokens"] for s in status if "trunk" in s["task_id"]) + sum(
+        r["tokens"] * 0.2 for r in results
+    )
+    speeds = sorted(r["throughput"]["tokens_per_s"] for r in results)
+    report = {
+        "runs": len(results),
+        "train_s": round(trained - began, 1),
+        "figures_s": round(drawn - trained, 1),
+        "total_s": round(drawn - began, 1),
+        "tokens_trained": round(tokens),
+        "tokens_per_s_all_workers": round(tokens / (trained - began)),
+        "tokens_per_s_of_a_run": {"slowest": round(speeds[0]), "fastest": round(speeds[-1])},
+        "cores": len(os.sched_getaffinity(0)),
+    }
+    if "--json" in sys.argv:
+        print(json.dumps(report))
+        return
+    for name, value in report.items():
+        print(f"{name:28} {value}")
+
+
+def _run(folder: str, *arguments: str) -> None:
+    command = [sys.executable, *arguments]
+    if arguments[0] == "sweep.py":
+        command[1] = str(REPO / "sweep.py")
+    environment = {**os.environ, "PYTHONPATH": str(REPO)}
+    subprocess.run(command, cwd=folder, env=environment, check=True, stdout=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
