@@ -1,6 +1,6 @@
 """Seconds to plan 1,008 runs, after start-up: a plan of 1,008 less a plan of one.
 
-    python benchmarks/plan.py [--json]
+python benchmarks/plan.py [--json]
 """
 
 from __future__ import annotations
