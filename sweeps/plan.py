@@ -188,16 +188,35 @@ def build_plan(
     Raises ConfigError where a budget holds no schedule (less than one step, or no room for the
     warm-up) and LedgerVersionError where the run store is of another version.
     """
-    unique = {run_id(config): config for config in configs}
+    points = {point.run_id: point for point in map(_point, configs)}
     price = _Price(cluster, ledger)
-    segments = _segments(unique.values(), ledger, price)
+    segments = _segments(points.values(), ledger, price)
     by_target = {(s.trunk_id, s.target): s.segment_id for s in segments}
     present = ledger.present()
     runs = [
-        _run(name, config, ledger if name in present else None, by_target, price)
-        for name, config in unique.items()
+        _run(point, ledger if name in present else None, by_target, price)
+        for name, point in points.items()
     ]
     return Plan(study, runs, segments, cluster.gpu)
+
+
+@dataclass(frozen=True)
+class _Point:
+    """What a configuration comes to, computed once."""
+
+    config: Config
+    run_id: str
+    trunk_id: str | None
+    cost: RunCost
+    target: float  # plateau end, FLOPs
+    steps: PlannedSteps
+
+
+def _point(config: Config) -> _Point:
+    plan = schedule(config)
+    trunk = trunk_id(config) if has_trunk(config) else None
+    steps = planned_steps(config, plan)
+    return _Point(config, run_id(config), trunk, run_cost(config), plan.plateau_end, steps)
 
 
 class _Price:
@@ -212,12 +231,11 @@ class _Price:
         return exact_flops / self._measured.get(key, self._assumed) / 3600
 
 
-def _segments(configs: Iterable[Config], ledger: Ledger, price: _Price) -> list[Segment]:
-    trunks: dict[str, dict[float, Config]] = {}
-    for config in configs:
-        if has_trunk(config):
-            target = schedule(config).plateau_end
-            trunks.setdefault(trunk_id(config), {}).setdefault(target, config)
+def _segments(points: Iterable[_Point], ledger: Ledger, price: _Price) -> list[Segment]:
+    trunks: dict[str, dict[float, _Point]] = {}
+    for point in points:
+        if point.trunk_id:
+            trunks.setdefault(point.trunk_id, {}).setdefault(point.target, point)
     return [
         segment
         for name, targets in trunks.items()
@@ -226,52 +244,46 @@ def _segments(configs: Iterable[Config], ledger: Ledger, price: _Price) -> list[
 
 
 def _cut(
-    trunk: str, targets: dict[float, Config], ledger: Ledger, price: _Price
+    trunk: str, targets: dict[float, _Point], ledger: Ledger, price: _Price
 ) -> Iterable[Segment]:
     """The segments of one trunk, in order; what its folder already holds is done."""
     from_step = 0
     before: tuple[str, ...] = ()
-    for target in sorted(targets):
-        config = targets[target]
-        step = planned_steps(config, schedule(config)).stable
-        flops = (step - from_step) * run_cost(config).step_flops["exact"]
+    for target, point in sorted(targets.items()):
+        steps = point.steps.stable - from_step
+        flops = steps * point.cost.step_flops["exact"]
         name = f"{trunk}@{budget_name(target)}"
-        done = (ledger.folder(trunk).plateau(target) / "meta.json").exists()
         yield Segment(
-            name,
-            trunk,
-            config,
-            target,
-            step - from_step,
-            flops,
-            price.hours(config, flops),
-            before,
-            done,
+            segment_id=name,
+            trunk_id=trunk,
+            config=point.config,
+            target=target,
+            steps=steps,
+            exact_flops=flops,
+            gpu_hours=price.hours(point.config, flops),
+            depends_on=before,
+            done=(ledger.folder(trunk).plateau(target) / "meta.json").exists(),
         )
-        from_step, before = step, (name,)
+        from_step, before = point.steps.stable, (name,)
 
 
 def _run(
-    name: str,
-    config: Config,
+    point: _Point,
     ledger: Ledger | None,
     by_target: dict[tuple[str, float], str],
     price: _Price,
 ) -> Run:
-    plan, cost = schedule(config), run_cost(config)
-    steps = planned_steps(config, plan)
-    trunk = trunk_id(config) if has_trunk(config) else None
+    trunk, steps, exact = point.trunk_id, point.steps, point.cost.step_flops["exact"]
     own = steps.cooldown if trunk else steps.total
-    exact = cost.step_flops["exact"]
     return Run(
-        run_id=name,
-        config=config,
-        cost=cost,
+        run_id=point.run_id,
+        config=point.config,
+        cost=point.cost,
         steps=steps,
         trunk_id=trunk,
-        depends_on=(by_target[trunk, plan.plateau_end],) if trunk else (),
+        depends_on=(by_target[trunk, point.target],) if trunk else (),
         own_steps=own,
-        gpu_hours=price.hours(config, steps.total * exact),
-        own_gpu_hours=price.hours(config, own * exact),
-        status=ledger.state(name) if ledger else "planned",
+        gpu_hours=price.hours(point.config, steps.total * exact),
+        own_gpu_hours=price.hours(point.config, own * exact),
+        status=ledger.state(point.run_id) if ledger else "planned",
     )

@@ -8,6 +8,7 @@ leaves checkpoints from which the next launch of the same command goes on.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,11 @@ def launch_slurm(plan: Plan, ledger: Ledger, study: SweepConfig, console: Consol
     if left == 0:
         console.print(f"all {len(plan.runs)} runs of study {plan.study} are done already")
         return []
+    if shutil.which("sbatch") is None or shutil.which("srun") is None:
+        raise UserError(
+            "launch=slurm: sbatch and srun are not on the PATH of this machine; type launch=local "
+            "to train here, or log in to a node that submits"
+        )
     launch = new_launch(plan, ledger, Path(study.studies_dir).absolute() / plan.study)
     executor = submitit.SlurmExecutor(launch.folder / "workers")
     executor.update_parameters(**_parameters(plan, study.launch.slurm))
@@ -39,11 +45,16 @@ def launch_slurm(plan: Plan, ledger: Ledger, study: SweepConfig, console: Consol
     argument_lists = [[argument] * workers for argument in launch.arguments]
     try:
         jobs = executor.map_array(work, *argument_lists)
-    except (FileNotFoundError, subprocess.SubprocessError, submitit.core.utils.FailedJobError) as e:
-        raise UserError(f"launch=slurm: {_reason(e)}") from None
+    except (subprocess.SubprocessError, submitit.core.utils.FailedJobError) as error:
+        words = " ".join(str(error).split())[-200:]
+        raise UserError(
+            f"launch=slurm: sbatch refused ({words}); change launch.slurm.partition or what stands "
+            "beside it in conf/launch/local.yaml"
+        ) from None
     ids = [job.job_id for job in jobs]
+    last = f" ... {ids[-1]}" if len(ids) > 1 else ""
     console.print(
-        f"{left} runs submitted as {len(ids)} jobs: {ids[0]} ... {ids[-1]}\n"
+        f"{left} runs submitted as {len(ids)} jobs: {ids[0]}{last}\n"
         f"python -m sweeps status {plan.study}   shows what they do\n"
         f"squeue --me   shows where they wait; type the same command again to go on after an end",
         highlight=False,
@@ -70,10 +81,3 @@ def _parameters(plan: Plan, slurm: SlurmConfig) -> dict[str, Any]:
         "setup": [f"export PYTHONPATH={paths}"],
         **{name: value for name, value in given.items() if value is not None},
     }
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "sbatch is not on the PATH of this machine; type launch=local to train here"
-    text = " ".join(str(error).split())
-    return f"sbatch refused ({text[-200:]}); change launch.slurm.partition and its neighbours"
