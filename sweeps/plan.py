@@ -100,6 +100,8 @@ class Plan:
     runs: list[Run]
     segments: list[Segment] = field(default_factory=list)
     gpu: str = "h100"
+    assumed_mfu: float = 0.4
+    measured: int = 0  # runs whose cost comes from a measured speed
 
     def totals(self) -> dict[str, Any]:
         """Cost with and without shared trunks, and what remains to be trained."""
@@ -197,7 +199,8 @@ def build_plan(
         _run(point, ledger if name in present else None, by_target, price)
         for name, point in points.items()
     ]
-    return Plan(study, runs, segments, cluster.gpu)
+    measured = sum(price.is_measured(point.config) for point in points.values())
+    return Plan(study, runs, segments, cluster.gpu, cluster.mfu, measured)
 
 
 @dataclass(frozen=True)
@@ -227,8 +230,14 @@ class _Price:
         self._measured = ledger.measured_flops_per_s(cluster.gpu)
 
     def hours(self, config: Config, exact_flops: float) -> float:
-        key = (config.model.name, config.size.name)
-        return exact_flops / self._measured.get(key, self._assumed) / 3600
+        return exact_flops / self._measured.get(_shape(config), self._assumed) / 3600
+
+    def is_measured(self, config: Config) -> bool:
+        return _shape(config) in self._measured
+
+
+def _shape(config: Config) -> tuple[str, str]:
+    return config.model.name, config.size.name
 
 
 def _segments(points: Iterable[_Point], ledger: Ledger, price: _Price) -> list[Segment]:

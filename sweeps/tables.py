@@ -79,10 +79,17 @@ def totals_text(plan: Plan) -> str:
     unit = "core-hours" if plan.gpu == "cpu" else f"{plan.gpu} GPU-hours"
     shared, alone = totals["with_trunk_sharing"], totals["without_trunk_sharing"]
     left = totals["remaining"]
-    lines = [
-        f"{totals['runs']} runs on {totals['trunks']} trunks: {shared['gpu_hours']:,.3g} {unit}"
-        f" ({shared['exact_flops']:.3g} exact FLOPs); from scratch each, {alone['gpu_hours']:,.3g}",
-    ]
+    origin = f"at an assumed MFU of {100 * plan.assumed_mfu:g} %"
+    if plan.measured:
+        origin = (
+            f"{plan.measured} of {len(plan.runs)} runs priced at a measured speed, others " + origin
+        )
+    lines = [f"{totals['runs']} runs: {alone['gpu_hours']:,.3g} {unit} from scratch each; {origin}"]
+    if totals["trunks"]:
+        lines.append(
+            f"{totals['trunks']} trunks are shared by their budgets and trained once: "
+            f"{shared['gpu_hours']:,.3g} {unit} ({shared['exact_flops']:.3g} exact FLOPs)"
+        )
     if totals["done"]:
         lines.append(f"{totals['done']} done; {left['runs']} left, {left['gpu_hours']:,.3g} {unit}")
     return "\n".join(lines)

@@ -67,7 +67,7 @@ def _attempt(
     if not claim.acquire():
         return False
     try:
-        if task.finished(queue.ledger):
+        if task.finished(queue.ledger) or task.failed(queue.launch_id):
             return False
         with _renewing(claim), _log_file(task.folder.log_file, capture=observe is None):
             _run(task, queue, claim, study, stop, observe)

@@ -23,7 +23,7 @@ from mor.flops import run_cost
 from mor.identity import run_id, trunk_id
 from mor.model.sharing import layout
 from mor.train.folder import RunFolder
-from mor.train.loop import Diverged, Leg, Trainer, train_leg
+from mor.train.loop import Diverged, Leg, Trainer, status_of, train_leg
 from mor.train.schedule import has_trunk, schedule
 from mor.train.tracking import tracker
 
@@ -80,6 +80,7 @@ def train_run(config: Config, folder: RunFolder, start: Path | None, hooks: Hook
         folder.write_result(_result(config, trainer, hooks, "diverged", {}, str(error)))
         raise
     losses = _validation(trainer)
+    hooks.on_status(status_of(trainer))  # whoever lost the run finds out before it writes
     result = _result(config, trainer, hooks, "done", losses)
     folder.write_result(result)
     leg.tracker.finish(**result)
