@@ -42,11 +42,13 @@ class Ledger:
 
         Raises LedgerVersionError where a file was written by another version.
         """
-        folder = self.folder(run_id)
-        result = folder.result()
+        result = self.folder(run_id).result()
         if result is not None:
             return str(result["status"])
-        status = folder.status()
+        return self.unfinished_state(run_id, self.folder(run_id).status())
+
+    def unfinished_state(self, run_id: str, status: dict[str, Any] | None) -> str:
+        """The state of a run without a result, by its newest status."""
         if status is None:
             return "planned"
         state = str(status.get("state", "planned"))

@@ -49,6 +49,7 @@ class Run:
     trunk_id: str | None
     depends_on: tuple[str, ...]
     own_steps: int  # that the run itself trains: its cool-down, or all without a trunk
+    branch_flops: float  # FLOPs at which its cool-down begins
     gpu_hours: float  # of the whole run, as if from scratch
     own_gpu_hours: float
     status: str
@@ -156,6 +157,7 @@ class Plan:
             for entry, task in zip(runs, self.runs, strict=True):
                 entry["config"] = to_dict(task.config)
                 entry["own_exact_flops"] = task.own_exact_flops
+                entry["branch_flops"] = task.branch_flops
             for entry, segment in zip(segments, self.segments, strict=True):
                 entry["config"] = to_dict(segment.config)
         return {
@@ -292,6 +294,7 @@ def _run(
         trunk_id=trunk,
         depends_on=(by_target[trunk, point.target],) if trunk else (),
         own_steps=own,
+        branch_flops=point.target,
         gpu_hours=price.hours(point.config, steps.total * exact),
         own_gpu_hours=price.hours(point.config, own * exact),
         status=ledger.state(point.run_id) if ledger else "planned",

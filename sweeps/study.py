@@ -12,7 +12,7 @@ from rich.console import Console
 
 from mor.config import Config, DataConfig, UserError
 from mor.data.fingerprint import fingerprint
-from mor.train.folder import write_json
+from mor.files import write_json
 from sweeps.config import SweepConfig
 from sweeps.ledger import Ledger
 from sweeps.plan import Plan, build_plan

@@ -11,7 +11,6 @@ from typing import Any
 
 from mor.config import Config, from_dict
 from mor.train.folder import RunFolder
-from mor.train.schedule import schedule
 from sweeps.claim import Claim
 from sweeps.ledger import Ledger
 from sweeps.plan import FINISHED
@@ -27,15 +26,11 @@ class Task:
     depends_on: tuple[str, ...]
     is_segment: bool
     exact_flops: float
+    target: float  # where a segment ends, or the cool-down of a run begins (FLOPs)
 
     @cached_property
     def config(self) -> Config:
         return from_dict(Config, self.config_values)
-
-    @cached_property
-    def target(self) -> float:
-        """Where a segment ends, or the cool-down of a run begins (FLOPs)."""
-        return schedule(self.config).plateau_end
 
     def trunk(self, ledger: Ledger) -> RunFolder | None:
         """The trunk that a run branches off."""
@@ -78,6 +73,7 @@ def tasks_of(plan: dict[str, Any], ledger: Ledger) -> list[Task]:
             tuple(entry["depends_on"]),
             True,
             entry["exact_flops"],
+            entry["target_flops"],
         )
         for entry in plan["segments"]
     ] + [
@@ -88,6 +84,7 @@ def tasks_of(plan: dict[str, Any], ledger: Ledger) -> list[Task]:
             tuple(entry["depends_on"]),
             False,
             entry["own_exact_flops"],
+            entry["branch_flops"],
         )
         for entry in plan["runs"]
     ]

@@ -58,14 +58,13 @@ class StudyView:
         return rows
 
     def _row(self, task: Task) -> Row:
-        state = self.ledger.state(task.folder.run_id)
         result = task.folder.result()
         if result is not None:
             loss = result["loss"].get("val_nll_causal")
             speed = result["throughput"]
             return Row(
                 task.task_id,
-                state,
+                str(result["status"]),
                 result["flops"]["spent"],
                 task.config_values["budget"],
                 loss,
@@ -73,7 +72,9 @@ class StudyView:
                 speed["flops_per_s"],
                 result.get("error"),
             )
-        return _from_status(task, task.folder.status() or {}, state)
+        status = task.folder.status()
+        state = self.ledger.unfinished_state(task.folder.run_id, status)
+        return _from_status(task, status or {}, state)
 
     def remaining_hours(self, workers: int) -> float | None:
         """ETA of the study in hours, for `workers` runs at a time.

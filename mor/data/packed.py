@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import numpy.typing as npt
 
 from mor.data.tokenizer import FILE as TOKENIZER
 from mor.data.tokenizer import Tokenizer, kept_tokenizer
+from mor.files import sync_to_disk
 
 META = "meta.json"
 SPLITS = ("train", "val")
@@ -93,16 +93,7 @@ def seal(folder: Path, meta: Meta) -> None:
     """Describe the files in `folder` and force them all to the disk."""
     (folder / META).write_text(json.dumps(dataclasses.asdict(meta), indent=2) + "\n")
     for path in (*folder.iterdir(), folder):
-        sync(path)
-
-
-def sync(path: Path) -> None:
-    """Force a file's content, or a folder's entries, to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sync_to_disk(path)
 
 
 def open_corpus(folder: Path) -> Corpus:

@@ -20,7 +20,8 @@ from filelock import FileLock, Timeout
 from mor.config import ConfigError, DataConfig, UserError
 from mor.data.fingerprint import fingerprint
 from mor.data.pack import pack
-from mor.data.packed import Corpus, DamagedCorpus, open_corpus, seal, sync
+from mor.data.packed import Corpus, DamagedCorpus, open_corpus, seal
+from mor.files import sync_to_disk
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ def _build_unless_there(data: DataConfig, actual: str, folder: Path, progress: b
     try:
         seal(partial, pack(data, actual, partial, progress))
         os.rename(partial, folder)
-        sync(folder.parent)
+        sync_to_disk(folder.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return open_corpus(folder)

@@ -21,8 +21,8 @@ import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint import FileSystemReader, FileSystemWriter
 
+from mor.files import sync_to_disk
 from mor.flops import Routed
-from mor.train.folder import sync_folder
 
 META = "meta.json"
 Tensors = dict[str, torch.Tensor]
@@ -62,14 +62,14 @@ def save(path: Path, tensors: Tensors, progress: Progress) -> None:
             json.dump(meta, file)
             file.flush()
             os.fsync(file.fileno())
-        sync_folder(temporary)
+        sync_to_disk(temporary)
         if path.exists():
             shutil.rmtree(path)
         temporary.rename(path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    sync_folder(path.parent)
+    sync_to_disk(path.parent)
 
 
 def load(path: Path, tensors: Tensors) -> Progress:

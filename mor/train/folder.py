@@ -8,7 +8,6 @@ written to a temporary name, synced and renamed, so that a reader never sees hal
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import yaml
 
 from mor.config import Config, UserError, from_dict, to_dict
+from mor.files import write_atomically, write_json
 
 SCHEMA = 1  # of result.json, status.json and config.yaml
 
@@ -125,36 +125,6 @@ def _check_schema(values: dict[str, Any], path: Path) -> None:
             f"{path}: written with schema {found}, this version reads schema {SCHEMA}; "
             "use another store with runs_dir=<new folder> or the version that wrote it"
         )
-
-
-def write_json(path: Path, values: dict[str, Any], sync: bool = True) -> None:
-    write_atomically(path, json.dumps(values, indent=1) + "\n", sync)
-
-
-def write_atomically(path: Path, text: str, sync: bool = True) -> None:
-    """Temporary file, fsync, rename. On failure nothing is left behind and `path` is as before."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w") as file:
-            file.write(text)
-            if sync:
-                file.flush()
-                os.fsync(file.fileno())
-        temporary.rename(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if sync:
-        sync_folder(path.parent)
-
-
-def sync_folder(path: Path) -> None:
-    """Make renames in a folder durable."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 class MetricsWriter:

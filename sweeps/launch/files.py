@@ -7,7 +7,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from mor.train.folder import write_json
+from mor.files import write_json
 from sweeps.ledger import Ledger
 from sweeps.plan import Plan
 
