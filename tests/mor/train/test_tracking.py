@@ -53,12 +53,14 @@ def read_offline(folder: Path) -> dict[str, list]:
     return found
 
 
-def test_offline_runs_hold_config_history_and_summary(toy_run, tmp_path, monkeypatch):
+def test_offline_runs_hold_config_history_and_summary(toy_run, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB__SERVICE_WAIT", "300")  # its service starts slowly on a busy machine
     config = toy_run("mor", steps=12)
     config = replace(config, runtime=replace(config.runtime, wandb="offline"))
     folder = RunFolder(tmp_path / "mor-tiny-x")
     train_run(config, folder, None, Hooks(group="quick"))
+    assert "W&B" not in caplog.text
     found = read_offline(folder.path)
     assert {run.run_id for run in found["run"]} == {folder.run_id}
     assert {run.run_group for run in found["run"]} == {"quick"}
