@@ -36,15 +36,21 @@ def resample_vertices(
 
 
 def _resample_one(parabola: Parabola, resamples: int, rng: np.random.Generator) -> Floats:
-    n = len(parabola.loss)
-    residuals = parabola.residuals * np.sqrt(n / parabola.spare_points)
-    drawn = residuals[rng.integers(0, n, size=(resamples, n))]  # (R, n)
-    # The design is fixed, so refitting every resample is one product with its pseudo-inverse.
-    fits = parabola.coefficients + drawn @ np.linalg.pinv(parabola.design).T  # (R, 3)
+    fits = refits(parabola, resamples, rng)
     with np.errstate(divide="ignore", invalid="ignore"):
         u = -0.5 * fits[:, 1] / fits[:, 2]
     inside = (fits[:, 2] > 0) & (np.abs(u) < 1)
     return np.where(inside, parabola.centre + parabola.half_width * u, np.nan)
+
+
+def refits(parabola: Parabola, resamples: int, rng: np.random.Generator) -> Floats:
+    """Coefficients of the parabola through resampled residuals, (resamples, 3); at least one spare
+    point is needed."""
+    n = len(parabola.loss)
+    residuals = parabola.residuals * np.sqrt(n / parabola.spare_points)
+    drawn = residuals[rng.integers(0, n, size=(resamples, n))]  # (R, n)
+    # The design is fixed, so refitting every resample is one product with its pseudo-inverse.
+    return np.asarray(parabola.coefficients + drawn @ np.linalg.pinv(parabola.design).T)
 
 
 def slopes(log_budgets: Floats, log_values: Floats) -> Floats:

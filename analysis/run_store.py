@@ -32,7 +32,7 @@ def is_trunk(run_id: str) -> bool:
 def read_study(folder: Path) -> Study:
     """The plan of `studies/<name>/`: its `runs` and the run store named by `runs_dir`."""
     file = folder / "plan.json"
-    plan = _read_object(file)
+    plan = read_object(file)
     runs = _need(plan, "runs", list, file)
     ids = [run["run_id"] if isinstance(run, dict) and "run_id" in run else run for run in runs]
     strange = [run for run in ids if not isinstance(run, str)]
@@ -105,21 +105,22 @@ def _point(result: dict[str, Any], file: Path, loss_key: str, params_key: str) -
     return {
         "model": _need(result, "model", str, file),
         "size": _need(result, "size", str, file),
-        "budget": _number(result, "budget", file),
-        "params": _number(result, params_key, file),
-        "tokens": _number(result, "tokens", file),
-        "loss": _number(losses, loss_key, file),
-        "seed": _number(result, "seed", file),
+        "budget": need_number(result, "budget", file),
+        "params": need_number(result, params_key, file),
+        "tokens": need_number(result, "tokens", file),
+        "loss": need_number(losses, loss_key, file),
+        "seed": need_number(result, "seed", file),
         "convention": _need(result, "convention", str, file),
         "data_fingerprint": _need(data, "fingerprint", str, file),
         "git_commit": result.get("git_commit"),
         "run_id": _need(result, "run_id", str, file),
         "source": str(file.parent),
+        "trunk": result.get("trunk"),
     }
 
 
 def _read_result(file: Path) -> dict[str, Any]:
-    result = _read_object(file)
+    result = read_object(file)
     if result.get("schema") != RESULT_SCHEMA:
         raise AnalysisError(
             f"{file} has schema {result.get('schema')!r} and this version reads schema "
@@ -128,7 +129,8 @@ def _read_result(file: Path) -> dict[str, Any]:
     return result
 
 
-def _read_object(file: Path) -> dict[str, Any]:
+def read_object(file: Path) -> dict[str, Any]:
+    """The JSON object in `file`; AnalysisError where there is none."""
     try:
         content = json.loads(file.read_text())
     except (OSError, ValueError) as error:
@@ -147,7 +149,7 @@ def _need(content: dict[str, Any], key: str, kind: type, file: Path) -> Any:
     raise AnalysisError(f"{file} should hold {key!r} as {_KINDS[kind]} and has {found}: mend it.")
 
 
-def _number(content: dict[str, Any], key: str, file: Path) -> float:
+def need_number(content: dict[str, Any], key: str, file: Path) -> float:
     """A number, or NaN for null: the common filter names and drops it later."""
     value = content.get(key, "no such key")
     if value is None:

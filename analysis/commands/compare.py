@@ -1,0 +1,111 @@
+"""`python -m analysis compare POINTS`: architectures at equal compute."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from analysis.commands import options
+from analysis.commands.talk import one_sentence, parse_columns, print_json, print_warnings
+
+if TYPE_CHECKING:
+    from analysis.compare import Compared, Comparison, Plateau
+
+EPILOG = """
+[bold]Examples[/bold]
+
+Every architecture of a study against vanilla:
+[cyan]python -m analysis compare studies/first[/cyan]
+
+Against another one, as JSON:
+[cyan]python -m analysis compare runs --baseline recursive --json[/cyan]
+
+Exit codes: 0 compared (warnings included), 2 the points or an option cannot be used.
+"""
+
+Baseline = Annotated[
+    str, typer.Option(metavar="MODEL", help="The model that the others are measured in.")
+]
+
+
+def command(
+    points: options.Points,
+    as_json: options.AsJson = False,
+    baseline: Baseline = "vanilla",
+    bootstrap: options.Bootstrap = 1000,
+    columns: options.Columns = None,
+    seed: options.Seed = 0,
+    study: options.StudyName = None,
+    loss: options.Loss = "causal",
+    params: options.Params = "nonembedding",
+    allow_mixed: options.AllowMixed = False,
+) -> None:
+    """Compare architectures at equal compute: loss gap and effective compute multiplier.
+
+    "mor at 5e18 equals vanilla at k x 5e18", k from the best loss of each budget (approach 2), with
+    a 95 % interval; and for every minimum the sizes that are as good within one sigma.
+    """
+    with one_sentence():
+        from analysis.compare import compare
+        from analysis.isoflop import fit_isoflop
+        from analysis.points import Wanted, load_points
+
+        found = load_points(
+            points,
+            loss=loss,
+            params=params,
+            study=study,
+            allow_mixed=allow_mixed,
+            wanted=Wanted(columns=parse_columns(columns)),
+        )
+        done = compare(fit_isoflop(found.table, resamples=bootstrap, seed=seed), baseline)
+    warnings = [*found.warnings, *done.warnings]
+    if as_json:
+        content = {
+            "baseline": done.baseline,
+            "comparisons": [vars(row) for row in done.comparisons],
+            "plateaus": [vars(row) for row in done.plateaus],
+        }
+        print_json({**content, "source": found.source, "warnings": warnings})
+        return
+    typer.echo(f"{len(found.table)} points from {found.source}, against {done.baseline}\n")
+    _print(done)
+    print_warnings(warnings)
+
+
+def _print(done: "Compared") -> None:
+    for row in done.comparisons:
+        typer.echo(_comparison(row, done.baseline))
+    typer.echo("")
+    for plateau in done.plateaus:
+        typer.echo(_plateau(plateau))
+
+
+def _comparison(row: "Comparison", baseline: str) -> str:
+    from analysis.formatting import compute
+
+    best = f"{'at most ' if row.loss_is_bound else ''}{row.loss:.4f}"
+    base = f"{'at most ' if row.baseline_is_bound else ''}{row.baseline_loss:.4f}"
+    gap = f"gap {row.gap:+.4f}{_interval(row.gap_interval, '+.4f')}, lowest measured "
+    gap += f"{row.measured_gap:+.4f}"
+    said = f"{row.model} at {compute(row.budget)}: loss {best} against {base}, {gap}; "
+    if row.multiplier is None:
+        return said + f"no multiplier: {baseline} does not improve with compute there"
+    how = " (extrapolated)" if row.extrapolated else ""
+    return said + (
+        f"equals {baseline} at {row.multiplier:.3g}{_interval(row.multiplier_interval, '.3g')} "
+        f"x {compute(row.budget)}{how}"
+    )
+
+
+def _interval(ends: tuple[float, float] | None, form: str) -> str:
+    return f" [{ends[0]:{form}}, {ends[1]:{form}}]" if ends else " (no interval)"
+
+
+def _plateau(row: "Plateau") -> str:
+    from analysis.formatting import compute, count
+
+    beyond = ", beyond the sizes tested" if row.reaches_beyond else ""
+    return (
+        f"{row.model} at {compute(row.budget)}: best size {count(row.params)}; {count(row.low)} to "
+        f"{count(row.high)} are within one sigma ({row.sigma:.4f}) of it{beyond}"
+    )

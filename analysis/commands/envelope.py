@@ -1,0 +1,119 @@
+"""`python -m analysis envelope POINTS`: approach 1."""
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from analysis.commands import options
+from analysis.commands.talk import one_sentence, parse_columns, print_json, print_warnings
+
+if TYPE_CHECKING:
+    from analysis.envelope import Envelope
+
+EPILOG = """
+[bold]Examples[/bold]
+
+Finished runs, one curve a size through its budgets:
+[cyan]python -m analysis envelope runs[/cyan]
+
+The logged training loss of the runs' trunks:
+[cyan]python -m analysis envelope runs --curves metrics[/cyan]
+
+Points from elsewhere (params, tokens, loss; budget where known):
+[cyan]python -m analysis envelope points.csv --json[/cyan]
+
+Exit codes: 0 fitted (warnings included), 2 the points or an option cannot be used.
+"""
+
+Curves = Annotated[
+    Literal["points", "metrics"],
+    typer.Option(
+        help="points: the loss of finished runs. metrics: the training loss as it was logged in "
+        "metrics.jsonl of the trunks (or of runs without one), before the gain of a cool-down."
+    ),
+]
+
+
+def command(
+    points: options.Points,
+    as_json: options.AsJson = False,
+    curves: Curves = "points",
+    bootstrap: options.Bootstrap = 1000,
+    columns: options.Columns = None,
+    seed: options.Seed = 0,
+    study: options.StudyName = None,
+    loss: options.Loss = "causal",
+    params: options.Params = "nonembedding",
+    allow_mixed: options.AllowMixed = False,
+) -> None:
+    """Fit N_opt ~ C^a along the lower envelope of training curves (approach 1).
+
+    Where the lowest curve is the smallest or the largest size that was trained to that compute,
+    there is an edge, not a minimum: those computes are left out of the law.
+    """
+    with one_sentence():
+        from analysis.curves import from_metrics, from_points
+        from analysis.envelope import fit_envelope
+        from analysis.points import LAW_NUMBERS, Wanted, load_points
+
+        found = load_points(
+            points,
+            loss=loss,
+            params=params,
+            study=study,
+            allow_mixed=allow_mixed,
+            wanted=Wanted(LAW_NUMBERS, ("trunk",), parse_columns(columns)),
+        )
+        if curves == "metrics":
+            table, said = from_metrics(found.table)
+        else:
+            table, said = from_points(found.table), []
+        warnings = [*found.warnings, *said]
+        done = [
+            fit_envelope(str(model), rows, resamples=bootstrap, seed=seed)
+            for model, rows in table.groupby("model", sort=True)
+        ]
+    if as_json:
+        models = {envelope.model: _json(envelope) for envelope in done}
+        content = {"models": models, "curves": curves, "source": found.source}
+        print_json({**content, "warnings": warnings})
+        return
+    typer.echo(f"{len(found.table)} points from {found.source}, curves of {curves}")
+    print_warnings(warnings)
+    for envelope in done:
+        _print(envelope)
+
+
+def _json(done: "Envelope") -> dict[str, Any]:
+    a, b = done.params_law, done.tokens_law
+    columns = ("compute", "params", "tokens", "loss", "interior")
+    rows = zip(*(getattr(done, column).tolist() for column in columns), strict=True)
+    return {
+        "a": a.exponent,
+        "a_interval": list(a.interval) if a.interval else None,
+        "b": b.exponent,
+        "b_interval": list(b.interval) if b.interval else None,
+        "n_curves": done.n_curves,
+        "n_points": done.n_points,
+        "envelope": [dict(zip(columns, row, strict=True)) for row in rows],
+        "warnings": list(done.warnings),
+    }
+
+
+def _print(done: "Envelope") -> None:
+    from analysis.formatting import compute, count
+    from analysis.verdict import law_text
+
+    typer.echo(f"\n{done.model}: {done.n_curves} curves, {done.n_points} points")
+    first = True
+    for row in range(len(done.params)):
+        if first or done.params[row] != done.params[row - 1]:
+            edge = "" if done.interior[row] else " (an edge: left out of the law)"
+            typer.echo(
+                f"from {compute(done.compute[row])} FLOPs the best size is "
+                f"{count(done.params[row])}, loss {done.loss[row]:.4f}{edge}"
+            )
+        first = False
+    for symbol, law in (("N_opt", done.params_law), ("D_opt", done.tokens_law)):
+        typer.echo(law_text(symbol, law))
+    print_warnings(done.warnings)

@@ -1,0 +1,62 @@
+"""`python -m analysis joint POINTS`: what a recursion is worth, tested against nothing and all."""
+
+import typer
+
+from analysis.commands import options
+from analysis.commands.talk import one_sentence, parse_columns, print_json, print_warnings
+
+EPILOG = """
+[bold]Examples[/bold]
+
+All architectures of a run store together; r is the mean routed depth of each run:
+[cyan]python -m analysis joint runs[/cyan]
+
+Points from elsewhere, intervals from whole (budget, r) cells:
+[cyan]python -m analysis joint looped.csv --columns n_once=N1,n_rec=N2 --resample budgets[/cyan]
+
+Exit codes: 0 fitted (warnings included), 2 the points or an option cannot be used.
+"""
+
+
+def command(
+    points: options.Points,
+    as_json: options.AsJson = False,
+    delta: options.Delta = 1e-3,
+    bootstrap: options.Bootstrap = 1000,
+    resample: options.Resample = "auto",
+    columns: options.Columns = None,
+    starts: options.Starts = 4500,
+    seed: options.Seed = 0,
+    study: options.StudyName = None,
+    loss: options.Loss = "causal",
+    params: options.Params = "nonembedding",
+    allow_mixed: options.AllowMixed = False,
+) -> None:
+    """Fit L = E + A (N_once + r^phi N_rec)^-alpha + B D^-beta and test phi against 0 and 1.
+
+    A CSV needs the columns params, tokens, loss, n_once (parameters that a token meets once),
+    n_rec (of the looped block, counted once) and r (mean passes through it; 1 for vanilla).
+    """
+    with one_sentence():
+        from analysis import lawfit, nested
+        from analysis.points import JOINT_NUMBERS, Wanted, load_points
+
+        found = load_points(
+            points,
+            loss=loss,
+            params=params,
+            study=study,
+            allow_mixed=allow_mixed,
+            wanted=Wanted(JOINT_NUMBERS, ("trunk",), parse_columns(columns)),
+        )
+        asked = lawfit.Asked(delta, starts, bootstrap, resample, seed)
+        done = nested.fit_nested(found.table, asked)
+    if as_json:
+        content = {**lawfit.as_json(done.free), **nested.as_json(done), "source": found.source}
+        print_json({**content, "warnings": [*found.warnings, *content["warnings"]]})
+        return
+    typer.echo(f"{len(found.table)} points from {found.source}")
+    print_warnings(found.warnings)
+    typer.echo("\nL = E + A (N_once + r^phi N_rec)^-alpha + B D^-beta")
+    typer.echo("\n".join([*lawfit.as_lines(done.free), *nested.as_lines(done)]))
+    print_warnings(done.free.warnings)

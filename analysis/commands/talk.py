@@ -1,0 +1,52 @@
+"""How every sub-command speaks: JSON on stdout, or one sentence on stderr and exit code 2."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+from analysis.errors import AnalysisError
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Turn an AnalysisError into its sentence and exit code 2."""
+    try:
+        yield
+    except AnalysisError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+
+
+def print_json(content: Mapping[str, Any]) -> None:
+    """Valid JSON: a NaN is a mistake of ours, never a number for a script."""
+    typer.echo(json.dumps(content, indent=2, allow_nan=False))
+
+
+def print_warnings(warnings: Iterable[str]) -> None:
+    """One line each, on stdout with the numbers that they are about."""
+    for warning in warnings:
+        typer.echo(f"warning: {warning}")
+
+
+def parse_columns(text: str | None) -> dict[str, str]:
+    """`params=N,tokens=D` as {"params": "N", "tokens": "D"}; names that we do not have are refused.
+
+    Raises AnalysisError with the allowed names.
+    """
+    from analysis.points import COLUMNS, MORE_NUMBERS
+
+    ours = (*COLUMNS[:-1], *MORE_NUMBERS, "trunk")
+    pairs = [part.partition("=") for part in (text or "").split(",") if part.strip()]
+    for name, equals, theirs in pairs:
+        if not equals or not theirs.strip():
+            raise AnalysisError(
+                f"--columns holds {name!r}, which is no OURS=THEIRS: write it as params=N,tokens=D."
+            )
+        if name.strip() not in ours:
+            raise AnalysisError(
+                f"--columns names {name.strip()!r}, which is not one of ours: {', '.join(ours)}."
+            )
+    return {name.strip(): theirs.strip() for name, _, theirs in pairs}

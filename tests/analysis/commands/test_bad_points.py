@@ -1,0 +1,90 @@
+"""Points that cannot be used, in every command: one sentence and exit 2, or left out by name."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from analysis.cli import COMMANDS, app
+
+ROOT = Path(__file__).parents[3]
+FITS = sorted(COMMANDS)
+
+
+def invoke(*arguments: object):
+    return CliRunner().invoke(app, [*map(str, arguments)])
+
+
+def refusal(*arguments: object) -> str:
+    result = invoke(*arguments)
+    assert result.exit_code == 2, result.stdout
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
+@pytest.mark.parametrize("command", FITS)
+def test_what_is_not_there_and_what_is_empty(command, tmp_path):
+    assert "does not exist" in refusal(command, tmp_path / "nowhere")
+    (tmp_path / "runs").mkdir()
+    assert "no finished run" in refusal(command, tmp_path / "runs")
+    empty = tmp_path / "empty.csv"
+    empty.write_text("")
+    assert "empty.csv" in refusal(command, empty)
+
+
+@pytest.mark.parametrize("command", FITS)
+def test_missing_columns_are_named(command, tmp_path):
+    path = tmp_path / "points.csv"
+    path.write_text("params,loss\n1e6,3\n")
+    assert "no column tokens" in refusal(command, path)
+
+
+@pytest.mark.parametrize("command", ["compare", "envelope", "fit", "isoflop"])
+def test_mixed_conventions_are_refused_unless_allowed(command, store, edit_result):
+    edit_result("mor-3k-1e+10-0", convention="exact")
+    assert "--allow-mixed" in refusal(command, store)
+    allowed = invoke(command, store, "--allow-mixed", "--json", "--bootstrap", 0)
+    assert allowed.exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["compare", "envelope", "fit", "isoflop"])
+def test_a_diverged_run_is_left_out_by_name(command, store, edit_result):
+    edit_result("mor-3k-1e+10-0", status="diverged", loss={})
+    result = invoke(command, store, "--json", "--bootstrap", 0)
+    assert result.exit_code == 0
+    assert "with status 'diverged': mor-3k-1e+10-0" in result.stdout
+
+
+@pytest.mark.parametrize("command", ["compare", "isoflop"])
+def test_two_points_a_budget_make_no_minimum(command, tmp_path):
+    path = tmp_path / "two.csv"
+    rows = [
+        f"{model},{size},1e9,{3 + size / 1e9},{budget}"
+        for model in ("vanilla", "mor")
+        for budget in (1e17, 1e18)
+        for size in (1e7, 2e7)
+    ]
+    path.write_text("\n".join(["model,params,tokens,loss,budget", *rows]))
+    result = invoke(command, path, "--json")
+    assert result.exit_code == 0
+    assert "too few points" in result.stdout or "upper bound" in result.stdout
+
+
+@pytest.mark.parametrize("command", FITS)
+def test_help_has_examples_and_exit_codes(command):
+    words = invoke(command, "--help").stdout
+    assert f"python -m analysis {command}" in words
+    assert "Exit codes" in words
+
+
+def test_the_overall_help_lists_every_command_and_is_fast():
+    began = time.perf_counter()
+    command = [sys.executable, "-m", "analysis", "--help"]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert all(name in done.stdout for name in COMMANDS)
+    assert time.perf_counter() - began < 2  # 0.25 s on an idle core

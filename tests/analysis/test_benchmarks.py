@@ -1,0 +1,40 @@
+"""The benchmarks of the fits run and say what they promise, on a small scale."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.coverage import coverage
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_fit_benchmark_prints_its_comparison(tmp_path):
+    rows = [f"{n}e7,{d}e9,{2 + 1 / n + 1 / d}" for n in range(1, 5) for d in range(1, 5)]
+    points = tmp_path / "points.csv"
+    points.write_text("\n".join(["params,tokens,loss", *rows]))
+    command = [sys.executable, "benchmarks/fit.py", "--json", "--scipy-starts", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*command, "--points", str(points)],
+        cwd=ROOT,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    report = json.loads(done.stdout)
+    assert (report["points"], report["starts"]) == (16, 4500)
+    for name in ("scipy_numeric", "scipy_exact"):
+        assert report[name]["starts"] == 2
+        assert report[name]["all_starts_s"] == 2250 * report[name]["measured_s"]
+        assert report[name]["times_our_objective"] >= 1 - 1e-6
+    assert report["ours"]["gradient_norm"] < 1e-6
+
+
+def test_intervals_of_small_studies_hold_the_truth():
+    held = coverage("24 rows", 25)
+    # 98 % measured over 200 studies: fewer than 21 of 25 has a chance below one in 10,000.
+    assert all(held[name] >= 0.84 for name in ("alpha", "beta", "E", "a"))
