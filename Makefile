@@ -38,6 +38,7 @@ test: lint
 bench: $(READY)
 	$(BIN)/python benchmarks/demo.py
 	$(BIN)/python benchmarks/plan.py
+	$(BIN)/python benchmarks/fit.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache
