@@ -58,15 +58,28 @@ class RouterConfig:
     """How tokens are routed (paper sec. 2.2.1)."""
 
     type: str = "none"  # none | expert (expert choice) | token (token choice)
-    network: str = "linear"  # linear | mlp = Linear(d, 2d), GELU, Linear(2d, out)
-    activation: str = "sigmoid"  # sigmoid | tanh | softmax (token choice)
+    network: str = "linear"  # linear | mlp (2d hidden) | wide_mlp (4d hidden) | random (none)
+    activation: str = "sigmoid"  # sigmoid | tanh | softmax (token choice) | none
     alpha: float = 0.1  # scale of the gate, dimensionless
+    gating: str = "weighted"  # weighted: the block's output times its gate | plain: ungated
+    temperature: float = 1.0  # the router reads states divided by it
     sampling: str = "aux_loss"  # expert choice: aux_loss | aux_router
     aux_coeff: float = 0.001  # weight of the auxiliary loss (aux_router: 1 by definition)
+    capacity_warmup_steps: int = 0  # expert choice: cosine from capacity 1 to the target
     balancing: str = "loss"  # token choice: loss | loss_free
     balance_coeff: float = 0.1  # weight of the balancing loss
     bias_update_rate: float = 0.001  # u of the loss-free bias, per step
+    balance_warmup_steps: int = 0  # token choice: every token takes every recursion before this
     z_coeff: float = 0.0  # weight of the router z-loss
+
+
+@dataclass(frozen=True)
+class RelaxationConfig:
+    """What each recursion may have of its own, beside the tied block (paper app. E)."""
+
+    type: str = "none"  # none | encoding | scaling | lora | dora | prompt
+    rank: int = 64  # lora, dora: of the maps q and v
+    prompt_length: int = 256  # prompt: learned keys and values of each layer
 
 
 @dataclass(frozen=True)
@@ -78,9 +91,12 @@ class ModelConfig:
     n_recursions: int = 1  # Nr, how often the shared block is applied
     block_layers: int | None = None  # unique layers in the shared block; null: divided, rounded up
     sharing: str = "middle_cycle"  # cycle | sequence | middle_cycle | middle_sequence
-    kv: str = "recursion"  # recursion-wise caching | shared (keys and values of recursion 1)
+    kv: str = "recursion"  # recursion | shared | hybrid | cycle | sequence | middle_cycle
+    kv_share: int = 2  # depths to one set of keys and values (cycle, sequence, middle_cycle)
     capacity: tuple[float, ...] | None = None  # share of tokens per recursion; null: (Nr-r+1)/Nr
     router: RouterConfig = field(default_factory=RouterConfig)
+    relaxation: RelaxationConfig = field(default_factory=RelaxationConfig)
+    document_mask: bool = False  # tokens attend within their own document only
     rope_theta: float = 10000.0  # base of the rotary embedding
     norm_eps: float = 1e-5  # epsilon of RMSNorm
     init_std: float = 0.02  # standard deviation of the initial weights
@@ -139,10 +155,12 @@ class RuntimeConfig:
     device: str = where("auto")  # auto | cpu | cuda
     threads: int = where(1)  # CPU threads of torch
     micro_batch: int | None = where(None)  # sequences per forward; null: the whole batch
+    loss_chunk: int | None = where(None)  # tokens whose logits are held at once; null: all
+    recompute: str = where("none")  # none | recursion | layer: activations computed twice, not kept
+    compile: bool = where(False)  # torch.compile of each layer
     checkpoint_s: float = where(300.0)  # seconds between checkpoints
     keep_checkpoints: int = where(2)  # rolling ones; plateau ends are always kept
     log_steps: int = where(10)  # steps between lines of metrics.jsonl
-    val_steps: int = where(0)  # steps between validations on the way; 0: at the end only
     peak_tflops: float | None = where(None)  # of the device, for MFU; null: by the device's name
     wandb: str = where("disabled")  # disabled | offline | online
     wandb_project: str = where("mor-isoflop")

@@ -6,23 +6,27 @@ Three conventions, each linear in the tokens and pairs that were routed at each 
   2 FLOPs per weight, K and V counted as if full heads, 2 S d for attention (causal half); no
   embedding, head, norm or router.
 - `exact`: forward and backward of every linear map that is executed (GQA as it is, LM head,
-  routers) and of the S(S+1)/2 causal pairs of attention. The backward of a matmul costs two more.
+  routers, relaxations) and of the S(S+1)/2 causal pairs of attention. The backward of a matmul
+  costs two more.
 - `6nd`: 6 N D with N the weights that a token passes through: a shared layer counts each time, a
   routed one by the share of tokens that it takes, the tied embedding once, as the head. For a
   vanilla model this is 6 x parameters x tokens.
 
-A sequence of n routed tokens has n(n+1)/2 causal pairs; the paper's n^2 is 2 pairs - n.
+A sequence of n routed tokens has n(n+1)/2 causal pairs; the paper's n^2 is 2 pairs - n. Not
+counted: `document_mask` (pairs across documents count as if they were seen), DoRA's norms of the
+weights (2 rank FLOPs per weight and forward pass, whatever the tokens).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from mor.config import Config, ModelConfig, SizeConfig
-from mor.model.sharing import capacities, layout, selected
+from mor.model.sharing import capacities, computes_kv, computing_layers, layout, selected
 
 BACKWARD = 2  # FLOPs of the backward of a matmul over those of its forward
+ROUTER_WIDTH = {"mlp": 2, "wide_mlp": 4}  # hidden width of a router, in d
 
 
 @dataclass(frozen=True)
@@ -34,10 +38,11 @@ class Params:
     mlp: int
     norm: int
     router: int
+    relaxation: int = 0
 
     @property
     def nonembedding(self) -> int:
-        return self.attention + self.mlp + self.norm + self.router
+        return self.attention + self.mlp + self.norm + self.router + self.relaxation
 
     @property
     def total(self) -> int:
@@ -81,30 +86,56 @@ def mlp_params(size: SizeConfig) -> int:
 
 
 def router_params(model: ModelConfig, size: SizeConfig) -> int:
-    """Weights of one router: linear, or Linear(d, 2d), GELU, Linear(2d, out)."""
-    if model.router.type == "none":
+    """Weights of one router: linear, or Linear(d, w d), GELU, Linear(w d, out)."""
+    router, d = model.router, size.d_model
+    if router.type == "none" or router.network == "random":
         return 0
-    out = model.n_recursions if model.router.type == "token" else 1
-    d = size.d_model
-    return d * out if model.router.network == "linear" else 2 * d * d + 2 * d * out
+    out = model.n_recursions if router.type == "token" else 1
+    if router.network == "linear":
+        return d * out
+    return ROUTER_WIDTH[router.network] * (d * d + d * out)
 
 
 def n_routers(model: ModelConfig) -> int:
     """One router for each recursion under expert choice (two with an auxiliary one), else one."""
+    if model.router.network == "random":
+        return 0
     if model.router.type == "expert":
         return model.n_recursions * (2 if model.router.sampling == "aux_router" else 1)
     return 1 if model.router.type == "token" else 0
 
 
+def relaxation_params(model: ModelConfig, size: SizeConfig, computes: bool) -> int:
+    """Parameters that a recursion adds to one of its depths; `computes` keys and values or not."""
+    kind, rank, d = model.relaxation.type, model.relaxation.rank, size.d_model
+    outputs = [size.n_heads * size.d_head] + [size.n_kv_heads * size.d_head] * computes  # q, v
+    if kind in ("lora", "dora"):
+        magnitudes = sum(outputs) if kind == "dora" else 0
+        return sum(rank * (d + out) for out in outputs) + magnitudes
+    if kind == "prompt":
+        return 2 * model.relaxation.prompt_length * size.n_kv_heads * size.d_head + 1
+    return 0
+
+
+def vector_params(model: ModelConfig, size: SizeConfig) -> int:
+    """Parameters that a recursion has once, whatever its depths: its encoding or scale."""
+    return size.d_model if model.relaxation.type in ("encoding", "scaling") else 0
+
+
 def count_params(model: ModelConfig, size: SizeConfig, vocab_size: int) -> Params:
     """Unique parameters of a model, by component."""
-    layers = layout(model, size).unique_layers
+    depths = layout(model, size)
+    layers, computing = depths.unique_layers, len(computing_layers(model, depths))
+    relaxed = [
+        relaxation_params(model, size, own) for block in computes_kv(model, depths) for own in block
+    ]
     return Params(
         embedding=vocab_size * size.d_model,
-        attention=layers * attention_params(size),
+        attention=layers * attention_params(size) - (layers - computing) * kv_params(size),
         mlp=layers * mlp_params(size),
         norm=(2 * layers + 1) * size.d_model,
         router=n_routers(model) * router_params(model, size),
+        relaxation=sum(relaxed) + model.n_recursions * vector_params(model, size),
     )
 
 
@@ -120,7 +151,7 @@ def planned_routing(
     for r, capacity in enumerate(capacities(model)):
         exact = model.router.type == "expert" and not nominal
         n: float = selected(capacity, seq_len) if exact else capacity * seq_len
-        reach = seq_len if model.kv == "shared" and r > 0 else n
+        reach = seq_len if model.kv in ("shared", "hybrid") and r > 0 else n
         tokens.append(n * sequences)
         pairs.append(n * (reach + 1) / 2 * sequences)
     return Routed(seq_len * sequences, tuple(tokens), tuple(pairs))
@@ -159,12 +190,14 @@ def cost_model(model: ModelConfig, size: SizeConfig, vocab_size: int, convention
     depths = layout(model, size)
     unshared = len(depths.prologue) + len(depths.epilogue)
     layer = {"paper": _paper_layer, "exact": _exact_layer, "6nd": _6nd_layer}[convention]
-    token, pair = layer(size, reads_shared_kv=False)
+    token, pair = layer(size, True)
     per_token, per_pair = [], []
-    for r, block in enumerate(depths.recursions):
-        inner = layer(size, reads_shared_kv=model.kv == "shared" and r > 0)
-        per_token.append(len(block) * inner[0])
-        per_pair.append(len(block) * inner[1])
+    for block in computes_kv(model, depths):
+        tokens = [
+            layer(size, own)[0] + _relaxation_token(model, size, own, convention) for own in block
+        ]
+        per_token.append(sum(tokens) + _vector_token(model, size, convention))
+        per_pair.append(len(block) * pair)
     return CostModel(
         convention,
         tuple(per_token),
@@ -175,26 +208,45 @@ def cost_model(model: ModelConfig, size: SizeConfig, vocab_size: int, convention
     )
 
 
-def _paper_layer(size: SizeConfig, reads_shared_kv: bool) -> tuple[float, float]:
+def _paper_layer(size: SizeConfig, computes: bool) -> tuple[float, float]:
     """(FLOPs per token, per pair): 2 (4 d^2 + 3 d d_ff) + 2 d (2 pairs - tokens)."""
     d = size.d_model
-    linear = 2 * (4 * d * d + 3 * d * size.d_ff) - (4 * d * d if reads_shared_kv else 0)
+    linear = 2 * (4 * d * d + 3 * d * size.d_ff) - (0 if computes else 4 * d * d)
     return linear - 2 * d, 4 * d
 
 
-def _exact_layer(size: SizeConfig, reads_shared_kv: bool) -> tuple[float, float]:
+def _exact_layer(size: SizeConfig, computes: bool) -> tuple[float, float]:
     weights = attention_params(size) + mlp_params(size)
-    if reads_shared_kv:
+    if not computes:
         weights -= kv_params(size)
     factor = 1 + BACKWARD
     return factor * 2 * weights, factor * 4 * size.n_heads * size.d_head
 
 
-def _6nd_layer(size: SizeConfig, reads_shared_kv: bool) -> tuple[float, float]:
+def _6nd_layer(size: SizeConfig, computes: bool) -> tuple[float, float]:
     weights = attention_params(size) + mlp_params(size) + 2 * size.d_model
-    if reads_shared_kv:
+    if not computes:
         weights -= kv_params(size)
     return 6 * weights, 0
+
+
+def _relaxation_token(
+    model: ModelConfig, size: SizeConfig, computes: bool, convention: str
+) -> float:
+    """FLOPs per token of what a recursion adds to one depth. `paper` knows plain layers only."""
+    if convention == "paper":
+        return 0
+    if convention == "6nd" or model.relaxation.type not in ("lora", "dora", "prompt"):
+        return 6 * relaxation_params(model, size, computes)
+    if model.relaxation.type == "prompt":  # attention to every key of the prompt
+        pairs = model.relaxation.prompt_length
+        return (1 + BACKWARD) * 4 * size.n_heads * size.d_head * pairs
+    lora = replace(model, relaxation=replace(model.relaxation, type="lora"))
+    return (1 + BACKWARD) * 2 * relaxation_params(lora, size, computes)
+
+
+def _vector_token(model: ModelConfig, size: SizeConfig, convention: str) -> float:
+    return 6 * vector_params(model, size) if convention == "6nd" else 0
 
 
 def _head_per_token(size: SizeConfig, vocab_size: int, convention: str) -> float:
@@ -209,15 +261,15 @@ def _head_per_token(size: SizeConfig, vocab_size: int, convention: str) -> float
 def _router_per_token(model: ModelConfig, size: SizeConfig, convention: str) -> list[float]:
     """FLOPs of the router in front of each recursion, per token that it scores."""
     none = [0.0] * model.n_recursions
-    if convention == "paper" or model.router.type == "none":
-        return none
     weights = router_params(model, size)
+    if convention == "paper" or weights == 0:
+        return none
     each = 6.0 * weights
     if model.router.type == "token":
         return [each, *none[1:]]
     if model.router.sampling == "aux_router":  # reads detached states: no gradient to its input
         d = size.d_model
-        first = d if model.router.network == "linear" else 2 * d * d
+        first = ROUTER_WIDTH.get(model.router.network, 0) * d * d or d
         each += 6.0 * weights - (2.0 * first if convention == "exact" else 0.0)
     return [each] * model.n_recursions
 

@@ -1,33 +1,50 @@
 """Which keys and values a recursion attends to (paper sec. 2.2.2). Notable about it:
 
-- two strategies with one method, `run`, which takes a recursion's layers over a span:
-  `RecursionWise`, where each recursion attends among its own tokens, and `Shared`, where depth j of
-  every recursion reads the keys and values that depth j of recursion 1 computed over its tokens;
-- later recursions compute no keys and values under `Shared`. With `sequence` sharing their layers
-  differ from recursion 1's at the same depth, and have no weights for keys and values at all;
+- four strategies, each a few lines: before a block runs, `reads` says what each of its layers
+  attends to; after it, `keep` is handed the keys and values, if the strategy `keeps` any;
+- `RecursionWise`: among the travelling tokens. `Shared`: depth j of every recursion reads what
+  depth j of recursion 1 computed; later ones compute none. `Hybrid`: the same, with a recursion's
+  own written over it where its tokens stand. `Reused`: a depth reads an earlier depth's (vanilla);
 - where the travelling tokens are recursion 1's own, attention stays plain causal; otherwise a mask
-  compares original positions, made once per recursion and used by all its layers.
+  compares original positions, made once per recursion and used by all its layers;
+- running a block changes no strategy, so that activation checkpointing may run it twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
-import torch
 from torch import Tensor
 
-from mor.model.layers import KV, Layer
-from mor.model.sharing import Layout
-from mor.model.spans import Span
+from mor.config import ModelConfig
+from mor.model.layers import KV, Reads
+from mor.model.sharing import REUSING, Layout, kv_sources
+from mor.model.spans import Span, attention_mask, cells_of
+
+Step = Callable[[Tensor, Span, Reads], tuple[Tensor, KV]]  # a layer, with its adapter
+Plan = list[Reads | int]  # an index: what an earlier layer of the same block has computed
+
+
+class Strategy(Protocol):
+    @property
+    def keeps(self) -> bool:
+        """Whether the block that runs next must hand over its keys and values."""
+
+    def reads(self, span: Span, n_layers: int) -> Plan: ...
+
+    def keep(self, span: Span, memory: list[KV]) -> None: ...
 
 
 class RecursionWise:
     """Keys and values of the travelling tokens only."""
 
-    def run(self, layers: Iterable[Layer], x: Tensor, span: Span) -> Tensor:
-        for layer in layers:
-            x, _ = layer(x, span)
-        return x  # (T, D)
+    keeps = False
+
+    def reads(self, span: Span, n_layers: int) -> Plan:
+        return [Reads(mask=span.own_mask())] * n_layers
+
+    def keep(self, span: Span, memory: list[KV]) -> None: ...
 
 
 class Shared:
@@ -37,28 +54,83 @@ class Shared:
         self.span: Span | None = None
         self.memory: list[KV] = []
 
-    def run(self, layers: Iterable[Layer], x: Tensor, span: Span) -> Tensor:
+    @property
+    def keeps(self) -> bool:
+        return self.span is None
+
+    def reads(self, span: Span, n_layers: int) -> Plan:
         if self.span is None:
-            self.span = span
-            for layer in layers:
-                x, kv = layer(x, span)
-                self.memory.append(kv)
-            return x
-        mask = None if span is self.span else position_mask(span, self.span)
-        for layer, kv in zip(layers, self.memory, strict=True):
-            x, _ = layer(x, span, kv, mask)
-        return x  # (T, D)
+            return [Reads(mask=span.own_mask())] * n_layers
+        return self.later(span, self.span)
+
+    def later(self, span: Span, first: Span) -> Plan:
+        mask = span.own_mask() if span is first else attention_mask(span, first)
+        return [Reads(kv, mask) for kv in self.memory]
+
+    def keep(self, span: Span, memory: list[KV]) -> None:
+        if self.span is None:
+            self.span, self.memory = span, memory
 
 
-def position_mask(queries: Span, keys: Span) -> Tensor:
-    """0 where a key stands at or before its query, -inf after it; pads see pads: no row is void."""
-    sees = queries.grid()[:, None, :, None] >= keys.grid()[:, None, None, :]
-    mask = torch.zeros(sees.shape, dtype=queries.tables.dtype, device=sees.device)
-    return mask.masked_fill_(~sees, -torch.inf)  # (B, 1, n, n_keys)
+class Hybrid(Shared):
+    """Shared ones, overwritten where a recursion's own tokens stand; not kept for the next one."""
+
+    def later(self, span: Span, first: Span) -> Plan:
+        mask = span.own_mask() if span is first else attention_mask(span, first)
+        cells = cells_of(span, first)
+        return [Reads(kv, mask, cells) for kv in self.memory]
 
 
-def computing_layers(kv: str, layout: Layout) -> set[int]:
-    """The unique layers that compute keys and values somewhere."""
-    if kv == "recursion":
-        return set(layout.depths)
-    return {*layout.prologue, *layout.recursions[0], *layout.epilogue}
+class Reused:
+    """A depth reads what an earlier one has computed. Every block runs over the same tokens."""
+
+    keeps = True
+
+    def __init__(self, sources: Sequence[int]) -> None:
+        self.sources = sources
+        self.memory: list[KV] = []
+
+    def reads(self, span: Span, n_layers: int) -> Plan:
+        mask, before = span.own_mask(), len(self.memory)
+        plan: Plan = []
+        for depth in range(before, before + n_layers):
+            source = self.sources[depth]
+            if source == depth:
+                plan.append(Reads(mask=mask))
+            elif source >= before:
+                plan.append(source - before)
+            else:
+                plan.append(Reads(self.memory[source], mask))
+        return plan
+
+    def keep(self, span: Span, memory: list[KV]) -> None:
+        self.memory += memory
+
+
+def strategy(model: ModelConfig, layout: Layout) -> Strategy:
+    """What `model.kv` asks for, for one forward pass."""
+    if model.kv in REUSING:
+        n_depths = sum(len(block) for block in layout.recursions)
+        return Reused(kv_sources(model.kv, model.kv_share, n_depths))
+    kinds: dict[str, type[Strategy]] = {
+        "recursion": RecursionWise,
+        "shared": Shared,
+        "hybrid": Hybrid,
+    }
+    return kinds[model.kv]()
+
+
+def run_layers(
+    steps: Sequence[Step], x: Tensor, span: Span, plan: Plan, keeps: bool
+) -> tuple[Tensor, list[KV]]:
+    """A block over a span, and the keys and values that its layers attended to."""
+    memory: list[KV] = []
+    mask = None
+    for step, reads in zip(steps, plan, strict=True):
+        if isinstance(reads, int):
+            reads = Reads(memory[reads], mask)  # among the same tokens as the layers before it
+        mask = reads.mask
+        x, kv = step(x, span, reads)
+        if keeps:
+            memory.append(kv)
+    return x, memory  # (T, D)

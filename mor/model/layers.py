@@ -7,12 +7,14 @@
   ms against 13.4 ms at (2048, 576), forward and backward, one thread. On a GPU torch's is fused;
 - norms work in float32, also under autocast; their output is cast once for the maps that read it;
 - a layer that reads somebody else's keys and values computes none of its own, and one that never
-  computes any has no weights for them.
+  computes any has no weights for them;
+- what differs between two passes through a tied layer comes in from outside: what it reads
+  (`Reads`) and what a recursion has of its own (`Adapter`).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +24,17 @@ from mor.config import ModelConfig, SizeConfig
 from mor.model.spans import Span, Tables
 
 KV = tuple[Tensor, Tensor]  # keys and values, each (B, n, H_kv, Dh)
+
+
+class Reads(NamedTuple):
+    """What a layer attends to: by default the keys and values of its own tokens, plain causal."""
+
+    kv: KV | None = None  # somebody else's
+    mask: Tensor | None = None  # (B, 1, n, n_keys), added to the scores; None: plain causal
+    cells: Tensor | None = None  # (T,): write own keys and values over `kv` there
+
+
+OWN = Reads()
 
 
 class Linear(nn.Module):
@@ -70,20 +83,42 @@ class _RMSNormCPU(torch.autograd.Function):
 
 
 def rotary_tables(
-    length: int, d_head: int, theta: float, device: torch.device, dtype: torch.dtype
+    length: int,
+    d_head: int,
+    theta: float,
+    device: torch.device,
+    dtype: torch.dtype,
+    documents: Tensor | None = None,
 ) -> Tables:
     """Angles position / theta^(2i/Dh), Llama style: dimension i turns with i + Dh/2."""
     exponents = torch.arange(0, d_head, 2, device=device, dtype=torch.float32) / d_head
     positions = torch.arange(length, device=device, dtype=torch.float32)
     angles = positions[:, None, None] / theta**exponents  # (S, 1, Dh/2)
     cos, sin = angles.cos(), angles.sin()
-    return Tables(torch.cat((cos, cos), -1).to(dtype), torch.cat((-sin, sin), -1).to(dtype))
+    cos, sin = torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)
+    return Tables(cos.to(dtype), sin.to(dtype), documents)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn queries or keys by their positions: (a, b) -> (a cos - b sin, b cos + a sin)."""
     a, b = x.chunk(2, -1)
     return torch.addcmul(x * cos, torch.cat((b, a), -1), sin)  # (..., H, Dh)
+
+
+class Adapter(nn.Module):
+    """What a recursion has of its own in a tied layer: here nothing (`mor.model.relaxation`)."""
+
+    def q(self, q: Linear, x: Tensor) -> Tensor:
+        return q(x)
+
+    def v(self, v: Linear, x: Tensor) -> Tensor:
+        return v(x)
+
+    def attend(self, mixed: Tensor, queries: Tensor) -> Tensor:
+        return mixed  # (B, H, n, Dh)
+
+
+PLAIN = Adapter()
 
 
 class Attention(nn.Module):
@@ -99,26 +134,37 @@ class Attention(nn.Module):
             self.v = Linear(size.d_model, size.n_kv_heads * size.d_head)
         self.o = Linear(size.n_heads * size.d_head, size.d_model)
 
-    def forward(
-        self, x: Tensor, span: Span, kv: KV | None, mask: Tensor | None
-    ) -> tuple[Tensor, KV]:
-        q = self.q(x).view(*span.shape, self.n_heads, self.d_head)
-        q = span.lay(rotate(q, span.cos, span.sin))  # (B, n, H, Dh)
-        k, v = kv = self.keys_values(x, span) if kv is None else kv
-        out = F.scaled_dot_product_attention(
-            q.transpose(1, 2),
+    def forward(self, x: Tensor, span: Span, reads: Reads, adapter: Adapter) -> tuple[Tensor, KV]:
+        q = adapter.q(self.q, x).view(*span.shape, self.n_heads, self.d_head)
+        q = span.lay(rotate(q, span.cos, span.sin)).transpose(1, 2)  # (B, H, n, Dh)
+        k, v = kv = self.keys_values(x, span, reads, adapter)
+        mixed = F.scaled_dot_product_attention(
+            q,
             k.transpose(1, 2),
             v.transpose(1, 2),
-            attn_mask=mask,
-            is_causal=mask is None,
+            attn_mask=reads.mask,
+            is_causal=reads.mask is None,
             enable_gqa=self.grouped,
         )  # (B, H, n, Dh)
-        return self.o(span.pick(out.transpose(1, 2))), kv
+        mixed = adapter.attend(mixed, q)
+        return self.o(span.pick(mixed.transpose(1, 2))), kv
 
-    def keys_values(self, x: Tensor, span: Span) -> KV:
+    def keys_values(self, x: Tensor, span: Span, reads: Reads, adapter: Adapter) -> KV:
+        """Own ones, given ones, or given ones with own ones written over them."""
+        if reads.kv is not None and reads.cells is None:
+            return reads.kv
         k = self.k(x).view(*span.shape, self.n_kv_heads, self.d_head)
-        v = self.v(x).view(*span.shape, self.n_kv_heads, self.d_head)
-        return span.lay(rotate(k, span.cos, span.sin)), span.lay(v)
+        v = adapter.v(self.v, x).view(*span.shape, self.n_kv_heads, self.d_head)
+        k = rotate(k, span.cos, span.sin)
+        if reads.kv is None or reads.cells is None:
+            return span.lay(k), span.lay(v)
+        return write_over(reads.kv[0], k, reads.cells), write_over(reads.kv[1], v, reads.cells)
+
+
+def write_over(grid: Tensor, heads: Tensor, cells: Tensor) -> Tensor:
+    """A copy of (B, n, H, Dh) with the rows of some tokens replaced."""
+    flat = grid.flatten(0, 1).index_copy(0, cells, heads.reshape(-1, *grid.shape[2:]))
+    return flat.view(grid.shape)
 
 
 class MLP(nn.Module):
@@ -145,9 +191,9 @@ class Layer(nn.Module):
         self.mlp = MLP(size)
 
     def forward(
-        self, x: Tensor, span: Span, kv: KV | None = None, mask: Tensor | None = None
+        self, x: Tensor, span: Span, reads: Reads = OWN, adapter: Adapter = PLAIN
     ) -> tuple[Tensor, KV]:
         dtype = span.tables.dtype
-        attended, kv = self.attention(self.attention_norm(x, dtype), span, kv, mask)
+        attended, kv = self.attention(self.attention_norm(x, dtype), span, reads, adapter)
         x = x + attended
         return x + self.mlp(self.mlp_norm(x, dtype)), kv  # (T, D)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -43,10 +44,10 @@ class Routed:
 
     @property
     def pairs(self) -> list[float]:
-        """Query-key pairs of each recursion under causal attention; kv=shared: on average."""
+        """Query-key pairs of each recursion under causal attention; shared keys: on average."""
         to_all = (self.everyone.length + 1) / 2
         pairs = [float(sum(n * (n + 1) // 2 for n in span.counts)) for span in self.spans]
-        if self.kv == "shared":
+        if self.kv in ("shared", "hybrid"):
             pairs[1:] = [span.tokens * to_all for span in self.spans[1:]]
         return pairs + [0.0] * (self.n_recursions - len(pairs))
 
@@ -85,21 +86,50 @@ def travel_together(x: Tensor, routed: Routed, run: Run) -> Tensor:
 # -- expert choice -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Experts:
-    """Expert choice as configured, with its routers."""
+class Scores(Protocol):
+    """Where expert choice gets its scores from."""
 
-    router: RouterConfig
-    capacities: Sequence[float]
+    learned: bool
+
+    def score(self, r: int, x: Tensor, span: Span) -> tuple[Tensor, Tensor]:
+        """Logits of the gate, and of the inference rule (chosen above 0)."""  # (T,), (T,)
+
+
+@dataclass(frozen=True)
+class LearnedScores:
     gates: nn.ModuleList  # one router per recursion
     rules: nn.ModuleList | None  # sampling=aux_router: the ones for inference
-    causal: bool  # choose by the inference rule instead of top-k
+    learned = True
 
-    def score(self, r: int, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of the gate and of the inference rule."""
+    def score(self, r: int, x: Tensor, span: Span) -> tuple[Tensor, Tensor]:
         logits = self.gates[r](x).squeeze(1)
         rule = logits if self.rules is None else self.rules[r](x.detach()).squeeze(1)
-        return logits, rule  # (T,), (T,)
+        return logits, rule
+
+
+@dataclass(frozen=True)
+class RandomScores:
+    """Uniform scores; the threshold keeps the share of the active tokens that top-k would."""
+
+    seed: int
+    step: int
+    capacities: Sequence[float]
+    learned = False
+
+    def score(self, r: int, x: Tensor, span: Span) -> tuple[Tensor, Tensor]:
+        scores = routing.random_scores(span.positions(), self.seed, self.step, r).squeeze(1)
+        before = self.capacities[r - 1] if r else 1.0
+        return scores, scores - (1 - self.capacities[r] / before)
+
+
+@dataclass(frozen=True)
+class Experts:
+    """Expert choice as configured, with its scores."""
+
+    router: RouterConfig
+    capacities: Sequence[float]  # of this step
+    scores: Scores
+    causal: bool  # choose by the inference rule instead of top-k
 
     def choose(self, r: int, span: Span, logits: Tensor, rule: Tensor) -> Tensor | None:
         """Indices of the chosen among the span's tokens; None: all of them."""
@@ -110,6 +140,12 @@ class Experts:
         k = selected(self.capacities[r], span.tables.length)
         return None if k == span.length else routing.top_tokens(logits.view(span.shape), k)
 
+    def gate(self, f: Tensor, logits: Tensor) -> Tensor:
+        """The factor of the block's output."""
+        if self.router.gating == "plain":
+            return torch.ones_like(f[:, :1])
+        return routing.expert_gate(self.router, logits)[:, None].to(f.dtype)  # (T, 1)
+
 
 def travel_by_expert(
     x: Tensor, routed: Routed, run: Run, experts: Experts, losses: dict[str, Tensor]
@@ -119,7 +155,7 @@ def travel_by_expert(
     base = x
     steps: list[tuple[Tensor | None, Tensor]] = []  # the chosen, and what they gained
     for r in range(routed.n_recursions):
-        logits, rule = experts.score(r, x)
+        logits, rule = experts.scores.score(r, x, span)
         chosen = experts.choose(r, span, logits, rule)
         note_expert(routed, losses, experts, logits, rule, chosen)
         if chosen is not None:
@@ -129,7 +165,7 @@ def travel_by_expert(
             break
         routed.spans.append(span)
         f = run(r, x, span)
-        gate = routing.expert_gate(experts.router, logits)[:, None].to(f.dtype)  # (T, 1)
+        gate = experts.gate(f, logits)
         if not steps and chosen is None:
             base = x = torch.addcmul(x, gate, f)
             continue
@@ -172,7 +208,7 @@ def note_expert(
     """Keep the logits; under top-k, add this recursion's share of the losses."""
     routed.logits.append(logits.detach())
     routed.rule.append(rule.detach())
-    if experts.causal:
+    if experts.causal or not experts.scores.learned:
         return
     parts = {"sampling_loss": routing.sampling_loss(rule, chosen)}
     if experts.router.z_coeff:

@@ -4,7 +4,9 @@
 - choices carry no gradient; it flows through the gates and through the auxiliary losses;
 - all losses are means over the tokens that the router saw: for expert choice the tokens still
   active, summed over recursions (recursion 1, which takes every token, included);
-- the loss-free bias shifts the selection only, never the gate.
+- the loss-free bias shifts the selection only, never the gate;
+- a random router has no weights and no state: its score is a hash of seed, step, recursion and
+  position, so it needs no generator, is the same for every micro-batch, and sees no future.
 """
 
 from __future__ import annotations
@@ -16,40 +18,62 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mor.config import RouterConfig
+from mor.flops import ROUTER_WIDTH
 from mor.model.layers import Linear
 
 
 class LinearRouter(Linear):
+    def __init__(self, d_in: int, d_out: int, temperature: float) -> None:
+        super().__init__(d_in, d_out)
+        self.temperature = temperature
+
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            return F.linear(x.float(), self.weight.float())  # (T, out)
+            return F.linear(x.float(), self.weight.float()) / self.temperature  # (T, out)
 
 
 class MLPRouter(nn.Module):
-    """Linear(d, 2d), GELU, Linear(2d, out)."""
+    """Linear(d, w d), GELU, Linear(w d, out): w = 2, and 4 for the wide one (our choice)."""
 
-    def __init__(self, d_in: int, d_out: int) -> None:
+    def __init__(self, d_in: int, d_out: int, temperature: float, width: int) -> None:
         super().__init__()
-        self.hidden = Linear(d_in, 2 * d_in)
-        self.out = Linear(2 * d_in, d_out)
+        self.hidden = Linear(d_in, width * d_in)
+        self.out = Linear(width * d_in, d_out)
+        self.temperature = temperature
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            hidden = F.gelu(F.linear(x.float(), self.hidden.weight.float()))
-            return F.linear(hidden, self.out.weight.float())  # (T, out)
+            hidden = F.linear(x.float(), self.hidden.weight.float()) / self.temperature
+            return F.linear(F.gelu(hidden), self.out.weight.float())  # (T, out)
 
 
-def build_router(router: RouterConfig, d_model: int, d_out: int) -> nn.Module:
-    return {"linear": LinearRouter, "mlp": MLPRouter}[router.network](d_model, d_out)
+def build_router(
+    router: RouterConfig, d_model: int, d_out: int, temperature: float = 1.0
+) -> nn.Module:
+    """A router that learns; it reads states divided by the temperature."""
+    if router.network == "linear":
+        return LinearRouter(d_model, d_out, temperature)
+    return MLPRouter(d_model, d_out, temperature, ROUTER_WIDTH[router.network])
+
+
+def random_scores(positions: Tensor, seed: int, step: int, first: int, count: int = 1) -> Tensor:
+    """Uniform in [0, 1) for `count` recursions from `first` on: two rounds of an integer hash."""
+    columns = torch.arange(first, first + count, device=positions.device)
+    key = (seed * 1_000_003 + step) * 0x9E3779B1 % (1 << 62)
+    x = (positions[:, None] * 64 + columns) + key
+    for factor in (0x2545F4914F6CDD1D, 0x1B873593CC9E2D51):
+        x = x ^ ((x >> 29) & 0x7FFFFFFFF)
+        x = x * factor  # wraps around in int64
+    return ((x >> 32) & 0xFFFFFF).float() / (1 << 24)  # (T, count)
 
 
 # -- expert choice: a recursion chooses its tokens ---------------------------------------------
 
 
 def expert_gate(router: RouterConfig, logits: Tensor) -> Tensor:
-    """alpha G(logit), G sigmoid or tanh."""
-    squash = torch.sigmoid if router.activation == "sigmoid" else torch.tanh
-    return router.alpha * squash(logits)
+    """alpha G(logit), G sigmoid, tanh or nothing."""
+    squash = {"sigmoid": torch.sigmoid, "tanh": torch.tanh}.get(router.activation)
+    return router.alpha * (logits if squash is None else squash(logits))
 
 
 def top_tokens(logits: Tensor, k: int) -> Tensor:
@@ -81,15 +105,33 @@ class DepthChoice(NamedTuple):
     logits: Tensor  # (T, Nr)
     scores: Tensor  # (T, Nr), alpha G(logits)
     depth: Tensor  # (T,), 0 for one recursion
-    gate: Tensor  # (T, 1), the score of the depth taken
+    gate: Tensor  # (T, 1), the score of the depth taken; 1 under model.router.gating=plain
 
 
 def choose_depth(router: RouterConfig, logits: Tensor, bias: Tensor | None) -> DepthChoice:
-    squashed = logits.softmax(-1) if router.activation == "softmax" else logits.sigmoid()
-    scores = router.alpha * squashed
+    """The depth of the highest score."""
+    scores = _depth_scores(router, logits)
     ranked = scores.detach() if bias is None else scores.detach() + bias
-    depth = ranked.argmax(-1, keepdim=True)  # (T, 1)
-    return DepthChoice(logits, scores, depth.squeeze(1), scores.gather(1, depth))
+    return _at_depth(router, logits, scores, ranked.argmax(-1, keepdim=True))
+
+
+def full_depth(router: RouterConfig, logits: Tensor) -> DepthChoice:
+    """Balance warm-up: every token takes every recursion."""
+    depth = torch.full_like(logits[:, :1], logits.shape[1] - 1, dtype=torch.long)
+    return _at_depth(router, logits, _depth_scores(router, logits), depth)
+
+
+def _depth_scores(router: RouterConfig, logits: Tensor) -> Tensor:
+    if router.activation == "softmax":
+        return router.alpha * logits.softmax(-1)
+    return router.alpha * (logits.sigmoid() if router.activation == "sigmoid" else logits)
+
+
+def _at_depth(router: RouterConfig, logits: Tensor, scores: Tensor, depth: Tensor) -> DepthChoice:
+    gate = scores.gather(1, depth)
+    if router.gating == "plain":
+        gate = torch.ones_like(gate)
+    return DepthChoice(logits, scores, depth.squeeze(1), gate)
 
 
 def depth_load(depth: Tensor, n_recursions: int) -> Tensor:

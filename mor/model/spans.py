@@ -5,7 +5,9 @@
   cases. A *rectangle* has n tokens of every sequence: a view, nothing moves. A *ragged* span has as
   many as each sequence likes: rows are scattered into a (B, longest) grid with the pads at the END,
   so that plain causal attention is right for the real tokens and the pads need no mask;
-- rotary angles are those of the original positions, looked up once per span, not once per layer.
+- rotary angles are those of the original positions, looked up once per span, not once per layer;
+- plain causal attention needs no mask. One is made, once per span, where queries and keys are other
+  tokens, or where tokens attend within their own document.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ class Tables:
 
     cos: Tensor  # (S, 1, Dh)
     sin: Tensor  # (S, 1, Dh)
+    documents: Tensor | None = None  # (B, S + 1), the document of each token, -1 at the end (pads)
 
     @property
     def length(self) -> int:
@@ -56,6 +59,16 @@ class Rectangle:
     def pick(self, heads: Tensor) -> Tensor:  # (B, n, H, Dh) -> (T, H * Dh)
         return heads.reshape(self.tokens, -1)
 
+    def cells(self) -> Tensor:
+        return torch.arange(self.tokens, device=self.tables.cos.device)  # (T,), in the flat grid
+
+    def positions(self) -> Tensor:
+        return self.grid().flatten()  # (T,), in flat order
+
+    def own_mask(self) -> Tensor | None:
+        """The mask among the span's own tokens; None: plain causal."""
+        return None if self.tables.documents is None else attention_mask(self, self)
+
     def grid(self) -> Tensor:
         """Original positions, ascending in each sequence."""  # (B, n)
         if self.where is None:
@@ -84,6 +97,16 @@ class Ragged:
     def pick(self, heads: Tensor) -> Tensor:  # (B, longest, H, Dh) -> (T, H * Dh)
         return heads.flatten(0, 1).index_select(0, self.slots).flatten(1)
 
+    def cells(self) -> Tensor:
+        return self.slots  # (T,), in the flat grid
+
+    def positions(self) -> Tensor:
+        return self.where % self.tables.length  # (T,), in flat order
+
+    def own_mask(self) -> Tensor | None:
+        """The mask among the span's own tokens; None: plain causal."""
+        return None if self.tables.documents is None else attention_mask(self, self)
+
     def grid(self) -> Tensor:
         """Original positions, ascending in each sequence; S (past the end) in the pads."""
         cells = self.where.new_full((self.batch * self.length,), self.tables.length)
@@ -100,3 +123,33 @@ def ragged(active: Tensor, where: Tensor, counts: Sequence[int], tables: Tables)
     rows = torch.arange(len(counts), device=where.device)[:, None] * max(counts)
     slots = (rank + rows).flatten().index_select(0, where)
     return Ragged(counts, where, slots, tables)
+
+
+def attention_mask(queries: Span, keys: Span) -> Tensor:
+    """0 where a key stands at or before its query, in its document; -inf elsewhere.
+
+    Pads see pads, so that no row is void.
+    """
+    own, other = queries.grid(), keys.grid()
+    sees = own[:, :, None] >= other[:, None, :]
+    documents = queries.tables.documents
+    if documents is not None:
+        sees &= documents.gather(1, own)[:, :, None] == documents.gather(1, other)[:, None, :]
+    mask = torch.zeros(sees.shape, dtype=queries.tables.dtype, device=sees.device)
+    return mask.masked_fill_(~sees, -torch.inf)[:, None]  # (B, 1, n, n_keys)
+
+
+def cells_of(tokens: Span, within: Span) -> Tensor:
+    """For each token of a span, its cell in the grid of a wider one."""
+    if within.where is None:
+        return tokens.cells() if tokens.where is None else tokens.where
+    places = within.where.new_zeros(within.batch * within.tables.length)
+    places = places.index_copy(0, within.where, within.cells())
+    assert tokens.where is not None
+    return places.index_select(0, tokens.where)  # (T,)
+
+
+def documents_of(tokens: Tensor, separator: int) -> Tensor:
+    """The document of each token, counted in its sequence; a separator closes its own."""  # (B, S)
+    closed = (tokens == separator).long()
+    return torch.nn.functional.pad(closed.cumsum(1) - closed, (0, 1), value=-1)  # (B, S + 1)

@@ -77,7 +77,11 @@ class Trainer:
     def __init__(self, config: Config, batches: Batches, device: torch.device) -> None:
         self.config, self.batches, self.device = config, batches, device
         vocab = config.data.vocab_size
-        self.model = Transformer(config.model, config.size, vocab, seed=config.seed).to(device)
+        separator = batches.corpus.meta.separator
+        self.model = Transformer(
+            config.model, config.size, vocab, seed=config.seed, separator=separator
+        ).to(device)
+        self.model.set_speed(config.runtime)
         self.optimizer = adamw(self.model, config.train)
         self._parameters = list(self.model.parameters())
         self.meter = Meter(config)
@@ -98,7 +102,9 @@ class Trainer:
         for part in parts:
             tokens, targets = self._batch(part)
             with self.precision():
-                out = self.model(tokens, targets, load=load, keep_logits=False)
+                out = self.model(
+                    tokens, targets, load=load, step=self.step_index, keep_logits=False
+                )
             (out.total_loss / len(parts)).backward()
             self.meter.add(tokens.numel(), out.routed.tokens, out.routed.pairs)
             for name, value in {"loss": out.loss, **out.auxiliary}.items():
@@ -128,14 +134,15 @@ class Trainer:
         if self.config.model.router.type != "token" or len(parts) == 1:
             return None
         with self.precision():
-            loads = [self.model.router_load(self._batch(part)[0]) for part in parts]
+            step = self.step_index
+            loads = [self.model.router_load(self._batch(part)[0], step) for part in parts]
         return torch.stack(loads).sum(0)
 
     def _update_balance(self, load: torch.Tensor | None, out: Any) -> None:
         router = self.config.model.router
         if router.type == "token" and router.balancing == "loss_free":
             own = torch.tensor(out.routed.load, device=self.device)
-            self.model.update_balance(own if load is None else load)
+            self.model.update_balance(own if load is None else load, self.step_index)
 
     # -- state ----------------------------------------------------------------------------------
 

@@ -6,7 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from mor.config import Config, DataConfig, ModelConfig, RouterConfig, SizeConfig, TrainConfig
+from mor.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    RelaxationConfig,
+    RouterConfig,
+    SizeConfig,
+    TrainConfig,
+)
 from mor.flops import Routed, cost_model, count_params, planned_routing, run_cost
 
 VOCAB = 49152
@@ -136,3 +144,37 @@ def test_runs_of_one_step_cost_share_tokens(tiny, architectures):
     cost = run_cost(config)
     assert cost.tokens_per_step == 128
     assert cost.steps(10.4 * cost.step_flops["exact"], "exact") == 10
+
+
+@pytest.mark.parametrize("kind", ["encoding", "scaling", "lora", "dora", "prompt"])
+def test_relaxations_cost_six_per_weight_and_nothing_in_the_papers_counting(tiny, kind):
+    """Each recursion passes its own weights once, so unique weights are weights passed."""
+    plain = ModelConfig("recursive", "recursive", 3)
+    relaxed = replace(plain, relaxation=RelaxationConfig(kind, rank=4, prompt_length=9))
+    routed, extra = planned_routing(plain, 32), count_params(relaxed, tiny, 256).relaxation
+    assert extra > 0
+    for convention, per_weight in (("6nd", 6), ("paper", 0)):
+        costs = [cost_model(m, tiny, 256, convention).flops(routed, 32) for m in (plain, relaxed)]
+        assert costs[1] - costs[0] == pytest.approx(per_weight * extra * 32, abs=1e-3)
+
+
+def test_a_depth_that_reads_keys_and_values_costs_less_by_their_maps(tiny):
+    seq_len, d, kv = 32, tiny.d_model, tiny.n_kv_heads * tiny.d_head
+    own, reads = ModelConfig("vanilla"), ModelConfig("vanilla", kv="sequence")
+    routed, reading = planned_routing(own, seq_len), 2  # depths 1 and 3 of 5
+    saved = {"paper": 4 * d * d, "exact": 6 * 2 * d * kv, "6nd": 6 * 2 * d * kv}
+    for convention, each in saved.items():
+        a, b = (cost_model(m, tiny, 256, convention).flops(routed, seq_len) for m in (own, reads))
+        assert a - b == pytest.approx(reading * each * seq_len)
+    fewer = count_params(own, tiny, 256).total - count_params(reads, tiny, 256).total
+    assert fewer == reading * 2 * d * kv
+
+
+@pytest.mark.parametrize("convention", ["paper", "exact", "6nd"])
+def test_hybrid_computes_like_recursion_and_reads_like_shared(tiny, architectures, convention):
+    mor, seq_len = architectures["mor"], 60
+    kinds = {kv: replace(mor, kv=kv) for kv in ("recursion", "shared", "hybrid")}
+    linear = {kv: cost_model(m, tiny, 256, convention).per_token for kv, m in kinds.items()}
+    pairs = {kv: planned_routing(m, seq_len).pairs for kv, m in kinds.items()}
+    assert linear["hybrid"] == linear["recursion"] > linear["shared"]
+    assert pairs["hybrid"] == pairs["shared"] > pairs["recursion"]

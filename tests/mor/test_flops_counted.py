@@ -13,7 +13,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from mor.config import ModelConfig, RouterConfig, SizeConfig
+from mor.config import ModelConfig, RelaxationConfig, RouterConfig, SizeConfig
 from mor.flops import Routed, cost_model
 from mor.model.transformer import Transformer
 
@@ -21,6 +21,13 @@ SIZE = SizeConfig("s", n_layers=5, d_model=32, n_heads=4, n_kv_heads=2, d_head=8
 VOCAB, BATCH, SEQ = 61, 3, 40
 EXPERT = RouterConfig("expert")
 TOKEN = RouterConfig("token", activation="softmax", alpha=1.0)
+RANDOM = {"network": "random", "activation": "none"}
+
+
+def relax(kind: str) -> RelaxationConfig:
+    return RelaxationConfig(kind, rank=4, prompt_length=7)
+
+
 VARIANTS = {
     "vanilla": ModelConfig("m"),
     "recursive": ModelConfig("m", "recursive", 3),
@@ -35,6 +42,30 @@ VARIANTS = {
     "expert_aux_mlp": ModelConfig(
         "m", "mor", 3, router=replace(EXPERT, sampling="aux_router", network="mlp")
     ),
+    "expert_wide": ModelConfig("m", "mor", 3, router=replace(EXPERT, network="wide_mlp")),
+    "expert_aux_wide": ModelConfig(
+        "m", "mor", 3, router=replace(EXPERT, sampling="aux_router", network="wide_mlp")
+    ),
+    "expert_plain": ModelConfig("m", "mor", 3, router=replace(EXPERT, gating="plain")),
+    "expert_random": ModelConfig("m", "mor", 3, router=replace(EXPERT, **RANDOM)),
+    "expert_hybrid": ModelConfig("m", "mor", 3, kv="hybrid", router=EXPERT),
+    "expert_lora": ModelConfig("m", "mor", 3, router=EXPERT, relaxation=relax("lora")),
+    "expert_shared_lora": ModelConfig(
+        "m", "mor", 3, kv="shared", router=EXPERT, relaxation=relax("lora")
+    ),
+    "expert_prompt": ModelConfig("m", "mor", 3, router=EXPERT, relaxation=relax("prompt")),
+    "recursive_dora": ModelConfig("m", "recursive", 3, relaxation=relax("dora")),
+    "recursive_encoding": ModelConfig("m", "recursive", 3, relaxation=relax("encoding")),
+    "recursive_scaling": ModelConfig("m", "recursive", 3, relaxation=relax("scaling")),
+    "recursive_documents": ModelConfig("m", "recursive", 3, document_mask=True),
+    "vanilla_cycle": ModelConfig("m", kv="cycle"),
+    "vanilla_sequence": ModelConfig("m", kv="sequence", kv_share=3),
+    "vanilla_middle_cycle": ModelConfig("m", kv="middle_cycle"),
+    "recursive_sequence_reused": ModelConfig(
+        "m", "recursive", 2, sharing="sequence", kv="sequence"
+    ),
+    "token_random": ModelConfig("m", "mor", 3, router=replace(TOKEN, **RANDOM)),
+    "token_lora": ModelConfig("m", "mor", 3, router=TOKEN, relaxation=relax("lora")),
     "token": ModelConfig("m", "mor", 3, router=TOKEN),
     "token_shared": ModelConfig("m", "mor", 3, kv="shared", router=TOKEN),
 }
@@ -45,7 +76,7 @@ def full_square(model: ModelConfig, routed) -> Routed:
     pairs = []
     for r, (tokens, span) in enumerate(zip(routed.tokens, routed.spans, strict=True)):
         longest = max(span.counts)
-        if model.kv == "shared" and r > 0:
+        if model.kv in ("shared", "hybrid") and r > 0:
             padded = tokens if model.router.type == "expert" else BATCH * longest
             pairs.append(padded * SEQ)
         else:
@@ -53,14 +84,22 @@ def full_square(model: ModelConfig, routed) -> Routed:
     return Routed(BATCH * SEQ, tuple(map(float, routed.tokens)), tuple(map(float, pairs)))
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("backward", [False, True])
 @pytest.mark.parametrize("name", VARIANTS)
 def test_exact_is_what_torch_counts(name, backward):
     model = VARIANTS[name]
-    net = Transformer(model, SIZE, VOCAB)
+    net = Transformer(model, SIZE, VOCAB, separator=5)
     tokens = torch.randint(VOCAB, (BATCH, SEQ), generator=torch.Generator().manual_seed(1))
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        out = net(tokens, tokens)
+        out = net(tokens, tokens, step=0)
         if backward:
             out.total_loss.backward()
     cost = cost_model(model, SIZE, VOCAB, "exact")
@@ -68,6 +107,7 @@ def test_exact_is_what_torch_counts(name, backward):
     analytic = cost.flops(full_square(model, out.routed), 2 * SEQ - 1)
     if not backward:
         analytic = forward_share(model, analytic, out.routed)
+    analytic += norms_of_dora(model)
     assert analytic == pytest.approx(counter.get_total_flops(), rel=1e-3)
 
 
@@ -76,6 +116,15 @@ def forward_share(model: ModelConfig, total: float, routed) -> float:
     if model.router.sampling != "aux_router" or model.router.type != "expert":
         return total / 3
     d = SIZE.d_model
-    first = d if model.router.network == "linear" else 2 * d * d
+    first = {"linear": d, "mlp": 2 * d * d, "wide_mlp": 4 * d * d}[model.router.network]
     scored = BATCH * SEQ + sum(routed.tokens[:-1])
     return (total + 2.0 * first * scored) / 3
+
+
+def norms_of_dora(model: ModelConfig) -> float:
+    """B A of every adapted q and v, once per forward pass: known and not counted in `exact`."""
+    if model.relaxation.type != "dora":
+        return 0.0
+    outputs = SIZE.d_head * (SIZE.n_heads + SIZE.n_kv_heads)
+    adapted = model.n_recursions  # one layer in the block
+    return 2.0 * model.relaxation.rank * SIZE.d_model * outputs * adapted

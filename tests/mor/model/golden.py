@@ -24,16 +24,12 @@ ONLY: dict[str, tuple[Any, ...]] = {
     "config.tie_word_embeddings": (True,),
     "recursive.base_depth": (None,),
     "recursive.ln_share": (True,),
-    "kv_sharing.update_cache": (False,),
-    "mor.rand_router": (False,),
-    "mor.router_type": ("linear", "mlp"),
-    "mor.temp": (1, 1.0),
-    "mor.expert.cap_warmup_step": (0,),
+    "mor.rand_router": (False,),  # their scores come from a global generator
+    "mor.router_type": ("linear", "mlp", "wide_mlp"),
     "mor.expert.include_first": (True,),
-    "mor.expert.gating": ("weighted",),
-    "mor.expert.router_func": ("sigmoid", "tanh"),
-    "mor.token.bal_warmup_step": (0,),
-    "mor.token.gating": ("weighted",),
+    "mor.expert.gating": ("weighted", "plain"),
+    "mor.expert.router_func": ("sigmoid", "tanh", "none", None),
+    "mor.token.gating": ("weighted", "plain"),
     "mor.token.router_func": ("softmax", "sigmoid"),
 }
 FREE = {
@@ -42,9 +38,10 @@ FREE = {
     *(f"config.{name}" for name in ("rms_norm_eps", "rope_theta", "head_dim")),
     *(f"recursive.{name}" for name in ("enable", "num_recursion", "sharing", "initialization")),
     *(f"kv_sharing.{name}" for name in ("enable", "base_depth", "num_recursion", "sharing")),
-    *(f"mor.{name}" for name in ("enable", "type", "capacity", "z_loss", "z_coeff")),
-    *(f"mor.expert.{name}" for name in ("alpha", "sampling", "coeff")),
-    *(f"mor.token.{name}" for name in ("alpha", "balancing", "coeff", "u")),
+    "kv_sharing.update_cache",
+    *(f"mor.{name}" for name in ("enable", "type", "capacity", "z_loss", "z_coeff", "temp")),
+    *(f"mor.expert.{name}" for name in ("alpha", "sampling", "coeff", "cap_warmup_step")),
+    *(f"mor.token.{name}" for name in ("alpha", "balancing", "coeff", "u", "bal_warmup_step")),
 }
 
 
@@ -79,9 +76,23 @@ class Case:
     def build(self) -> Transformer:
         config = self.spec["config"]
         model = Transformer(self.model_config(), self.size_config(), config["vocab_size"])
-        ours = {our_name(k, model): v for k, v in self.group("param").items()}
+        ours = self.ours("param", model)
         model.load_state_dict(ours, strict=True)
         return model
+
+    def ours(self, group: str, model: Transformer) -> dict[str, torch.Tensor]:
+        """Arrays by our names, without weights of keys and values that are never computed."""
+        named = {our_name(k, model): v for k, v in self.group(group).items()}
+        held = model.state_dict()
+        return {k: v for k, v in named.items() if k in held or not k.endswith(UNUSED)}
+
+    @property
+    def router_network(self) -> str:
+        """By the shape of the weights: theirs may call one of width 2d wide."""
+        for name, weight in self.group("param").items():
+            if name.endswith("mor_router.router.0.weight"):
+                return {2: "mlp", 4: "wide_mlp"}[weight.shape[0] // weight.shape[1]]
+        return "linear"
 
     def size_config(self) -> SizeConfig:
         config = self.spec["config"]
@@ -103,16 +114,21 @@ class Case:
             "norm_eps": config["rms_norm_eps"],
             "rope_theta": config["rope_theta"],
         }
+        shared = self.spec["kv_sharing"]
         if not recursive["enable"]:
+            if shared["enable"]:
+                common |= {"kv": shared["sharing"], "kv_share": shared["num_recursion"]}
             return ModelConfig(**common)
         common |= {
             "architecture": "recursive",
             "n_recursions": recursive["num_recursion"],
             "sharing": recursive["sharing"],
-            "kv": "shared" if self.spec["kv_sharing"]["enable"] else "recursion",
+            "kv": recursive_kv(shared),
+            "kv_share": recursive["num_recursion"],
         }
         if mor["enable"]:
-            common |= {"architecture": "mor", "router": router_config(mor)}
+            router = router_config(mor, self.router_network)
+            common |= {"architecture": "mor", "router": router}
         if mor["enable"] and mor["type"] == "expert":
             common["capacity"] = tuple(float(c) for c in mor["capacity"].split(","))
         return ModelConfig(**common)
@@ -129,25 +145,43 @@ def options(tree: dict[str, Any], path: str = "") -> list[tuple[str, Any]]:
     return found
 
 
-def router_config(mor: dict[str, Any]) -> RouterConfig:
+def recursive_kv(shared: dict[str, Any]) -> str:
+    if not shared["enable"]:
+        return "recursion"
+    if shared["sharing"] == "sequence":
+        return "sequence"
+    return "hybrid" if shared.get("update_cache") else "shared"
+
+
+def router_config(mor: dict[str, Any], network: str) -> RouterConfig:
     chosen = mor[mor["type"]]
+    activation = chosen["router_func"] or "none"
     common: dict[str, Any] = {
         "type": mor["type"],
-        "network": mor["router_type"],
-        "activation": chosen["router_func"],
-        "alpha": chosen["alpha"],
+        "network": network,
+        "activation": activation,
+        "alpha": 1.0 if activation == "none" else chosen["alpha"],  # theirs scales squashed ones
+        "temperature": mor["temp"],
+        "gating": chosen["gating"],
         "z_coeff": mor["z_coeff"] if mor["z_loss"] else 0.0,
     }
     if mor["type"] == "expert":
-        return RouterConfig(**common, sampling=chosen["sampling"], aux_coeff=chosen["coeff"])
+        return RouterConfig(
+            **common,
+            sampling=chosen["sampling"],
+            aux_coeff=chosen["coeff"],
+            capacity_warmup_steps=chosen["cap_warmup_step"],
+        )
     return RouterConfig(
         **common,
         balancing=chosen["balancing"],
         balance_coeff=chosen["coeff"],
         bias_update_rate=chosen["u"],
+        balance_warmup_steps=chosen["bal_warmup_step"],
     )
 
 
+UNUSED = ("attention.k.weight", "attention.v.weight")
 PIECES = {
     "self_attn.q_proj": "attention.q",
     "self_attn.k_proj": "attention.k",

@@ -33,12 +33,13 @@ def test_case(name: str) -> None:
     case = load(name)
     model = case.build()
     tokens = case.arrays["input_ids"].long()
-    out = model(tokens, targets_of(tokens))
+    out = model(tokens, targets_of(tokens), step=0)  # what warms up is in its first step
     assert out.total_loss is not None
     out.total_loss.backward()
 
-    for key in ("logits_train", "logits_eval"):
-        torch.testing.assert_close(out.logits, case.arrays[key], atol=1e-4, rtol=0)
+    evaluated = model.eval()(tokens)
+    for key, ours in (("logits_train", out.logits), ("logits_eval", evaluated.logits)):
+        torch.testing.assert_close(ours, case.arrays[key], atol=1e-4, rtol=0)
     assert out.loss.item() == pytest.approx(case.results["loss"], abs=1e-5)
     assert out.total_loss.item() == pytest.approx(case.results["total_loss"], abs=1e-5)
     expected = {key for key in LOSSES if case.results.get(key) is not None}
@@ -63,7 +64,7 @@ def check_routing(case: Case, routed) -> None:
 
 def check_gradients(case: Case, model) -> None:
     parameters = dict(model.named_parameters())
-    gradients = {our_name(k, model): g for k, g in case.group("grad").items()}
+    gradients = case.ours("grad", model)
     assert gradients
     for name, expected in gradients.items():
         grad = parameters[name].grad
@@ -78,6 +79,59 @@ def test_their_tied_names_are_one_parameter_of_ours(name: str) -> None:
     model = case.build()
     for alias, original in case.tied.items():
         assert our_name(alias, model) == our_name(original, model)
-    assert sum(p.numel() for p in model.parameters()) == sum(
-        p.numel() for k, p in case.group("param").items() if not k.endswith("router_bias")
-    )
+    theirs = [p for k, p in case.ours("param", model).items() if k != "balance_bias"]
+    assert sum(p.numel() for p in model.parameters()) == sum(p.numel() for p in theirs)
+
+
+def mapped(name: str, changes: dict[str, object]):
+    """The model configuration of a case with some of its options changed."""
+    if name not in CASES:
+        pytest.skip(f"no case {name}")
+    case = Case(name)
+    for path, value in changes.items():
+        node = case.spec
+        *keys, last = path.split(".")
+        for key in keys:
+            node = node[key]
+        node[last] = value
+    return case.unsupported(), case.model_config()
+
+
+SHARING = {"kv_sharing.enable": True, "kv_sharing.num_recursion": 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "expected"),
+    [
+        ("mor_expert_3_kvshare", {"kv_sharing.update_cache": True}, {"kv": "hybrid"}),
+        ("vanilla", SHARING | {"kv_sharing.sharing": "cycle"}, {"kv": "cycle", "kv_share": 2}),
+        ("vanilla", SHARING | {"kv_sharing.sharing": "sequence"}, {"kv": "sequence"}),
+        (
+            "recursive_sequence_2",
+            SHARING | {"kv_sharing.sharing": "sequence"},
+            {"kv": "sequence", "kv_share": 2, "sharing": "sequence"},
+        ),
+    ],
+)
+def test_options_of_their_keys_and_values_are_ours(name, changes, expected) -> None:
+    unsupported, model = mapped(name, changes)
+    assert unsupported is None
+    assert {key: getattr(model, key) for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "expected"),
+    [
+        ("mor_expert_3", {"mor.temp": 2.0}, {"temperature": 2.0}),
+        ("mor_expert_3", {"mor.expert.gating": "plain"}, {"gating": "plain"}),
+        ("mor_expert_3", {"mor.expert.router_func": None}, {"activation": "none", "alpha": 1.0}),
+        ("mor_expert_3", {"mor.expert.cap_warmup_step": 9}, {"capacity_warmup_steps": 9}),
+        ("mor_token_3", {"mor.token.bal_warmup_step": 9}, {"balance_warmup_steps": 9}),
+        ("mor_token_3", {"mor.token.gating": "plain"}, {"gating": "plain"}),
+        ("mor_expert_2_cycle_mlp", {"mor.router_type": "wide_mlp"}, {"network": "mlp"}),
+    ],
+)
+def test_options_of_their_routers_are_ours(name, changes, expected) -> None:
+    unsupported, model = mapped(name, changes)
+    assert unsupported is None
+    assert {key: getattr(model.router, key) for key in expected} == expected

@@ -275,3 +275,38 @@ def test_validation_is_over_held_out_rows_and_repeats(toy_run):
     rows = [[a.tobytes() for a, _ in trainer.batches.validation(512)] for _ in range(2)]
     assert rows[0] == rows[1]
     assert time.perf_counter() - began < 5
+
+
+OPTIONS = [
+    {"router": {"capacity_warmup_steps": 5}},
+    {"router": {"network": "random"}},
+    {"kv": "hybrid"},
+    {"document_mask": True},
+    {"relaxation": {"type": "lora", "rank": 4}},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_options_of_the_model_train_and_resume(options, toy_run, tmp_path):
+    """What needs the step or the separator gets it, and a resumed run still has the same bits."""
+    config = toy_run("mor", steps=12)
+    inner = {name: getattr(config.model, name) for name in options}
+    for name, value in options.items():
+        inner[name] = replace(inner[name], **value) if isinstance(value, dict) else value
+    config = replace(config, model=replace(config.model, **inner))
+    whole = train(config, tmp_path / "whole")
+    calls = iter(range(1000))
+    with pytest.raises(Stopped):
+        train(config, tmp_path / "cut", should_stop=lambda: next(calls) == 3)
+    assert train(config, tmp_path / "cut")["loss"] == whole["loss"]
+    assert whole["loss"]["val_nll_causal"] < math.log(256) + 0.05
+
+
+def test_speed_switches_reach_the_model_and_change_nothing(toy_run, tmp_path):
+    config = toy_run("mor", steps=15)
+    switches = replace(config.runtime, loss_chunk=48, recompute="recursion")
+    a = train(config, tmp_path / "a")
+    b = train(replace(config, runtime=switches), tmp_path / "b")
+    assert b["loss"]["val_nll_causal"] == pytest.approx(a["loss"]["val_nll_causal"], rel=1e-6)
+    trainer = _trainer(replace(config, runtime=switches))
+    assert (trainer.model.speed.loss_chunk, trainer.model.speed.recompute) == (48, "recursion")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -61,7 +62,10 @@ def test_offline_runs_hold_config_history_and_summary(toy_run, tmp_path, monkeyp
     folder = RunFolder(tmp_path / "mor-tiny-x")
     train_run(config, folder, None, Hooks(group="quick"))
     assert "W&B" not in caplog.text
-    found = read_offline(folder.path)
+    deadline = time.monotonic() + 60
+    while "status" not in dict((found := read_offline(folder.path))["summary"]):
+        assert time.monotonic() < deadline, "W&B's writer did not end"  # it ends after finish()
+        time.sleep(0.1)
     assert {run.run_id for run in found["run"]} == {folder.run_id}
     assert {run.run_group for run in found["run"]} == {"quick"}
     assert {run.project for run in found["run"]} == {"mor-isoflop"}

@@ -1,0 +1,40 @@
+"""Switches that change time and memory of a model and leave its loss as it is. Notable about it:
+
+- they are set on a built model, from `runtime.*`, and are no part of a run's identity;
+- recomputing keeps the chosen indices of every recursion: routers run outside of what is run twice;
+- layers are compiled one by one: tied ones, and all of one shape, share a compiled function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+
+@dataclass(frozen=True)
+class Speed:
+    loss_chunk: int | None = None  # tokens whose logits are held at once; None: all
+    recompute: str = "none"  # none | recursion | layer: what the backward runs a second time
+
+    def whole(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A recursion's pass, run again in the backward if that is asked for."""
+        return recomputed(function) if self.recompute == "recursion" else function
+
+    def each(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A layer's pass, likewise."""
+        return recomputed(function) if self.recompute == "layer" else function
+
+
+def recomputed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, whose activations are computed again when the backward needs them."""
+
+    def run(*arguments: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return function(*arguments)
+        return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
+
+    return run
