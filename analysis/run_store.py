@@ -7,6 +7,7 @@ from typing import Any
 
 from analysis.errors import AnalysisError
 from analysis.formatting import listing, plural
+from analysis.series import name_series
 
 RESULT_SCHEMA = 1
 LOSS_KEYS = {"causal": "val_nll_causal", "topk": "val_nll_topk"}
@@ -91,6 +92,8 @@ def read_runs(
         warnings.append(
             f"Left out {plural(len(left_out), 'run')} with status {status!r}: {listing(left_out)}."
         )
+    settings = {name: result.get("settings", {}) for name, result in results.items()}
+    warnings.extend(name_series(rows, settings))
     if not rows:
         raise AnalysisError(
             f"{store} holds {plural(len(results), 'result')} and not one with status 'done' "

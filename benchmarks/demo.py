@@ -1,12 +1,15 @@
 """The quick study from nothing, as `make demo` runs it: seconds, and tokens per second trained.
 
-    python benchmarks/demo.py [--json]
+    python benchmarks/demo.py [--json] [--folder NEW]
 
-Trains in a temporary folder, so that a finished study does not make it look fast.
+Trains in a new folder (a temporary one by default), so that a finished study does not make it look
+fast.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -19,7 +22,13 @@ REPO = Path(__file__).parents[1]
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--folder", help="a new folder for runs and figures, which is kept")
+    arguments = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        folder = arguments.folder or stack.enter_context(tempfile.TemporaryDirectory())
+        Path(folder).mkdir(parents=True, exist_ok=arguments.folder is None)
         began = time.perf_counter()
         _run(folder, "sweep.py", "-m", "study=quick", f"data.cache_dir={folder}/cache")
         trained = time.perf_counter()
@@ -41,7 +50,7 @@ def main() -> None:
         "tokens_per_s_of_a_run": {"slowest": round(speeds[0]), "fastest": round(speeds[-1])},
         "cores": len(os.sched_getaffinity(0)),
     }
-    if "--json" in sys.argv:
+    if arguments.json:
         print(json.dumps(report))
         return
     for name, value in report.items():

@@ -64,7 +64,8 @@ def _validate_train(config: Config) -> None:
             raise ConfigError(f"train.{name}", value, "must lie in [0, 1)", "choose such a share")
     positive("budget", config.budget)
     positive("data.vocab_size", config.data.vocab_size)
-    positive("runtime.threads", config.runtime.threads)
+    for name in ("threads", "log_steps", "keep_checkpoints", "checkpoint_s"):
+        positive(f"runtime.{name}", getattr(config.runtime, name))
     if config.runtime.loss_chunk is not None:
         positive("runtime.loss_chunk", config.runtime.loss_chunk)
     if train.val_tokens < train.seq_len:

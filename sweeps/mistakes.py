@@ -21,7 +21,7 @@ def explain(error: BaseException) -> str:
     if match := re.search(r"Sweep parameters '([^']+)' requires --multirun", text):
         return f"{match[1]}: several values are a study; add -m"
     if match := re.search(r"[Aa]mbiguous value for argument '([^']+)'", text):
-        return f"{match[1]}: several values are a study; add -m, or quote a list as 'key=[a,b]'"
+        return f"{match[1]}: several values are a study; add -m"
     first = str(error).strip().splitlines()
     return (first[0] if first else type(error).__name__) + "; see python sweep.py --help"
 

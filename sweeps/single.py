@@ -44,7 +44,7 @@ def run_single(values: dict[str, Any]) -> None:
         study.launch,
         workers=1,
     )
-    refuse_unwritable(ledger.runs_dir)
+    refuse_unwritable("runs_dir", ledger.runs_dir)
     [run] = plan.runs
     queue = Queue(tasks_of(plan.as_json(configs=True), ledger), ledger, uuid.uuid4().hex)
     with _progress(console) as progress:
@@ -53,9 +53,11 @@ def run_single(values: dict[str, Any]) -> None:
     result = folder.result()
     if result is None or result["status"] != "done":
         blame = [folder] + ([ledger.folder(run.trunk_id)] if run.trunk_id else [])
-        errors = [(f.status() or {}).get("error") for f in blame]
-        why = next((error for error in errors if error), "it did not end")
-        raise UserError(f"run {run.run_id}: {why}; its log: {folder.log_file}")
+        for one in blame:
+            error = (one.status() or {}).get("error")
+            if error:
+                raise UserError(f"run {run.run_id}: {error}; its log: {one.log_file}")
+        raise UserError(f"run {run.run_id}: it did not end; type the same command again to go on")
     loss = result["loss"]
     console.print(
         f"{run.run_id}: validation loss {loss['val_nll_causal']:.4f} nats per token (causal), "

@@ -53,7 +53,8 @@ def launch_study(study: SweepConfig, runs: Iterable[Config]) -> None:
         print_plan(plan, console)
         console.print("launch=local trains it here, launch=slurm on a cluster", highlight=False)
         return
-    refuse_unwritable(ledger.runs_dir)
+    refuse_unwritable("runs_dir", ledger.runs_dir)
+    refuse_unwritable("studies_dir", Path(study.studies_dir).absolute())
     if mode == "slurm":
         from sweeps.launch.slurm import launch_slurm
 
@@ -86,8 +87,8 @@ def _launch_here(
     )
     if outcome.failed or outcome.left:
         raise LaunchFailed(
-            f"study {plan.study}: {outcome.failed} runs failed and {outcome.left} did not end; "
-            "type the same command again to go on from their newest checkpoints"
+            f"study {plan.study}: {outcome.failed} runs failed (see above) and {outcome.left} did "
+            "not end; mend the cause, and the same command goes on from the newest checkpoints"
         )
 
 
@@ -102,15 +103,15 @@ def write_plan_file(plan: Plan, path: Path) -> None:
         ) from None
 
 
-def refuse_unwritable(runs_dir: Path) -> None:
-    """Raises UserError where the run store cannot be written."""
+def refuse_unwritable(setting: str, folder: Path) -> None:
+    """Raises UserError where a folder cannot be made or written."""
     try:
-        runs_dir.mkdir(parents=True, exist_ok=True)
-        probe = runs_dir / ".probe"
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".probe"
         probe.write_text("")
         probe.unlink()
     except OSError as error:
         raise UserError(
-            f"runs_dir={runs_dir}: cannot be written ({error.strerror}); "
-            "choose another with runs_dir=<folder>"
+            f"{setting}={folder}: cannot be written ({error.strerror}); "
+            f"choose another with {setting}=<folder>"
         ) from None

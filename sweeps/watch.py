@@ -74,6 +74,11 @@ class StudyView:
             )
         status = task.folder.status()
         state = self.ledger.unfinished_state(task.folder.run_id, status)
+        trunk = task.trunk(self.ledger)
+        if state == "planned" and trunk is not None:
+            of_trunk = trunk.status() or {}
+            if of_trunk.get("state") in ("failed", "diverged"):
+                return _from_status(task, of_trunk, str(of_trunk["state"]))
         return _from_status(task, status or {}, state)
 
     def remaining_hours(self, workers: int) -> float | None:
@@ -163,7 +168,7 @@ def study_table(
         f"{sum(r.state == s for r in rows)} {s}" for s in sorted({r.state for r in rows})
     )
     bar = ProgressBar(total=max(1, len(rows)), completed=done, width=40)
-    return Group(table, Text(f"{done} of {len(rows)} runs done ({counts}); {eta}"), bar)
+    return Group(table, bar, Text(f"{done} of {len(rows)} runs done ({counts}); {eta}"))
 
 
 def study_plan_file(studies_dir: Path, study: str) -> Path:

@@ -92,6 +92,11 @@ def expand(
                 "one value for a whole study",
                 "launch one study for each",
             )
+    for override in fixed:
+        key, value = override.get_key_element(), override.value()
+        if key in groups and isinstance(value, list):
+            choices = ",".join(str(choice) for choice in value)
+            raise ConfigError(key, f"[{choices}]", "a group has no list", f"type {key}={choices}")
     fixed_lines = [_line(o) for o in fixed]
     base = sweep_config(compose(fixed_lines))
     axes = _axes(base, fixed, swept)

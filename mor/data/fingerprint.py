@@ -56,6 +56,14 @@ def check(data: DataConfig) -> None:
         raise ConfigError(
             "data.val_fraction", data.val_fraction, "not between 0 and 1", "type 0.05 or the like"
         )
+    least = {"bytes": 256, "train": 258}.get(data.tokenizer, 1)
+    if data.vocab_size < least:
+        raise ConfigError(
+            "data.vocab_size",
+            data.vocab_size,
+            f"too few entries for data.tokenizer={data.tokenizer}",
+            "type data.vocab_size=4096" if data.tokenizer == "train" else f"type {least} or more",
+        )
     if data.max_tokens is not None and data.max_tokens < 1:
         raise ConfigError(
             "data.max_tokens", data.max_tokens, "nothing would be left", "type null for all tokens"

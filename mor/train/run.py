@@ -20,7 +20,7 @@ from mor.data.prepare import prepare
 from mor.devices import peak_tflops
 from mor.evaluate.validation import validate
 from mor.flops import run_cost
-from mor.identity import run_id, trunk_id
+from mor.identity import identity, run_id, trunk_id
 from mor.model.sharing import layout
 from mor.train.folder import RunFolder
 from mor.train.loop import Diverged, Leg, Trainer, status_of, train_leg
@@ -160,6 +160,7 @@ def _result(
             "seconds": speed.seconds,
         },
         "trunk": trunk_id(config) if has_trunk(config) else None,
+        "settings": identity(config),
         "data": {"name": config.data.name, "fingerprint": config.data.fingerprint},
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **hooks.provenance,

@@ -100,9 +100,10 @@ def schedule(config: Config) -> Schedule:
     trapezoid = config.train.schedule == "trapezoid"
     cooldown = config.train.cooldown_fraction * config.budget if trapezoid else 0.0
     if warmup > config.budget - cooldown:
+        given = config.train.warmup_steps is not None
         raise ConfigError(
-            "train.warmup_budget",
-            f"{config.train.warmup_budget:g}",
+            "train.warmup_steps" if given else "train.warmup_budget",
+            config.train.warmup_steps if given else f"{config.train.warmup_budget:g}",
             f"its warm-up of {warmup_steps(config)} steps does not end before the cool-down of "
             f"budget={config.budget:g}",
             f"set train.warmup_budget={config.budget:g} or train.warmup_steps=<steps>",

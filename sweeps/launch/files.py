@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from dataclasses import dataclass
@@ -23,13 +24,25 @@ class Launch:
 
 
 def new_launch(plan: Plan, ledger: Ledger, study_folder: Path) -> Launch:
-    """Write the plan for the workers of a new launch, and as the study's newest."""
+    """Write the plan for the workers of a new launch."""
     launch_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
     folder = study_folder / "launches" / launch_id
     folder.mkdir(parents=True)
     contents = {**plan.as_json(configs=True), "runs_dir": str(ledger.runs_dir)}
     plan_file = folder / "plan.json"
     write_json(plan_file, contents)
-    write_json(study_folder / "plan.json", contents)
     arguments = (plan_file, ledger.runs_dir, launch_id, plan.study)
     return Launch(launch_id, folder, plan_file, arguments)
+
+
+def add_to_study(launch: Launch) -> None:
+    """Add a launch's runs to the study's own plan: a narrower command never shrinks a study."""
+    study_file = launch.folder.parents[1] / "plan.json"
+    new = json.loads(launch.plan_file.read_text())
+    if study_file.exists():
+        old = json.loads(study_file.read_text())
+        for kind, key in (("runs", "run_id"), ("segments", "segment_id")):
+            entries = {entry[key]: entry for entry in [*old.get(kind, []), *new[kind]]}
+            new[kind] = list(entries.values())
+        new.pop("totals")  # of this launch alone
+    write_json(study_file, new)

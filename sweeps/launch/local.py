@@ -22,7 +22,7 @@ from rich.live import Live
 from mor.config import Config, ConfigError
 from mor.devices import device_key
 from sweeps.config import ClusterConfig, LaunchConfig
-from sweeps.launch.files import Launch, new_launch
+from sweeps.launch.files import Launch, add_to_study, new_launch
 from sweeps.ledger import Ledger
 from sweeps.plan import FINISHED, Plan
 from sweeps.tables import duration
@@ -105,10 +105,12 @@ def launch_local(
 ) -> Outcome:
     """Carry out a plan with a pool of `workers` processes; blocks until all runs have ended."""
     files = new_launch(plan, ledger, study_folder)
+    add_to_study(files)
     pool = _Pool(files, 0 if plan.gpu == "cpu" else len(gpu_names()))
     view = StudyView(files.plan_file, ledger)
     with contextlib.ExitStack() as stack:
         stack.callback(pool.stop)
+        stack.enter_context(_terminated_as_interrupted())
         pool.start(min(workers, max(1, _parallel(plan))))
         _show_until_ended(pool, view, console, workers)
     return _summary(plan, ledger, console)
@@ -178,6 +180,21 @@ def _interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+@contextlib.contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the launch as Ctrl-C does: workers checkpoint and stop with it."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {name: signal.signal(name, interrupt) for name in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
 def _let_children_import_us() -> None:
     root = str(Path(__file__).resolve().parents[2])
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
@@ -220,16 +237,23 @@ def _summary(plan: Plan, ledger: Ledger, console: Console) -> Outcome:
     """Say what failed, with the last lines of its log and where the log is."""
     states = {run.run_id: ledger.state(run.run_id) for run in plan.runs}
     done = sum(state == "done" for state in states.values())
-    ended_badly = [name for name, state in states.items() if state in ("failed", "diverged")]
-    trunks = {run.trunk_id for run in plan.runs if states[run.run_id] != "done" and run.trunk_id}
-    for name in [*ended_badly, *sorted(trunks)]:
+    bad_trunks = {
+        run.trunk_id: None
+        for run in plan.runs
+        if run.trunk_id and states[run.run_id] not in FINISHED and _failed(ledger, run.trunk_id)
+    }
+    bad_runs = [name for name, state in states.items() if state in ("failed", "diverged")]
+    lost = [r for r in plan.runs if r.trunk_id in bad_trunks and states[r.run_id] not in FINISHED]
+    for name in [*bad_runs, *bad_trunks]:
         folder = ledger.folder(name)
         status = folder.status() or {}
-        if status.get("state") not in ("failed", "diverged"):
-            continue
         console.print(f"[red]{status['state']}[/red] {name}: {status.get('error')}", soft_wrap=True)
         for line in folder.log_tail():
             console.print(f"    {line}", markup=False, highlight=False, soft_wrap=True)
         console.print(f"    log: {folder.log_file}", highlight=False, soft_wrap=True)
-    left = len(states) - done - len(ended_badly)
-    return Outcome(done, len(ended_badly), left)
+    failed = len({*bad_runs, *(run.run_id for run in lost)})
+    return Outcome(done, failed, len(states) - done - failed)
+
+
+def _failed(ledger: Ledger, trunk: str) -> bool:
+    return (ledger.folder(trunk).status() or {}).get("state") in ("failed", "diverged")

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from mor.config import UserError
 from sweeps.config import SlurmConfig, SweepConfig
-from sweeps.launch.files import new_launch
+from sweeps.launch.files import add_to_study, new_launch
 from sweeps.ledger import Ledger
 from sweeps.plan import Plan
 from sweeps.worker import work
@@ -49,8 +49,9 @@ def launch_slurm(plan: Plan, ledger: Ledger, study: SweepConfig, console: Consol
         words = " ".join(str(error).split())[-200:]
         raise UserError(
             f"launch=slurm: sbatch refused ({words}); change launch.slurm.partition or what stands "
-            "beside it in conf/launch/local.yaml"
+            "beside it in conf/launch/local.yaml, or type launch=local to train here"
         ) from None
+    add_to_study(launch)
     ids = [job.job_id for job in jobs]
     last = f" ... {ids[-1]}" if len(ids) > 1 else ""
     console.print(

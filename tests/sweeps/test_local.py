@@ -66,7 +66,7 @@ def test_a_study_trains_once_is_skipped_and_grows(sweep, tmp_path):
     )  # fmt: skip
     rows = json.loads(status.stdout)
     assert {row["state"] for row in rows} == {"done"}
-    assert len(rows) == 3
+    assert len(rows) == 7  # a narrower command does not shrink the study
 
 
 def _importable() -> dict[str, str]:
@@ -136,6 +136,33 @@ def test_ctrl_c_checkpoints_and_the_same_command_goes_on(sweep, tmp_path):
     assert again.returncode == 0, again.stdout
     [log] = (tmp_path / "runs").glob("*-trunk-*/log.txt")
     assert "resumed from step-" in log.read_text()
+
+
+def test_sigterm_stops_the_workers_with_the_launch(tmp_path):
+    launch = start(tmp_path, *STUDY, "model=mor", "budget=2e10")
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "runs").glob("*/metrics.jsonl")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    workers = workers_of(launch)
+    assert workers
+    launch.terminate()
+    launch.communicate(timeout=60)
+    psutil.wait_procs(workers, timeout=20)
+    assert not [w for w in workers if w.is_running() and w.status() != psutil.STATUS_ZOMBIE]
+    assert not results(tmp_path / "runs")
+
+
+def test_a_trunk_that_diverges_fails_its_runs_by_name(sweep, tmp_path):
+    ended = sweep(*STUDY, "model=vanilla", "budget=3e8,6e8", "train.lr=1e30", "train.clip=1e30")
+    assert ended.returncode == 2
+    assert "diverged vanilla-9k-trunk-" in ended.stdout
+    assert "2 runs failed (see above) and 0 did not end" in ended.stderr
+    status = subprocess.run(
+        [sys.executable, "-m", "sweeps", "status", "quick", "--json"],
+        cwd=tmp_path, capture_output=True, text=True, check=True, env=_importable(),
+    )  # fmt: skip
+    assert {row["state"] for row in json.loads(status.stdout)} == {"diverged"}
 
 
 def test_a_diverged_run_is_reported_with_its_log_and_not_tried_again(sweep, tmp_path):

@@ -36,7 +36,7 @@ def test_it_changes_with_whatever_changes_the_tokens(tmp_path: Path, files, json
         replace(data, vocab_size=512),
         replace(data, val_fraction=0.3),
         replace(data, max_tokens=100),
-        replace(data, tokenizer="train"),
+        replace(data, tokenizer="train", vocab_size=512),
         replace(data, tokenizer=str(tokenizer)),
     ]
     found = [fingerprint(variant) for variant in variants]
