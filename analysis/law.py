@@ -54,7 +54,7 @@ class Chinchilla:
 
     def bends(self, theta: Floats) -> tuple[Floats, Floats]:
         """There is no phi: never asked for."""
-        raise NotImplementedError
+        raise TypeError("the chinchilla law has no phi")
 
     def take(self, rows: NDArray[np.bool_]) -> "Chinchilla":
         """The same law at some of the points."""

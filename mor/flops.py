@@ -289,13 +289,17 @@ class RunCost:
 
 def run_cost(config: Config) -> RunCost:
     """Parameters and planned FLOPs per step of a configuration, under every convention."""
-    train = config.train
+    batch, seq_len = config.train.batch_size, config.train.seq_len
+    return _run_cost(config.model, config.size, config.data.vocab_size, batch, seq_len)
+
+
+@lru_cache(maxsize=4096)
+def _run_cost(
+    model: ModelConfig, size: SizeConfig, vocab_size: int, batch: int, seq_len: int
+) -> RunCost:
     step = {}
     for convention in ("paper", "exact", "6nd"):
-        cost = cost_model(config.model, config.size, config.data.vocab_size, convention)
-        routed = planned_routing(
-            config.model, train.seq_len, train.batch_size, nominal=convention == "paper"
-        )
-        step[convention] = cost.flops(routed, train.seq_len)
-    params = count_params(config.model, config.size, config.data.vocab_size)
-    return RunCost(params, train.batch_size * train.seq_len, step)
+        cost = cost_model(model, size, vocab_size, convention)
+        routed = planned_routing(model, seq_len, batch, nominal=convention == "paper")
+        step[convention] = cost.flops(routed, seq_len)
+    return RunCost(count_params(model, size, vocab_size), batch * seq_len, step)

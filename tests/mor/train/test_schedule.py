@@ -98,5 +98,8 @@ def test_a_budget_below_one_step_is_refused_with_the_way_out(toy_run):
 
 def test_a_warmup_without_room_is_refused(toy_run):
     config = toy_run("vanilla", steps=10, warmup_steps=9)
-    with pytest.raises(ConfigError, match=r"train.warmup_budget=.*set train.warmup_budget"):
+    with pytest.raises(ConfigError, match=r"^train.warmup_steps=9: .*train.warmup_steps=<steps>"):
         schedule(config)
+    train = replace(config.train, warmup_steps=None, warmup_budget=config.budget * 100)
+    with pytest.raises(ConfigError, match=r"^train.warmup_budget=.*set train.warmup_budget"):
+        schedule(replace(config, train=train))
