@@ -2,7 +2,8 @@
 
 The hash covers every identity field with its value, defaults included, never only what differs
 from a default: a changed default must not keep an old id. Numbers are canonical first, so that
-`5e18` and `5000000000000000000.0` are one budget.
+`5e18` and `5000000000000000000.0` are one budget, and settings that do nothing for this run are at
+their defaults (`mor.canonical`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hashlib
 import json
 from typing import Any
 
+from mor.canonical import canonical
 from mor.config import Config
 
 TRUNK = "trunk"
@@ -21,7 +23,7 @@ NOT_OF_THE_TRUNK = {("budget",), ("train", "cooldown_fraction"), ("train", "val_
 
 def identity(config: Config) -> dict[str, Any]:
     """Every identity field of a configuration, nested, with canonical values."""
-    return _fields(config)
+    return _fields(canonical(config))
 
 
 def _fields(node: Any) -> dict[str, Any]:
