@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from analysis.commands import options
-from analysis.commands.talk import one_sentence, parse_columns, print_json, print_warnings
+from analysis.commands.talk import one_sentence, print_json, print_warnings
 
 if TYPE_CHECKING:
     from analysis.compare import Compared, Comparison, Plateau
@@ -27,17 +27,12 @@ Baseline = Annotated[
 ]
 
 
+@options.flat
 def command(
-    points: options.Points,
+    chosen: options.Chosen,
+    resampling: options.Resampling,
     as_json: options.AsJson = False,
     baseline: Baseline = "vanilla",
-    bootstrap: options.Bootstrap = 1000,
-    columns: options.Columns = None,
-    seed: options.Seed = 0,
-    study: options.StudyName = None,
-    loss: options.Loss = "causal",
-    params: options.Params = "nonembedding",
-    allow_mixed: options.AllowMixed = False,
 ) -> None:
     """Compare architectures at equal compute: loss gap and effective compute multiplier.
 
@@ -47,17 +42,10 @@ def command(
     with one_sentence():
         from analysis.compare import compare
         from analysis.isoflop import fit_isoflop
-        from analysis.points import Wanted, load_points
 
-        found = load_points(
-            points,
-            loss=loss,
-            params=params,
-            study=study,
-            allow_mixed=allow_mixed,
-            wanted=Wanted(columns=parse_columns(columns)),
-        )
-        done = compare(fit_isoflop(found.table, resamples=bootstrap, seed=seed), baseline)
+        found = chosen.load()
+        fitted = fit_isoflop(found.table, resamples=resampling.bootstrap, seed=resampling.seed)
+        done = compare(fitted, baseline)
     warnings = [*found.warnings, *done.warnings]
     if as_json:
         content = {

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from analysis.commands import options
-from analysis.commands.talk import one_sentence, parse_columns, print_json, print_warnings
+from analysis.commands.talk import one_sentence, print_json, print_warnings
 
 if TYPE_CHECKING:
     from analysis.envelope import Envelope
@@ -34,17 +34,12 @@ Curves = Annotated[
 ]
 
 
+@options.flat
 def command(
-    points: options.Points,
+    chosen: options.Chosen,
+    resampling: options.Resampling,
     as_json: options.AsJson = False,
     curves: Curves = "points",
-    bootstrap: options.Bootstrap = 1000,
-    columns: options.Columns = None,
-    seed: options.Seed = 0,
-    study: options.StudyName = None,
-    loss: options.Loss = "causal",
-    params: options.Params = "nonembedding",
-    allow_mixed: options.AllowMixed = False,
 ) -> None:
     """Fit N_opt ~ C^a along the lower envelope of training curves (approach 1).
 
@@ -54,23 +49,16 @@ def command(
     with one_sentence():
         from analysis.curves import from_metrics, from_points
         from analysis.envelope import fit_envelope
-        from analysis.points import LAW_NUMBERS, Wanted, load_points
+        from analysis.points import LAW_NUMBERS
 
-        found = load_points(
-            points,
-            loss=loss,
-            params=params,
-            study=study,
-            allow_mixed=allow_mixed,
-            wanted=Wanted(LAW_NUMBERS, ("trunk",), parse_columns(columns)),
-        )
+        found = chosen.load(LAW_NUMBERS, ("trunk",))
         if curves == "metrics":
             table, said = from_metrics(found.table)
         else:
             table, said = from_points(found.table), []
         warnings = [*found.warnings, *said]
         done = [
-            fit_envelope(str(model), rows, resamples=bootstrap, seed=seed)
+            fit_envelope(str(model), rows, resamples=resampling.bootstrap, seed=resampling.seed)
             for model, rows in table.groupby("model", sort=True)
         ]
     if as_json:

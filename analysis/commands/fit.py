@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from analysis.commands import options
-from analysis.commands.talk import one_sentence, parse_columns, print_json, print_warnings
+from analysis.commands.talk import one_sentence, print_json, print_warnings
 
 if TYPE_CHECKING:
     from analysis.lawfit import Report
@@ -38,20 +38,13 @@ LawName = Annotated[
 ]
 
 
+@options.flat
 def command(
-    points: options.Points,
+    chosen: options.Chosen,
+    resampling: options.Resampling,
+    solving: options.Solving,
     as_json: options.AsJson = False,
     law: LawName = "chinchilla",
-    delta: options.Delta = 1e-3,
-    bootstrap: options.Bootstrap = 1000,
-    resample: options.Resample = "auto",
-    columns: options.Columns = None,
-    starts: options.Starts = 4500,
-    seed: options.Seed = 0,
-    study: options.StudyName = None,
-    loss: options.Loss = "causal",
-    params: options.Params = "nonembedding",
-    allow_mixed: options.AllowMixed = False,
 ) -> None:
     """Fit L = E + A/N^alpha + B/D^beta (approach 3), with intervals and a certificate.
 
@@ -61,18 +54,11 @@ def command(
     """
     with one_sentence():
         from analysis import lawfit, nested
-        from analysis.points import JOINT_NUMBERS, LAW_NUMBERS, Wanted, load_points
+        from analysis.points import JOINT_NUMBERS, LAW_NUMBERS
 
         numbers = JOINT_NUMBERS if law == "joint" else LAW_NUMBERS
-        found = load_points(
-            points,
-            loss=loss,
-            params=params,
-            study=study,
-            allow_mixed=allow_mixed,
-            wanted=Wanted(numbers, ("trunk",), parse_columns(columns)),
-        )
-        asked = lawfit.Asked(delta, starts, bootstrap, resample, seed)
+        found = chosen.load(numbers, ("trunk",))
+        asked = solving.asked(resampling)
         if law == "joint":
             nested.refuse_unlooped(found.table)
             reports = {"": lawfit.report(lawfit.joint(found.table), found.table, asked)}

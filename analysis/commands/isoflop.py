@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from analysis.commands import options
-from analysis.commands.talk import one_sentence, parse_columns, print_json
+from analysis.commands.talk import one_sentence, print_json
 
 if TYPE_CHECKING:
     from analysis.isoflop import IsoflopResult
@@ -56,19 +56,14 @@ Window = Annotated[
 ]
 
 
+@options.flat
 def command(
-    points: options.Points,
+    chosen: options.Chosen,
+    resampling: options.Resampling,
     as_json: AsJson = False,
     out: Out = None,
     reference: Reference = True,
     window: Window = None,
-    bootstrap: options.Bootstrap = 1000,
-    columns: options.Columns = None,
-    seed: options.Seed = 0,
-    study: options.StudyName = None,
-    loss: options.Loss = "causal",
-    params: options.Params = "nonembedding",
-    allow_mixed: options.AllowMixed = False,
 ) -> None:
     """Fit isoFLOP curves (approach 2): exponents, figures and a page.
 
@@ -79,17 +74,11 @@ def command(
     with one_sentence():
         from analysis import verdict
         from analysis.isoflop import fit_isoflop
-        from analysis.points import Wanted, load_points
 
-        found = load_points(
-            points,
-            loss=loss,
-            params=params,
-            study=study,
-            allow_mixed=allow_mixed,
-            wanted=Wanted(columns=parse_columns(columns)),
+        found = chosen.load()
+        result = fit_isoflop(
+            found.table, window=window, resamples=resampling.bootstrap, seed=resampling.seed
         )
-        result = fit_isoflop(found.table, window=window, resamples=bootstrap, seed=seed)
         page = None if as_json and out is None else _write_page(result, found, out, reference)
     if as_json:
         print_json(verdict.as_json(result, found))

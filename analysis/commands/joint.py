@@ -3,7 +3,7 @@
 import typer
 
 from analysis.commands import options
-from analysis.commands.talk import one_sentence, parse_columns, print_json, print_warnings
+from analysis.commands.talk import one_sentence, print_json, print_warnings
 
 EPILOG = """
 [bold]Examples[/bold]
@@ -18,19 +18,12 @@ Exit codes: 0 fitted (warnings included), 2 the points or an option cannot be us
 """
 
 
+@options.flat
 def command(
-    points: options.Points,
+    chosen: options.Chosen,
+    resampling: options.Resampling,
+    solving: options.Solving,
     as_json: options.AsJson = False,
-    delta: options.Delta = 1e-3,
-    bootstrap: options.Bootstrap = 1000,
-    resample: options.Resample = "auto",
-    columns: options.Columns = None,
-    starts: options.Starts = 4500,
-    seed: options.Seed = 0,
-    study: options.StudyName = None,
-    loss: options.Loss = "causal",
-    params: options.Params = "nonembedding",
-    allow_mixed: options.AllowMixed = False,
 ) -> None:
     """Fit L = E + A (N_once + r^phi N_rec)^-alpha + B D^-beta and test phi against 0 and 1.
 
@@ -39,18 +32,10 @@ def command(
     """
     with one_sentence():
         from analysis import lawfit, nested
-        from analysis.points import JOINT_NUMBERS, Wanted, load_points
+        from analysis.points import JOINT_NUMBERS
 
-        found = load_points(
-            points,
-            loss=loss,
-            params=params,
-            study=study,
-            allow_mixed=allow_mixed,
-            wanted=Wanted(JOINT_NUMBERS, ("trunk",), parse_columns(columns)),
-        )
-        asked = lawfit.Asked(delta, starts, bootstrap, resample, seed)
-        done = nested.fit_nested(found.table, asked)
+        found = chosen.load(JOINT_NUMBERS, ("trunk",))
+        done = nested.fit_nested(found.table, solving.asked(resampling))
     if as_json:
         content = {**lawfit.as_json(done.free), **nested.as_json(done), "source": found.source}
         print_json({**content, "warnings": [*found.warnings, *content["warnings"]]})

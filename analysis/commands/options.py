@@ -1,9 +1,22 @@
-"""Options that several sub-commands share, each with one name and one meaning."""
+"""Options that several sub-commands share, each with one name, one default and one meaning.
 
+A command takes whole groups of them: `command(chosen: Chosen, ...)` under `@flat` has every field
+of `Chosen` as an option of its own on the command line.
+"""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from analysis.lawfit import Asked
+    from analysis.points import PointSet
 
 Points = Annotated[
     Path,
@@ -74,3 +87,104 @@ Resample = Annotated[
         "dependent, so auto draws trunks where points share one, otherwise rows."
     ),
 ]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Draw the fit too: figures as PNG, SVG and PDF go here, each with its data as CSV.",
+        show_default=False,
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Which points, and which of their numbers."""
+
+    points: Points
+    columns: Columns = None
+    study: StudyName = None
+    loss: Loss = "causal"
+    params: Params = "nonembedding"
+    allow_mixed: AllowMixed = False
+
+    def load(
+        self, numbers: tuple[str, ...] | None = None, names: tuple[str, ...] = ()
+    ) -> "PointSet":
+        """The points, with the `numbers` and `names` that a fit wants of each. Raises AnalysisError
+        where they cannot be used."""
+        from analysis.commands.talk import parse_columns
+        from analysis.points import NUMBERS, Wanted, load_points
+
+        return load_points(
+            self.points,
+            loss=self.loss,
+            params=self.params,
+            study=self.study,
+            allow_mixed=self.allow_mixed,
+            wanted=Wanted(numbers or NUMBERS, names, parse_columns(self.columns)),
+        )
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """How wide the intervals are found."""
+
+    bootstrap: Bootstrap = 1000
+    seed: Seed = 0
+
+
+@dataclass(frozen=True)
+class Solving:
+    """How a parametric law is fitted."""
+
+    delta: Delta = 1e-3
+    starts: Starts = 4500
+    resample: Resample = "auto"
+
+    def asked(self, resampling: Resampling) -> "Asked":
+        """The same as the fit takes it."""
+        from analysis.lawfit import Asked
+
+        return Asked(self.delta, self.starts, resampling.bootstrap, self.resample, resampling.seed)
+
+
+def flat(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command one option for each field of the groups among its parameters."""
+    parameters = inspect.signature(command).parameters
+    groups: dict[str, Any] = {
+        name: parameter.annotation
+        for name, parameter in parameters.items()
+        if dataclasses.is_dataclass(parameter.annotation)
+    }
+
+    @functools.wraps(command)
+    def spread(**given: Any) -> None:
+        for name, group in groups.items():
+            fields = [field.name for field in dataclasses.fields(group)]
+            given[name] = group(**{field: given.pop(field) for field in fields})
+        command(**given)
+
+    options = [
+        option
+        for name, parameter in parameters.items()
+        for option in (_options_of(groups[name]) if name in groups else [parameter])
+    ]
+    options = [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in options]
+    spread.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    spread.__annotations__ = {option.name: option.annotation for option in options}
+    return spread
+
+
+def _options_of(group: Any) -> list[inspect.Parameter]:
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty
+            if field.default is dataclasses.MISSING
+            else field.default,
+            annotation=field.type,
+        )
+        for field in dataclasses.fields(group)
+    ]
