@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mor.config import UserError
-from sweeps.mistakes import explain
+from sweeps.mistakes import explain, flags_first
 
 mistakes: list[UserError] = []  # of a single run: Hydra would print its own words before ours
 
@@ -38,6 +38,7 @@ def main() -> int:
     """Run the command line: exit code 0, or 2 with one sentence for a user's mistake."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to the sentence below
     try:
+        sys.argv[1:] = flags_first(sys.argv[1:])
         app()
     except UserError as mistake:
         mistakes.append(mistake)

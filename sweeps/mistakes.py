@@ -4,26 +4,57 @@ from __future__ import annotations
 
 import re
 
-from mor.config import did_you_mean
+from hydra._internal.utils import get_args_parser
+from hydra.errors import OverrideParseException
+
+from mor.config import UserError, did_you_mean
 from sweeps.config import known_settings
+
+
+def flags_first(arguments: list[str]) -> list[str]:
+    """The command line with -m in front, so that settings may stand on both sides of it.
+
+    Raises UserError for a flag that Hydra does not know; its own words would be a page of usage.
+    """
+    known = get_args_parser()._option_string_actions
+    for argument in arguments:
+        if argument.startswith("-") and argument.split("=")[0] not in known:
+            raise UserError(
+                f"{argument}: no such flag; settings are key=value without dashes, -m makes a "
+                "study, and python sweep.py --help lists the rest"
+            )
+    many = [a for a in arguments if a in ("-m", "--multirun")]
+    return many[:1] + [a for a in arguments if a not in many]
 
 
 def explain(error: BaseException) -> str:
     """One sentence for an error that Hydra or OmegaConf raised on the command line."""
     text = " ".join(str(link) for link in _chain(error))
     if match := re.search(r"Could not override '([^']+)'", text):
-        return f"{match[1]}: no such setting; {did_you_mean(match[1], known_settings())}"
+        return f"{match[1]}: no such setting; {_nearest(match[1])}"
+    if isinstance(error, OverrideParseException):
+        return (
+            f"{error.override}: cannot be read; type key=value, a list as 'key=[a,b]', and several "
+            "values of a study as key=a,b"
+        )
     if match := re.search(r"Could not find '([\w-]+)/([^']+)'.*?options in [^:]+:(.*)", text, re.S):
         options = re.findall(r"[\w.-]+", match[3].split("Config search path")[0])
         return f"{match[1]}={match[2]}: not known; choose one of " + ", ".join(options)
     if match := re.search(r"Could not override '?(\S+?)'?\. No match in the defaults list", text):
-        return f"{match[1]}: no such group; {did_you_mean(match[1], known_settings())}"
+        return f"{match[1]}: no such group; {_nearest(match[1])}"
     if match := re.search(r"Sweep parameters '([^']+)' requires --multirun", text):
         return f"{match[1]}: several values are a study; add -m"
     if match := re.search(r"[Aa]mbiguous value for argument '([^']+)'", text):
         return f"{match[1]}: several values are a study; add -m"
     first = str(error).strip().splitlines()
     return (first[0] if first else type(error).__name__) + "; see python sweep.py --help"
+
+
+def _nearest(name: str) -> str:
+    """What to type instead: a name without dots is first of all a group or a top-level setting."""
+    names = known_settings()
+    tops = {known.split(".")[0] for known in names}
+    return did_you_mean(name, names if "." in name else tops)
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

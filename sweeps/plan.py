@@ -52,6 +52,7 @@ class Run:
     branch_flops: float  # FLOPs at which its cool-down begins
     gpu_hours: float  # of the whole run, as if from scratch
     own_gpu_hours: float
+    measured: bool  # priced at a measured speed, not at an assumed MFU
     status: str
 
     @property
@@ -87,6 +88,7 @@ class Run:
             "stable_step": self.steps.stable,
             "flops": self.flops,
             "gpu_hours": self.gpu_hours,
+            "price": "measured" if self.measured else "assumed",
             "status": self.status,
             "trunk": self.trunk_id,
             "depends_on": list(self.depends_on),
@@ -102,7 +104,6 @@ class Plan:
     segments: list[Segment] = field(default_factory=list)
     gpu: str = "h100"
     assumed_mfu: float = 0.4
-    measured: int = 0  # runs whose cost comes from a measured speed
 
     def totals(self) -> dict[str, Any]:
         """Cost with and without shared trunks, and what remains to be trained."""
@@ -201,8 +202,7 @@ def build_plan(
         _run(point, ledger if name in present else None, by_target, price)
         for name, point in points.items()
     ]
-    measured = sum(price.is_measured(point.config) for point in points.values())
-    return Plan(study, runs, segments, cluster.gpu, cluster.mfu, measured)
+    return Plan(study, runs, segments, cluster.gpu, cluster.mfu)
 
 
 @dataclass(frozen=True)
@@ -297,5 +297,6 @@ def _run(
         branch_flops=point.target,
         gpu_hours=price.hours(point.config, steps.total * exact),
         own_gpu_hours=price.hours(point.config, own * exact),
+        measured=price.is_measured(point.config),
         status=ledger.state(point.run_id) if ledger else "planned",
     )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from mor.model.sharing import layout
 from sweeps.plan import Plan, Run
 
 SHOWN = 60  # rows of a printed plan
@@ -32,45 +36,60 @@ def duration(hours: float) -> str:
     return f"{hours / 24:,.1f} days"
 
 
-def plan_table(plan: Plan) -> Table:
-    """A row for each run: shape, tokens, FLOPs under each convention, cost, state."""
-    unit = "core-hours" if plan.gpu == "cpu" else f"{plan.gpu} GPU-hours"
-    table = Table(title=f"study {plan.study}: {len(plan.runs)} runs", title_justify="left")
-    table.add_column("run", no_wrap=True)
-    for heading in (
-        "layers\nunique/eff.",
-        "params\nnon-emb.",
-        "params\ntotal",
-        "tokens",
-        "steps\n(warm-up)",
-        "FLOPs\npaper",
-        "FLOPs\nexact",
-        "FLOPs\n6nd",
-        unit.replace(" ", "\n", 1),
-    ):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("state", no_wrap=True)
+@dataclass(frozen=True)
+class _Column:
+    heading: str
+    cell: Callable[[Run], str]
+    wanted: int  # 0: always there; the highest goes first where the window is narrow
+
+
+def plan_table(plan: Plan, width: int) -> Table:
+    """A row for each run, as many columns as a width in characters holds; ids are never cut."""
+    columns = _columns(plan)
+    while True:
+        table = _table(plan, columns)
+        least = max(column.wanted for column in columns)
+        if least == 0 or Console(width=1000).measure(table).maximum <= width:
+            return table
+        columns = [column for column in columns if column.wanted < least]
+
+
+def _columns(plan: Plan) -> list[_Column]:
+    unit = "core-hours" if plan.gpu == "cpu" else f"{plan.gpu}\nGPU-hours"
+    return [
+        _Column("run", lambda run: run.run_id, 0),
+        _Column("layers\nunique/eff.", _layers, 4),
+        _Column("params\nnon-emb.", lambda run: count(run.cost.params.nonembedding), 0),
+        _Column("params\ntotal", lambda run: count(run.cost.params.total), 5),
+        _Column("tokens", lambda run: count(run.tokens), 0),
+        _Column("steps\n(warm-up)", lambda run: f"{run.steps.total} ({run.steps.warmup})", 2),
+        _Column("FLOPs\npaper", lambda run: f"{run.flops['paper']:.2e}", 3),
+        _Column("FLOPs\nexact", lambda run: f"{run.flops['exact']:.2e}", 1),
+        _Column("FLOPs\n6nd", lambda run: f"{run.flops['6nd']:.2e}", 6),
+        _Column(unit, lambda run: f"{run.gpu_hours:.3g}" + "*" * run.measured, 0),
+        _Column("state", lambda run: run.status, 0),
+    ]
+
+
+def _layers(run: Run) -> str:
+    depths = layout(run.config.model, run.config.size)
+    return f"{depths.unique_layers}/{depths.effective_layers}"
+
+
+def _table(plan: Plan, columns: list[_Column]) -> Table:
+    title = f"study {plan.study}: {counted(len(plan.runs), 'run')}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        text = column.heading in ("run", "state")
+        table.add_column(column.heading, justify="left" if text else "right", no_wrap=True)
     for run in plan.runs[:SHOWN]:
-        table.add_row(*_cells(run))
+        table.add_row(*(column.cell(run) for column in columns))
     return table
 
 
-def _cells(run: Run) -> list[str]:
-    row = run.row()
-    flops = row["flops"]
-    return [
-        row["run_id"],
-        f"{row['unique_layers']}/{row['effective_layers']}",
-        count(row["n_params_nonembedding"]),
-        count(row["n_params"]),
-        count(row["tokens"]),
-        f"{row['steps']} ({row['warmup_steps']})",
-        f"{flops['paper']:.2e}",
-        f"{flops['exact']:.2e}",
-        f"{flops['6nd']:.2e}",
-        f"{run.gpu_hours:.3g}",
-        row["status"],
-    ]
+def counted(number: int, noun: str) -> str:
+    """1 run, 2 runs."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def totals_text(plan: Plan) -> str:
@@ -79,15 +98,15 @@ def totals_text(plan: Plan) -> str:
     unit = "core-hours" if plan.gpu == "cpu" else f"{plan.gpu} GPU-hours"
     shared, alone = totals["with_trunk_sharing"], totals["without_trunk_sharing"]
     left = totals["remaining"]
-    origin = f"at an assumed MFU of {100 * plan.assumed_mfu:g} %"
-    if plan.measured:
-        origin = (
-            f"{plan.measured} of {len(plan.runs)} runs priced at a measured speed, others " + origin
-        )
-    lines = [f"{totals['runs']} runs: {alone['gpu_hours']:,.3g} {unit} from scratch each; {origin}"]
+    origin = f"priced at an assumed MFU of {100 * plan.assumed_mfu:g} %"
+    if any(run.measured for run in plan.runs):
+        origin = f"* at the speed measured for its model and size, others {origin}"
+    lines = [
+        f"{counted(totals['runs'], 'run')}: {alone['gpu_hours']:,.3g} {unit} from scratch; {origin}"
+    ]
     if totals["trunks"]:
         lines.append(
-            f"{totals['trunks']} trunks are shared by their budgets and trained once: "
+            f"{counted(totals['trunks'], 'trunk')}, shared by budgets and trained once: "
             f"{shared['gpu_hours']:,.3g} {unit} ({shared['exact_flops']:.3g} exact FLOPs)"
         )
     if totals["done"]:
@@ -99,7 +118,7 @@ def print_plan(plan: Plan, console: Console | None = None) -> None:
     console = console or Console()
     if not console.is_terminal:
         console = Console(width=200)
-    console.print(plan_table(plan))
+    console.print(plan_table(plan, console.width))
     if len(plan.runs) > SHOWN:
         more = len(plan.runs) - SHOWN
         console.print(f"... and {more} more: launch.plan_file=plan.json writes them all")

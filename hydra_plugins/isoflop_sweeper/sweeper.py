@@ -49,7 +49,9 @@ class IsoflopSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         from sweeps.study import launch_study
 
-        study, runs = expand(self.compose, arguments, self.groups())
+        assert self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        study, runs = expand(self.compose, parser.parse_overrides(arguments), self.groups())
         launch_study(study, runs)
 
     def groups(self) -> set[str]:
@@ -74,14 +76,13 @@ class IsoflopSweeper(Sweeper):
 
 
 def expand(
-    compose: Any, arguments: list[str], groups: set[str]
+    compose: Any, overrides: list[Override], groups: set[str]
 ) -> tuple[SweepConfig, list[Config]]:
     """The study and its runs: the product of all axes, in their order.
 
     An axis of the study is replaced by the same key on the command line; any other key with
     several values is an axis, too. Raises ConfigError.
     """
-    overrides = OverridesParser.create().parse_overrides(arguments)
     fixed = [o for o in overrides if not o.is_sweep_override()]
     swept = {o.get_key_element(): o for o in overrides if o.is_sweep_override()}
     for key in swept:

@@ -29,6 +29,10 @@ CASES = [
     ([QUICK, "train.warmup_steps=100000"], ["train.warmup_steps=100000"]),
     (["-m", QUICK, "launch=plan,local"], ["launch=plan,local", "one value for a whole study"]),
     (["-m", QUICK, "model.nope=1,2"], ["model.nope", "no such setting"]),
+    ([QUICK, "modle=mor"], ["modle", "mean model?"]),
+    ([QUICK, "budget"], ["budget", "key=value"]),
+    ([QUICK, "model=mor", "model.capacity=[1"], ["model.capacity=[1", "'key=[a,b]'"]),
+    (["-m", QUICK, "--seeds=3"], ["--seeds=3", "no such flag"]),
     (["-m", "budget=5e18", "launch=local"], ["launch.max_hours=24", "launch.force=true"]),
 ]
 
@@ -38,6 +42,13 @@ def test_a_mistake_is_one_sentence(arguments, words, refused):
     sentence = refused(*arguments)
     for word in words:
         assert word in sentence, sentence
+
+
+def test_settings_may_stand_on_both_sides_of_m_and_groups_may_be_globbed(sweep):
+    ended = sweep("size=9k", QUICK, "-m", "model=glob(mor*)", "budget=3e10", "launch=plan")
+    assert ended.returncode == 0, ended.stderr
+    assert "2 runs" in ended.stdout
+    assert "mor_token-9k" in ended.stdout
 
 
 def test_an_empty_corpus_is_named(refused, tmp_path):
