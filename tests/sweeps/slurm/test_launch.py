@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.sweeps.conftest import REPO
+from tests.sweeps.slurm.client import results, slurm, wait
 
 pytestmark = pytest.mark.xdist_group("slurm")  # one cluster, one worker
 
@@ -23,43 +20,6 @@ STUDY = [
     *("launch=slurm", "launch.slurm.gpus_per_node=0", "launch.slurm.cpus_per_task=1"),
     "launch.slurm.timeout_min=20",
 ]
-
-
-@pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A Slurm of this machine's own, for the whole session; SLURM_CONF is set."""
-    if shutil.which("slurmctld") is None or os.geteuid() != 0:
-        pytest.skip(
-            "no Slurm here: as root, apt-get install -y --no-install-recommends "
-            "slurm-wlm slurmdbd munge mariadb-server"
-        )
-    folder = tmp_path_factory.mktemp("slurm") / "cluster"
-    command = [str(REPO / "slurm" / "dev_cluster"), "--folder", str(folder)]
-    started = subprocess.run(
-        [*command, "start"], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert started.returncode == 0, started.stderr
-    os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
-    yield folder
-    subprocess.run([*command, "stop"], check=True, timeout=60)
-    del os.environ["SLURM_CONF"]
-
-
-def slurm(*command: str) -> str:
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=30, check=True
-    ).stdout.strip()
-
-
-def wait(condition: Callable[[], object], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, slurm("squeue")
-        time.sleep(0.3)
-
-
-def results(runs: Path) -> dict[str, dict]:
-    return {p.parent.name: json.loads(p.read_text()) for p in sorted(runs.glob("*/result.json"))}
 
 
 def test_submit_returns_at_once_and_the_study_finishes(cluster, sweep, tmp_path):
