@@ -4,16 +4,23 @@ order."""
 from __future__ import annotations
 
 import json
+import math
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from mor.config import Config, from_dict
+from mor.files import write_json
 from mor.train.folder import RunFolder
 from sweeps.claim import Claim
 from sweeps.ledger import Ledger
 from sweeps.plan import FINISHED
+
+CANCELLED = "cancelled.json"  # in the folder of a launch
+LOOK_S = 1.0  # between looks at it
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,21 @@ class Task:
 
     def claimed(self) -> bool:
         return Claim(self.folder.path).held()
+
+
+def read_cancelled(launch_folder: Path) -> frozenset[str]:
+    """Tasks that this launch is to leave alone."""
+    try:
+        return frozenset(json.loads((launch_folder / CANCELLED).read_text())["tasks"])
+    except (OSError, ValueError, KeyError):
+        return frozenset()
+
+
+def cancel_tasks(launch_folder: Path, task_ids: Iterable[str]) -> None:
+    """Leave word that a launch is to leave tasks alone: no worker takes one of them, and one that
+    has it in hand checkpoints and stops. A later launch is free to take them."""
+    tasks = read_cancelled(launch_folder) | set(task_ids)
+    write_json(launch_folder / CANCELLED, {"tasks": sorted(tasks)})
 
 
 def read_tasks(plan_file: Path, ledger: Ledger) -> list[Task]:
@@ -100,10 +122,13 @@ class Queue:
     tasks: list[Task]
     ledger: Ledger
     launch_id: str
+    launch_folder: Path | None = None  # where `cancel` leaves word
 
     def __post_init__(self) -> None:
         self._done: set[str] = set()
         self._failed: set[str] = set()
+        self._cancelled: frozenset[str] = frozenset()
+        self._looked = -math.inf
 
     def refresh(self) -> None:
         """Look at every task that has not ended yet."""
@@ -112,8 +137,19 @@ class Queue:
                 continue
             if task.finished(self.ledger):
                 self._done.add(task.task_id)
-            elif task.failed(self.launch_id) or self._failed & set(task.depends_on):
+            elif (
+                task.failed(self.launch_id)
+                or self._failed & set(task.depends_on)
+                or self.cancelled(task)
+            ):
                 self._failed.add(task.task_id)
+
+    def cancelled(self, task: Task) -> bool:
+        """Whether `python -m sweeps cancel` has named the task; looked up once in a second."""
+        if self.launch_folder and time.monotonic() - self._looked > LOOK_S:
+            self._cancelled = read_cancelled(self.launch_folder)
+            self._looked = time.monotonic()
+        return task.task_id in self._cancelled
 
     def open(self) -> list[Task]:
         """Tasks that have neither ended nor lost a task that they need."""

@@ -19,10 +19,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mor.config import UserError
+from mor.config import Config, UserError
+from sweeps.attempts import AttemptLog
 from sweeps.claim import Claim, LostClaim
 from sweeps.ledger import Ledger
 from sweeps.provenance import provenance
+from sweeps.slurm_queue import seconds_left
 from sweeps.tasks import Queue, Task, read_tasks
 
 log = logging.getLogger(__name__)
@@ -31,12 +33,14 @@ Observer = Callable[[Task, dict[str, Any]], None]
 
 POLL_S = 0.5  # while other workers hold all that is ready
 RENEW_S = 15.0  # between renewals of a claim
+LIMIT_NEAR_S = 150.0  # a stop this near to a job's time limit is because of it
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def work(plan_file: Path, runs_dir: Path, launch_id: str, study: str) -> int:
     """Run tasks of a plan file until all have ended; returns how many this worker ran."""
     ledger = Ledger(runs_dir)
-    queue = Queue(read_tasks(plan_file, ledger), ledger, launch_id)
+    queue = Queue(read_tasks(plan_file, ledger), ledger, launch_id, plan_file.parent)
     return work_on(queue, study, stop_on_signals())
 
 
@@ -97,32 +101,48 @@ def _run(
         if observe:
             observe(task, numbers)
 
-    hooks = Hooks(on_status, stop.is_set, provenance(), study)
+    def should_stop() -> bool:
+        return stop.is_set() or queue.cancelled(task)
+
+    hooks = Hooks(on_status, should_stop, provenance(), study)
     try:
         folder.create(task.config)
-        status.write("running")
+        status.begin()
         if task.is_segment:
             train_trunk(task.config, folder, hooks)
         else:
             trunk = task.trunk(queue.ledger)
             train_run(task.config, folder, trunk.plateau(task.target) if trunk else None, hooks)
-        status.write("done")
+        status.end("done", "finished")
     except Stopped as stopped:
-        status.write("stopped", error=str(stopped))
+        status.end("stopped", *_why_stopped(stop), error=str(stopped))
     except Diverged as diverged:
         log.error("diverged: %s", diverged)
-        status.write("diverged", error=str(diverged))
+        status.end("diverged", "diverged", error=str(diverged))
     except LostClaim as lost:
         log.error("%s: this process leaves it", lost)
+        status.close("lost claim")  # the status is another's now
     except UserError as mistake:
         log.error("%s", mistake)
-        status.write("failed", error=str(mistake))
+        status.end("failed", "failed", error=str(mistake))
     except OSError as error:
         log.exception("failed")
-        status.write("failed", error=_in_words(error, runs_dir))
+        cause = "disk full" if error.errno in FULL else "failed"
+        status.end("failed", cause, error=_in_words(error, runs_dir))
     except Exception as error:
         log.exception("failed")
-        status.write("failed", error=f"{type(error).__name__}: {error}")
+        status.end("failed", "failed", error=f"{type(error).__name__}: {error}")
+
+
+def _why_stopped(stop: threading.Event) -> tuple[str, str | None]:
+    """The cause of a stop and a note, as far as this process can know; Slurm may know better."""
+    name = getattr(stop, "signal_name", None)
+    if name is None:
+        return "cancelled", None
+    left = seconds_left()
+    if left is not None and left < LIMIT_NEAR_S:
+        return "time limit", name
+    return "stopped", name
 
 
 class _Status:
@@ -131,7 +151,9 @@ class _Status:
     def __init__(self, task: Task, launch_id: str) -> None:
         before = task.folder.status() or {}
         self._folder = task.folder
-        self._fixed = {
+        self._attempts = AttemptLog(task.folder.path)
+        self._begin = (task, before.get("heartbeat"))
+        self._fixed: dict[str, Any] = {
             "task_id": task.task_id,
             "launch_id": launch_id,
             "budget": task.config.budget,
@@ -143,6 +165,34 @@ class _Status:
         }
         self._numbers: dict[str, Any] = {}
 
+    def begin(self) -> None:
+        """Open this attempt's line, closing those of attempts that died without a word."""
+        task, heartbeat = self._begin
+        on_gpu = _on_gpu(task.config)
+        per_rank = 1 if on_gpu else task.config.runtime.threads
+        devices = per_rank * int(os.environ.get("WORLD_SIZE", 1))
+        try:
+            self._fixed["attempt"] = self._attempts.begin(
+                task.task_id, self._fixed["launch_id"], devices, on_gpu, heartbeat
+            )
+        except OSError as failure:
+            log.error("attempt not written: %s", failure)
+        self.write("running")
+
+    def end(
+        self, state: str, cause: str, note: str | None = None, *, error: str | None = None
+    ) -> None:
+        """Write the last status and how the attempt ended."""
+        self.write(state, error)
+        self.close(cause, note or error)
+
+    def close(self, cause: str, note: str | None = None) -> None:
+        """Say how the attempt ended."""
+        try:
+            self._attempts.end(self._fixed["attempt"], cause, note)
+        except OSError as failure:
+            log.error("end of the attempt not written: %s", failure)
+
     def write(self, state: str, error: str | None = None, **numbers: Any) -> None:
         self._numbers.update(numbers)
         entry = {**self._fixed, **self._numbers, "state": state, "error": error}
@@ -152,8 +202,14 @@ class _Status:
             log.error("status not written: %s", failure)
 
 
+def _on_gpu(config: Config) -> bool:
+    import torch
+
+    return config.runtime.device != "cpu" and torch.cuda.is_available()
+
+
 def _in_words(error: OSError, runs_dir: Path) -> str:
-    if error.errno == errno.ENOSPC:
+    if error.errno in FULL:
         return (
             f"runs_dir={runs_dir}: the disk is full; free some space and launch the study again, "
             "it goes on from the newest checkpoint"
@@ -203,9 +259,19 @@ def _log_file(path: Path, capture: bool) -> Iterator[None]:
             root.setLevel(level)
 
 
-def stop_on_signals() -> threading.Event:
+class Stop(threading.Event):
+    """Set when the process is asked to end; says by which signal."""
+
+    signal_name: str | None = None
+
+    def by(self, number: int) -> None:
+        self.signal_name = signal.Signals(number).name
+        self.set()
+
+
+def stop_on_signals() -> Stop:
     """An event that is set when the process is asked to end: the task in hand is checkpointed."""
-    stop = threading.Event()
+    stop = Stop()
     for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, lambda *_: stop.set())
+        signal.signal(name, lambda number, _: stop.by(number))
     return stop

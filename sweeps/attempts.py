@@ -1,0 +1,228 @@
+"""How each attempt at a run ended: `runs/<run_id>/attempts.jsonl`, one line for each.
+
+A line is opened when a worker begins and closed by it with the cause of its end. A worker that dies
+without a word leaves it open: the next attempt closes it, or `python -m sweeps status` does, and
+both ask Slurm's accounting why. Lines have one width, so that an end is written over the spaces
+that its begin has reserved: also on a disk that is full by then.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import filelock
+
+from sweeps.slurm_queue import Incarnation, history, this_job
+
+WIDTH = 768  # bytes of a line
+NOTE = 200  # characters of a note at most
+SLACK_S = 15.0  # between Slurm's clock for a job and ours for the attempt within it
+
+CAUSES = (
+    "finished",
+    "stopped",  # by a signal; the note names it
+    "time limit",
+    "preempted",
+    "requeued",
+    "cancelled",
+    "killed",  # it died without a word, and nothing says why
+    "node failure",
+    "out of memory",
+    "failed",  # an error; the note has it
+    "diverged",
+    "disk full",
+    "lost claim",  # another process took the run over
+)
+# Slurm's last word on a job, by state; the states left out say nothing about a worker's end.
+SLURM_CAUSES = {
+    "TIMEOUT": "time limit",
+    "DEADLINE": "time limit",
+    "PREEMPTED": "preempted",
+    "REQUEUED": "requeued",
+    "CANCELLED": "cancelled",
+    "NODE_FAIL": "node failure",
+    "BOOT_FAIL": "node failure",
+    "OUT_OF_MEMORY": "out of memory",
+}
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt at a task. Times are seconds since 1970."""
+
+    attempt: int
+    task_id: str
+    launch_id: str
+    started: float
+    host: str
+    pid: int
+    job_id: str | None = None  # Slurm's, as "123_0" for an array's element
+    devices: int = 1  # GPUs, or CPU threads where there is none
+    on_gpu: bool = False
+    ended: float | None = None
+    cause: str | None = None
+    note: str | None = None
+    settled: bool = False  # nothing more can be learnt about its end
+
+    def hours(self, now: float) -> float:
+        """Device-hours that it held."""
+        end = now if self.ended is None else self.ended
+        return max(0.0, end - self.started) / 3600 * self.devices
+
+
+class AttemptLog:
+    """The attempts at one run or trunk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "attempts.jsonl"
+        self._lock = folder / ".attempts.lock"
+
+    def read(self) -> list[Attempt]:
+        """All attempts, oldest first; a line that a crash has torn is left out."""
+        try:
+            data = self.path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        found = (_parse(data[i : i + WIDTH]) for i in range(0, len(data), WIDTH))
+        return [attempt for attempt in found if attempt is not None]
+
+    def begin(
+        self,
+        task_id: str,
+        launch_id: str,
+        devices: int,
+        on_gpu: bool,
+        heartbeat: float | None = None,
+    ) -> int:
+        """Open a line for this process and return its number, from 1.
+
+        The caller holds the run's claim, so whatever else is open has died: it is closed, too,
+        `heartbeat` being the last sign of its life. Raises OSError on a full disk.
+        """
+        with filelock.FileLock(self._lock):
+            before = self.read()
+            number = max((a.attempt for a in before), default=0) + 1
+            attempt = Attempt(
+                number,
+                task_id,
+                launch_id,
+                time.time(),
+                socket.gethostname(),
+                os.getpid(),
+                this_job(),
+                devices,
+                on_gpu,
+            )
+            self._write(attempt)
+        self.settle(before, living=False, heartbeat=heartbeat)
+        return number
+
+    def end(self, number: int, cause: str, note: str | None = None) -> None:
+        """Close this process's own line."""
+        with filelock.FileLock(self._lock):
+            for attempt in self.read():
+                if attempt.attempt == number:
+                    open_to_slurm = cause in ("stopped", "time limit") and attempt.job_id
+                    self._write(
+                        dataclasses.replace(
+                            attempt,
+                            ended=time.time(),
+                            cause=cause,
+                            note=note,
+                            settled=not open_to_slurm,
+                        )
+                    )
+
+    def settle(
+        self,
+        attempts: Sequence[Attempt],
+        living: bool,
+        heartbeat: float | None = None,
+        known: Mapping[str, Sequence[Incarnation]] | None = None,
+    ) -> list[Attempt]:
+        """Write what can be learnt about ends that are not settled; returns all attempts.
+
+        `living`: the last attempt is still going on. `known`: what `slurm_queue.history` says of
+        their jobs, where somebody has asked for many runs at once.
+        """
+        waiting = unsettled(attempts, living)
+        if not waiting:
+            return list(attempts)
+        if known is None:
+            known = history({a.job_id for a in waiting if a.job_id})
+        changed = {}
+        for attempt in waiting:
+            job = attempt.job_id
+            jobs = None if job is None or known is None else known.get(job, ())
+            ended = settled(attempt, jobs, heartbeat)
+            if ended != attempt:
+                changed[attempt.attempt] = ended
+        if changed:
+            with filelock.FileLock(self._lock):
+                for attempt in self.read():
+                    if attempt.attempt in changed and not attempt.settled:
+                        self._write(changed[attempt.attempt])
+        return [changed.get(a.attempt, a) for a in attempts]
+
+    def _write(self, attempt: Attempt) -> None:
+        note = attempt.note[:NOTE] if attempt.note else attempt.note
+        text = json.dumps({**vars(attempt), "note": note}).encode()
+        handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            os.pwrite(handle, text.ljust(WIDTH - 1) + b"\n", (attempt.attempt - 1) * WIDTH)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def unsettled(attempts: Sequence[Attempt], living: bool) -> list[Attempt]:
+    """Attempts about whose end more may be learnt."""
+    ended = attempts[:-1] if living else attempts
+    return [attempt for attempt in ended if not attempt.settled]
+
+
+def settled(
+    attempt: Attempt, incarnations: Sequence[Incarnation] | None, heartbeat: float | None = None
+) -> Attempt:
+    """An ended attempt with what Slurm says of its job; None where nothing can be asked."""
+    job = _within(attempt, incarnations or ())
+    if job is not None and job.ended is not None and job.state in SLURM_CAUSES:
+        cause = SLURM_CAUSES[job.state]
+        if cause == "requeued" and attempt.cause == "time limit":
+            cause = "time limit"  # it requeued itself before the limit
+        ended = attempt.ended or job.ended
+        return dataclasses.replace(attempt, ended=ended, cause=cause, settled=True)
+    if attempt.cause is not None:  # Slurm has not said more, or not yet
+        known = incarnations is None or (job is not None and job.ended is not None)
+        return dataclasses.replace(attempt, settled=known)
+    last = max(attempt.started, heartbeat or attempt.started)
+    if incarnations is None:
+        return dataclasses.replace(attempt, ended=last, cause="killed", settled=True)
+    if job is None or job.ended is None:  # the accounting is late, or the job still ends: ask again
+        return dataclasses.replace(attempt, ended=last, cause="killed")
+    note = f"its job ended as {job.state} (exit code {job.exit_code})"
+    return dataclasses.replace(attempt, ended=job.ended, cause="killed", note=note, settled=True)
+
+
+def _within(attempt: Attempt, incarnations: Sequence[Incarnation]) -> Incarnation | None:
+    """The incarnation of a job (a requeue makes another) that an attempt was in."""
+    begun = [
+        job
+        for job in incarnations
+        if job.started is not None and job.started <= attempt.started + SLACK_S
+    ]
+    return max(begun, key=lambda job: job.started or 0.0, default=None)
+
+
+def _parse(line: bytes) -> Attempt | None:
+    try:
+        return Attempt(**json.loads(line))
+    except (ValueError, TypeError):
+        return None

@@ -1,0 +1,171 @@
+"""What Slurm says of many jobs, in one call each: `queue` asks squeue, `history` asks sacct.
+
+submitit reads states job by job, stops at the first word and takes NODE_FAIL, SUSPENDED and
+REQUEUE_HOLD for done; here a state is Slurm's own word, and a job that was requeued has an entry
+for each time it ran. A job id is the array's with the element's index, as in "123_0".
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+TIMEOUT_S = 20.0  # for a controller that does not answer
+_QUEUE = "%i|%T|%r|%N|%S|%L|%P|%E"
+_HISTORY = "JobID,State,Start,End,ExitCode,NodeList"
+
+
+class SlurmSilent(Exception):
+    """A client command failed or did not answer in time: nothing is known of the jobs."""
+
+
+@dataclass(frozen=True)
+class QueuedJob:
+    """A job that waits or runs. Times are seconds since 1970."""
+
+    job_id: str
+    state: str  # PENDING, RUNNING, COMPLETING, SUSPENDED, REQUEUE_HOLD, ...
+    reason: str  # why it waits: Resources, Priority, Dependency, ...
+    node: str
+    starts: float | None  # when it began, or is expected to
+    left_s: float | None  # of its wall time
+    partition: str
+    depends_on: str
+
+
+@dataclass(frozen=True)
+class Incarnation:
+    """One time that a job ran, or waits to."""
+
+    job_id: str
+    state: str
+    started: float | None
+    ended: float | None
+    exit_code: str
+    node: str
+
+
+def this_job() -> str | None:
+    """The id of the Slurm job that this process is part of."""
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    if array:
+        return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    return os.environ.get("SLURM_JOB_ID")
+
+
+def present() -> bool:
+    """Whether Slurm's client commands are on this machine."""
+    return shutil.which("squeue") is not None
+
+
+def queue(job_ids: Iterable[str]) -> dict[str, QueuedJob]:
+    """The jobs among `job_ids` that wait or run, by id. Raises SlurmSilent."""
+    wanted = set(job_ids)
+    if not wanted or not present():
+        return {}
+    command = ["squeue", "-h", "-r", "-j", ",".join(_arrays(wanted)), "-o", _QUEUE]
+    ended = _call(command)
+    if ended.returncode:
+        if "Invalid job id" in ended.stderr:  # none of them is known any more
+            return {}
+        raise SlurmSilent(ended.stderr.strip() or f"squeue: exit code {ended.returncode}")
+    jobs = (_queued(line) for line in ended.stdout.splitlines())
+    return {job.job_id: job for job in jobs if job.job_id in wanted}
+
+
+def history(job_ids: Iterable[str]) -> dict[str, list[Incarnation]] | None:
+    """Each time that the jobs ran, by id, oldest first; None where there is no accounting."""
+    wanted = set(job_ids)
+    if not wanted:
+        return {}
+    if shutil.which("sacct") is None:
+        return None
+    command = [
+        *("sacct", "-n", "-P", "-X", "-D", "-j", ",".join(_arrays(wanted))),
+        f"--format={_HISTORY}",
+    ]
+    try:
+        ended = _call(command)
+    except SlurmSilent:
+        return None
+    if ended.returncode:
+        return None
+    found: dict[str, list[Incarnation]] = {}
+    for line in ended.stdout.splitlines():
+        job = _incarnation(line)
+        if job.job_id in wanted:
+            found.setdefault(job.job_id, []).append(job)
+    for jobs in found.values():
+        jobs.sort(key=lambda job: (job.started is None, job.started or 0.0))
+    return found
+
+
+def cancel(job_ids: Iterable[str]) -> None:
+    """scancel, in one call; what runs gets SIGTERM first. Raises SlurmSilent."""
+    ids = sorted(set(job_ids))
+    if ids:
+        ended = _call(["scancel", *ids])
+        if ended.returncode:
+            raise SlurmSilent(ended.stderr.strip() or f"scancel: exit code {ended.returncode}")
+
+
+def seconds_left() -> float | None:
+    """Wall time that is left to the job of this process; None outside of Slurm or unknown."""
+    job = this_job()
+    if job is None:
+        return None
+    try:
+        found = queue([job]).get(job)
+    except SlurmSilent:
+        return None
+    return found.left_s if found else None
+
+
+def _arrays(job_ids: Iterable[str]) -> list[str]:
+    """Ids of whole arrays: a thousand elements make one argument."""
+    return sorted({job_id.split("_")[0] for job_id in job_ids})
+
+
+def _call(command: list[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command,
+            env={**os.environ, "SLURM_TIME_FORMAT": "%s"},
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise SlurmSilent(f"{command[0]}: {error}") from None
+
+
+def _queued(line: str) -> QueuedJob:
+    job_id, state, reason, node, starts, left, partition, depends_on = line.split("|", 7)
+    depends_on = "" if depends_on == "(null)" else depends_on
+    return QueuedJob(
+        job_id, state, reason, node, _time(starts), _seconds(left), partition, depends_on
+    )
+
+
+def _incarnation(line: str) -> Incarnation:
+    job_id, state, started, ended, exit_code, node = line.split("|", 5)
+    state = state.split()[0] if state else ""  # "CANCELLED by 1000"
+    return Incarnation(job_id, state, _time(started), _time(ended), exit_code, node)
+
+
+def _time(text: str) -> float | None:
+    return float(text) if text.isdigit() else None  # else Unknown, None, N/A
+
+
+def _seconds(text: str) -> float | None:
+    """Seconds of days-hours:minutes:seconds."""
+    match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text)
+    if not match:
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
