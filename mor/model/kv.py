@@ -36,6 +36,21 @@ class Strategy(Protocol):
     def keep(self, span: Span, memory: list[KV]) -> None: ...
 
 
+class Cache(Protocol):
+    """What a forward pass needs to go on from earlier tokens (`mor.inference.cache`)."""
+
+    start: int
+    prologue: Strategy
+    epilogue: Strategy
+
+    @property
+    def recursions(self) -> Strategy: ...
+
+    def enter(self, tokens: Tensor, separator: int | None) -> None: ...
+
+    def leave(self) -> None: ...
+
+
 class RecursionWise:
     """Keys and values of the travelling tokens only."""
 

@@ -89,14 +89,15 @@ def rotary_tables(
     device: torch.device,
     dtype: torch.dtype,
     documents: Tensor | None = None,
+    start: int = 0,
 ) -> Tables:
     """Angles position / theta^(2i/Dh), Llama style: dimension i turns with i + Dh/2."""
     exponents = torch.arange(0, d_head, 2, device=device, dtype=torch.float32) / d_head
-    positions = torch.arange(length, device=device, dtype=torch.float32)
+    positions = torch.arange(start, start + length, device=device, dtype=torch.float32)
     angles = positions[:, None, None] / theta**exponents  # (S, 1, Dh/2)
     cos, sin = angles.cos(), angles.sin()
     cos, sin = torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)
-    return Tables(cos.to(dtype), sin.to(dtype), documents)
+    return Tables(cos.to(dtype), sin.to(dtype), documents, start)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ class Tables:
     cos: Tensor  # (S, 1, Dh)
     sin: Tensor  # (S, 1, Dh)
     documents: Tensor | None = None  # (B, S + 1), the document of each token, -1 at the end (pads)
+    start: int = 0  # position of the first token; above 0 only while decoding
 
     @property
     def length(self) -> int:
@@ -72,9 +73,9 @@ class Rectangle:
     def grid(self) -> Tensor:
         """Original positions, ascending in each sequence."""  # (B, n)
         if self.where is None:
-            length = torch.arange(self.length, device=self.tables.cos.device)
-            return length.expand(self.batch, -1)
-        return (self.where % self.tables.length).view(self.shape)
+            first, device = self.tables.start, self.tables.cos.device
+            return torch.arange(first, first + self.length, device=device).expand(self.batch, -1)
+        return (self.where % self.tables.length + self.tables.start).view(self.shape)
 
 
 class Ragged:
@@ -101,7 +102,7 @@ class Ragged:
         return self.slots  # (T,), in the flat grid
 
     def positions(self) -> Tensor:
-        return self.where % self.tables.length  # (T,), in flat order
+        return self.where % self.tables.length + self.tables.start  # (T,), in flat order
 
     def own_mask(self) -> Tensor | None:
         """The mask among the span's own tokens; None: plain causal."""
@@ -109,8 +110,9 @@ class Ragged:
 
     def grid(self) -> Tensor:
         """Original positions, ascending in each sequence; S (past the end) in the pads."""
-        cells = self.where.new_full((self.batch * self.length,), self.tables.length)
-        cells[self.slots] = self.where % self.tables.length
+        end = self.tables.start + self.tables.length
+        cells = self.where.new_full((self.batch * self.length,), end)
+        cells[self.slots] = self.positions()
         return cells.view(self.batch, self.length)  # (B, longest)
 
 

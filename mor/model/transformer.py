@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from mor.config import ModelConfig, RuntimeConfig, SizeConfig
 from mor.model import routing
-from mor.model.kv import RecursionWise, Step, Strategy, run_layers, strategy
+from mor.model.kv import Cache, RecursionWise, Step, Strategy, run_layers, strategy
 from mor.model.layers import PLAIN, Adapter, Layer, RMSNorm, rotary_tables
 from mor.model.losses import chunked_loss, whole_loss
 from mor.model.recursion import (
@@ -32,6 +32,7 @@ from mor.model.recursion import (
     LearnedScores,
     RandomScores,
     Routed,
+    Run,
     travel_by_expert,
     travel_by_token,
     travel_together,
@@ -130,16 +131,20 @@ class Transformer(nn.Module):
         load: Tensor | None = None,  # (Nr,) of the whole batch, for the balancing loss
         step: int | None = None,  # of training, from 0; None: after all warm-up
         keep_logits: bool = True,
+        cache: Cache | None = None,  # decoding: of the tokens before; S is 1
     ) -> Output:
         if routing not in ("topk", "causal"):
             raise ValueError(f"routing={routing}: choose topk or causal")
         if step is None and self.training and torch.is_grad_enabled() and self.depends_on_step:
             raise ValueError("warm-up and random routers need to know the training step: give step")
-        x, everyone = self._enter(tokens)
+        x, everyone = self._enter(tokens, cache)
         routed = Routed(everyone, n_recursions=self.model.n_recursions, kv=self.model.kv)
         output = Output(routed)
-        x = self._travel(x, output, routing == "causal", load, step)
-        x = self._pass(self.layout.epilogue, x, everyone)
+        kv = strategy(self.model, self.layout) if cache is None else cache.recursions
+        x = self._travel(x, output, partial(self._block, kv), routing == "causal", load, step)
+        x = self._pass(self.layout.epilogue, x, everyone, cache.epilogue if cache else None)
+        if cache is not None:
+            cache.leave()
         x = self.norm(x, everyone.tables.dtype)
         self._read_out(x, output, targets, keep_logits)
         if output.logits is not None:
@@ -152,23 +157,38 @@ class Transformer(nn.Module):
         warm_up = router.capacity_warmup_steps or router.balance_warmup_steps
         return bool(warm_up) or (router.type != "none" and router.network == "random")
 
-    def _enter(self, tokens: Tensor) -> tuple[Tensor, Span]:
+    def _enter(self, tokens: Tensor, cache: Cache | None = None) -> tuple[Tensor, Span]:
         """Embed all tokens and take them through the prologue."""
+        if cache is not None:
+            cache.enter(tokens[:, 0], self.separator)
         batch, length = tokens.shape
         x = self.embed(tokens.flatten())  # (T, D)
         kind = x.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-        documents = None if self.separator is None else documents_of(tokens, self.separator)
+        documents = None
+        if self.separator is not None and cache is None:
+            documents = documents_of(tokens, self.separator)
+        start = 0 if cache is None else cache.start
         tables = rotary_tables(
-            length, self.size.d_head, self.model.rope_theta, x.device, dtype, documents
+            length, self.size.d_head, self.model.rope_theta, x.device, dtype, documents, start
         )
         everyone = Rectangle(batch, length, tables)
-        return self._pass(self.layout.prologue, x, everyone), everyone
+        return self._pass(
+            self.layout.prologue, x, everyone, cache.prologue if cache else None
+        ), everyone
 
-    def _pass(self, depths: tuple[int, ...], x: Tensor, span: Span) -> Tensor:
+    def _pass(
+        self, depths: tuple[int, ...], x: Tensor, span: Span, kv: Strategy | None = None
+    ) -> Tensor:
         """Through unshared layers."""
-        plan = RecursionWise().reads(span, len(depths))
-        return run_layers(self._steps(depths, [PLAIN] * len(depths)), x, span, plan, False)[0]
+        if not depths:
+            return x
+        kv = kv or RecursionWise()
+        plan = kv.reads(span, len(depths))
+        steps = self._steps(depths, [PLAIN] * len(depths))
+        x, memory = run_layers(steps, x, span, plan, kv.keeps)
+        kv.keep(span, memory)
+        return x
 
     def _steps(self, depths: tuple[int, ...], adapters: Sequence[Adapter]) -> list[Step]:
         return [
@@ -187,10 +207,15 @@ class Transformer(nn.Module):
         return self.relaxation.leave(r, x)
 
     def _travel(
-        self, x: Tensor, output: Output, causal: bool, load: Tensor | None, step: int | None
+        self,
+        x: Tensor,
+        output: Output,
+        run: Run,
+        causal: bool,
+        load: Tensor | None,
+        step: int | None,
     ) -> Tensor:
         """Through the recursions, in the architecture's own way."""
-        run = partial(self._block, strategy(self.model, self.layout))
         router, routed = self.model.router, output.routed
         if router.type == "expert":
             experts = self._experts(causal, step)

@@ -1,4 +1,4 @@
-"""Shared fixtures of the model tests."""
+"""Shared fixtures of the tests that run models."""
 
 from __future__ import annotations
 
