@@ -15,6 +15,7 @@ from mor.validate import validate
 from sweeps.config import run_config, sweep_config
 from sweeps.ledger import Ledger
 from sweeps.plan import build_plan
+from sweeps.routing import print_routing
 from sweeps.study import refuse_unwritable, with_fingerprints, write_plan_file
 from sweeps.tables import print_plan
 from sweeps.tasks import Queue, Task, tasks_of
@@ -67,6 +68,7 @@ def run_single(values: dict[str, Any]) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    print_routing([result], console)
 
 
 def _progress(console: Console) -> Progress:

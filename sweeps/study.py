@@ -16,6 +16,7 @@ from mor.files import write_json
 from sweeps.config import SweepConfig
 from sweeps.ledger import Ledger
 from sweeps.plan import Plan, build_plan
+from sweeps.routing import print_routing
 from sweeps.tables import print_plan
 
 
@@ -79,6 +80,7 @@ def _launch_here(
         print_plan(plan, console)
     folder = Path(study.studies_dir).absolute() / plan.study
     outcome = launch_local(plan, ledger, folder, workers, console)
+    print_routing((ledger.folder(run.run_id).result() for run in plan.runs), console)
     console.print(
         f"{outcome.done} of {len(plan.runs)} runs done. "
         f"Figures and fits: python -m analysis isoflop {os.path.relpath(folder)}",

@@ -25,6 +25,7 @@ FILE = "tokenizer.json"
 SEPARATOR = "<|endoftext|>"
 SEPARATORS = (SEPARATOR, "<|end_of_text|>", "</s>", "<eos>", "[EOS]")  # the first one known is used
 TRAINING_BYTES = 64 * 2**20  # text that a tokenizer is trained on, at most: it is held in memory
+LONGEST_CHARACTER = 4  # bytes of UTF-8
 
 Tokens = npt.NDArray[np.unsignedinteger]
 
@@ -127,6 +128,19 @@ def kept_tokenizer(folder: Path) -> Tokenizer:
     from tokenizers import Tokenizer as Core
 
     return SubwordTokenizer(Core.from_file(str(folder / FILE)))
+
+
+def pieces(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[str]:
+    """The text of each token; a character that several tokens spell stands at the last of them."""
+    found, start = [], 0
+    for end in range(1, len(tokens) + 1):
+        text = tokenizer.decode(tokens[start:end])
+        if text.endswith("\ufffd") and end - start < LONGEST_CHARACTER:
+            found.append("")
+            continue
+        found.append(text)
+        start = end
+    return found
 
 
 def _load(data: DataConfig) -> tokenizers.Tokenizer:

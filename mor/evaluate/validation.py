@@ -1,4 +1,4 @@
-"""Validation loss on held-out documents, under both routings.
+"""Validation on held-out documents: loss under both routings, and where tokens went.
 
 `topk` routes as in training: expert choice then ranks a token against later ones, so the future
 leaks into the loss. `causal` uses the rule of inference (the router's threshold or the auxiliary
@@ -7,12 +7,18 @@ router), which sees the past only. Fits use the causal one unless told otherwise
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from mor.data.batches import Batches
+from mor.evaluate.routing import DepthObserver, RoutingFigures, ScoreObserver, figures
+from mor.model.recursion import Routed
 from mor.model.transformer import Transformer
+
+Observer = Callable[[Tensor, Routed], None]  # tokens (B, S) and how they were routed
 
 
 @dataclass(frozen=True)
@@ -30,21 +36,74 @@ def validate(
     n_tokens: int,
     routing: str,
     precision: torch.autocast,
+    *,
+    max_recursions: int | None = None,
+    observers: tuple[Observer, ...] = (),
 ) -> Validation:
-    """Loss over the first `n_tokens` held-out tokens under `routing` (topk | causal)."""
+    """Loss over the first `n_tokens` held-out tokens under `routing` (topk | causal).
+
+    No token takes more than `max_recursions`; observers see each batch and its routing.
+    """
     model.eval()
     device = next(model.parameters()).device
     total, count, routed = 0.0, 0, 0.0
-    for tokens, targets in batches.validation(n_tokens):
+    for rows, next_rows in batches.validation(n_tokens):
+        tokens = torch.from_numpy(rows).to(device)
         with precision:
             out = model(
-                torch.from_numpy(tokens).to(device),
-                torch.from_numpy(targets).to(device),
+                tokens,
+                torch.from_numpy(next_rows).to(device),
                 routing=routing,
+                max_recursions=max_recursions,
                 keep_logits=False,
             )
-        total += out.loss.double().item() * targets.size
-        count += targets.size
+        for observe in observers:
+            observe(tokens, out.routed)
+        total += out.loss.double().item() * rows.size
+        count += rows.size
         routed += sum(out.routed.tokens)
     model.train()
     return Validation(total / count, routed / count)
+
+
+@dataclass(frozen=True)
+class FinalValidation:
+    """What a finished run is worth. Without expert choice, both rules are one and the same."""
+
+    causal: Validation
+    topk: Validation
+    routing: RoutingFigures | None  # None: nothing is routed
+
+    @property
+    def losses(self) -> dict[str, float]:
+        return {
+            "val_nll_causal": self.causal.nll,
+            "val_nll_topk": self.topk.nll,
+            "mean_recursions_causal": self.causal.mean_recursions,
+            "mean_recursions_topk": self.topk.mean_recursions,
+        }
+
+
+def final_validation(
+    model: Transformer, batches: Batches, n_tokens: int, precision: torch.autocast
+) -> FinalValidation:
+    """Both losses, and for a routed model its routing and its loss at every smaller depth."""
+
+    def run(routing: str, *observers: Observer, at_most: int | None = None) -> Validation:
+        return validate(
+            model, batches, n_tokens, routing, precision,
+            max_recursions=at_most, observers=observers,
+        )  # fmt: skip
+
+    if model.model.router.type == "none":
+        causal = run("causal")
+        return FinalValidation(causal, causal, None)
+    depths = DepthObserver(model.model)
+    scores = ScoreObserver(model.model, next(model.parameters()).device)
+    if model.model.router.type == "expert":
+        causal, topk = run("causal", depths), run("topk", scores)
+    else:
+        causal = topk = run("causal", depths, scores)
+    shallow = [run("causal", at_most=r).nll for r in range(1, model.model.n_recursions)]
+    routing = figures(depths, scores, [*shallow, causal.nll], batches.corpus.tokenizer())
+    return FinalValidation(causal, topk, routing)

@@ -130,6 +130,7 @@ class Experts:
     capacities: Sequence[float]  # of this step
     scores: Scores
     causal: bool  # choose by the inference rule instead of top-k
+    limit: int | None = None  # recursions that a token may take; None: all
 
     def choose(self, r: int, span: Span, logits: Tensor, rule: Tensor) -> Tensor | None:
         """Indices of the chosen among the span's tokens; None: all of them."""
@@ -154,7 +155,7 @@ def travel_by_expert(
     span = routed.everyone
     base = x
     steps: list[tuple[Tensor | None, Tensor]] = []  # the chosen, and what they gained
-    for r in range(routed.n_recursions):
+    for r in range(routed.n_recursions if experts.limit is None else experts.limit):
         logits, rule = experts.scores.score(r, x, span)
         chosen = experts.choose(r, span, logits, rule)
         note_expert(routed, losses, experts, logits, rule, chosen)

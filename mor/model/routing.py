@@ -72,8 +72,13 @@ def random_scores(positions: Tensor, seed: int, step: int, first: int, count: in
 
 def expert_gate(router: RouterConfig, logits: Tensor) -> Tensor:
     """alpha G(logit), G sigmoid, tanh or nothing."""
+    return router.alpha * expert_scores(router, logits)
+
+
+def expert_scores(router: RouterConfig, logits: Tensor) -> Tensor:
+    """G(logit)."""
     squash = {"sigmoid": torch.sigmoid, "tanh": torch.tanh}.get(router.activation)
-    return router.alpha * (logits if squash is None else squash(logits))
+    return logits if squash is None else squash(logits)
 
 
 def top_tokens(logits: Tensor, k: int) -> Tensor:
@@ -108,23 +113,27 @@ class DepthChoice(NamedTuple):
     gate: Tensor  # (T, 1), the score of the depth taken; 1 under model.router.gating=plain
 
 
-def choose_depth(router: RouterConfig, logits: Tensor, bias: Tensor | None) -> DepthChoice:
-    """The depth of the highest score."""
-    scores = _depth_scores(router, logits)
+def choose_depth(
+    router: RouterConfig, logits: Tensor, bias: Tensor | None, limit: int | None = None
+) -> DepthChoice:
+    """The depth of the highest score; at most `limit` recursions."""
+    scores = router.alpha * token_scores(router, logits)
     ranked = scores.detach() if bias is None else scores.detach() + bias
-    return _at_depth(router, logits, scores, ranked.argmax(-1, keepdim=True))
+    depth = ranked.argmax(-1, keepdim=True)
+    return _at_depth(router, logits, scores, depth if limit is None else depth.clamp(max=limit - 1))
 
 
 def full_depth(router: RouterConfig, logits: Tensor) -> DepthChoice:
     """Balance warm-up: every token takes every recursion."""
     depth = torch.full_like(logits[:, :1], logits.shape[1] - 1, dtype=torch.long)
-    return _at_depth(router, logits, _depth_scores(router, logits), depth)
+    return _at_depth(router, logits, router.alpha * token_scores(router, logits), depth)
 
 
-def _depth_scores(router: RouterConfig, logits: Tensor) -> Tensor:
+def token_scores(router: RouterConfig, logits: Tensor) -> Tensor:
+    """G(logits): softmax over the depths, sigmoid of each or the logits themselves."""  # (T, Nr)
     if router.activation == "softmax":
-        return router.alpha * logits.softmax(-1)
-    return router.alpha * (logits.sigmoid() if router.activation == "sigmoid" else logits)
+        return logits.softmax(-1)
+    return logits.sigmoid() if router.activation == "sigmoid" else logits
 
 
 def _at_depth(router: RouterConfig, logits: Tensor, scores: Tensor, depth: Tensor) -> DepthChoice:

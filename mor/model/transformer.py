@@ -130,6 +130,7 @@ class Transformer(nn.Module):
         routing: str = "topk",  # topk | causal
         load: Tensor | None = None,  # (Nr,) of the whole batch, for the balancing loss
         step: int | None = None,  # of training, from 0; None: after all warm-up
+        max_recursions: int | None = None,  # routed models: a token takes no more; None: all
         keep_logits: bool = True,
         cache: Cache | None = None,  # decoding: of the tokens before; S is 1
     ) -> Output:
@@ -141,7 +142,8 @@ class Transformer(nn.Module):
         routed = Routed(everyone, n_recursions=self.model.n_recursions, kv=self.model.kv)
         output = Output(routed)
         kv = strategy(self.model, self.layout) if cache is None else cache.recursions
-        x = self._travel(x, output, partial(self._block, kv), routing == "causal", load, step)
+        run = partial(self._block, kv)
+        x = self._travel(x, output, run, routing == "causal", load, step, max_recursions)
         x = self._pass(self.layout.epilogue, x, everyone, cache.epilogue if cache else None)
         if cache is not None:
             cache.leave()
@@ -214,27 +216,29 @@ class Transformer(nn.Module):
         causal: bool,
         load: Tensor | None,
         step: int | None,
+        limit: int | None,
     ) -> Tensor:
         """Through the recursions, in the architecture's own way."""
         router, routed = self.model.router, output.routed
         if router.type == "expert":
-            experts = self._experts(causal, step)
+            experts = self._experts(causal, step, limit)
             return travel_by_expert(x, routed, run, experts, output.auxiliary)
         if router.type == "token":
-            choice = self._choose_depth(x, routed.everyone, step)
+            choice = self._choose_depth(x, routed.everyone, step, limit)
             routed.logits.append(choice.logits.detach().view(*routed.everyone.shape, -1))
             x = travel_by_token(x, routed, run, choice)
             self._note_token(choice, output, load)
             return x
         return travel_together(x, routed, run)
 
-    def _experts(self, causal: bool, step: int | None) -> Experts:
+    def _experts(self, causal: bool, step: int | None, limit: int | None) -> Experts:
         shares = capacities(self.model, step)
         router = self.model.router
         if router.network == "random":
-            return Experts(router, shares, RandomScores(self.seed, step or 0, shares), causal)
+            drawn = RandomScores(self.seed, step or 0, shares)
+            return Experts(router, shares, drawn, causal, limit)
         scores = LearnedScores(self.routers, getattr(self, "aux_routers", None))
-        return Experts(router, shares, scores, causal)
+        return Experts(router, shares, scores, causal, limit)
 
     def _read_out(
         self, x: Tensor, output: Output, targets: Tensor | None, keep_logits: bool
@@ -256,7 +260,9 @@ class Transformer(nn.Module):
 
     # -- losses and balance --------------------------------------------------------------------
 
-    def _choose_depth(self, x: Tensor, span: Span, step: int | None) -> routing.DepthChoice:
+    def _choose_depth(
+        self, x: Tensor, span: Span, step: int | None, limit: int | None = None
+    ) -> routing.DepthChoice:
         router, n_recursions = self.model.router, self.model.n_recursions
         if router.network == "random":
             at = span.positions()
@@ -265,7 +271,7 @@ class Transformer(nn.Module):
             logits = self.routers[0](x)
         if self._in_balance_warmup(step):
             return routing.full_depth(router, logits)
-        return routing.choose_depth(router, logits, self.balance_bias)
+        return routing.choose_depth(router, logits, self.balance_bias, limit)
 
     def _in_balance_warmup(self, step: int | None) -> bool:
         return step is not None and step + 1 < self.model.router.balance_warmup_steps

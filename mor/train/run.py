@@ -18,7 +18,8 @@ from mor.config import Config, ConfigError
 from mor.data.batches import Batches
 from mor.data.prepare import prepare
 from mor.devices import peak_tflops
-from mor.evaluate.validation import validate
+from mor.evaluate.routing import scalars
+from mor.evaluate.validation import FinalValidation, final_validation
 from mor.flops import run_cost
 from mor.identity import identity, run_id, trunk_id
 from mor.model.sharing import layout
@@ -77,13 +78,16 @@ def train_run(config: Config, folder: RunFolder, start: Path | None, hooks: Hook
     try:
         train_leg(trainer, leg, on_status=hooks.on_status, should_stop=hooks.should_stop)
     except Diverged as error:
-        folder.write_result(_result(config, trainer, hooks, "diverged", {}, str(error)))
+        folder.write_result(_result(config, trainer, hooks, "diverged", None, str(error)))
         raise
-    losses = _validation(trainer)
+    n_tokens = config.train.val_tokens
+    found = final_validation(trainer.model, trainer.batches, n_tokens, trainer.precision())
     hooks.on_status(status_of(trainer))  # whoever lost the run finds out before it writes
-    result = _result(config, trainer, hooks, "done", losses)
+    result = _result(config, trainer, hooks, "done", found)
     folder.write_result(result)
-    leg.tracker.finish(**result)
+    routing = scalars(result["routing"]) if result["routing"] else {}
+    leg.tracker.log(trainer.step_index, **found.losses, **routing)
+    leg.tracker.finish(**{**result, "routing": routing or None})
 
 
 def _trainer(config: Config) -> Trainer:
@@ -103,31 +107,12 @@ def choose_device(config: Config) -> torch.device:
     return torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if wanted == "cuda" else "cpu")
 
 
-def _validation(trainer: Trainer) -> dict[str, float]:
-    """Both validation losses; where nothing is chosen by rank they are one and the same."""
-    n_tokens = trainer.config.train.val_tokens
-    routings = ["causal"]
-    if trainer.config.model.router.type == "expert":
-        routings.append("topk")
-    found = {
-        routing: validate(trainer.model, trainer.batches, n_tokens, routing, trainer.precision())
-        for routing in routings
-    }
-    causal, topk = found["causal"], found.get("topk", found["causal"])
-    return {
-        "val_nll_causal": causal.nll,
-        "val_nll_topk": topk.nll,
-        "mean_recursions_causal": causal.mean_recursions,
-        "mean_recursions_topk": topk.mean_recursions,
-    }
-
-
 def _result(
     config: Config,
     trainer: Trainer,
     hooks: Hooks,
     status: str,
-    losses: dict[str, float],
+    found: FinalValidation | None,
     error: str | None = None,
 ) -> dict[str, Any]:
     params, depths = run_cost(config).params, layout(config.model, config.size)
@@ -151,7 +136,8 @@ def _result(
         "epochs": trainer.batches.epoch(trainer.step_index),
         "mean_recursions_train": sum(meter.work.tokens) / max(1.0, meter.work.processed),
         "flops": {"planned": config.budget, "spent": meter.spent, **meter.all_flops()},
-        "loss": {"train": trainer.last_loss, **losses} if status == "done" else {},
+        "loss": {"train": trainer.last_loss, **found.losses} if found else {},
+        "routing": found.routing.as_json() if found and found.routing else None,
         "throughput": {
             "device": device,
             "tokens_per_s": speed.tokens_per_s,
