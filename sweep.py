@@ -12,7 +12,6 @@ import os
 import sys
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -29,9 +28,8 @@ def app(config: DictConfig) -> None:
 
     values = OmegaConf.to_container(config, resolve=False)
     assert isinstance(values, dict)
-    typed = {line.split("=")[0].lstrip("+~") for line in HydraConfig.get().overrides.task}
     try:
-        run_single({str(key): value for key, value in values.items()}, typed)
+        run_single({str(key): value for key, value in values.items()})
     except UserError as mistake:
         mistakes.append(mistake)
 

@@ -7,15 +7,15 @@ new module and a line here. Heavy imports (NumPy, pandas, matplotlib) stand insi
 
 import typer
 
-from analysis.commands import compare, envelope, fit, isoflop, joint, report
+from analysis.commands import compare, envelope, figures, fit, isoflop, joint
 
 COMMANDS = {
     "isoflop": isoflop,
-    "report": report,
     "fit": fit,
     "joint": joint,
     "envelope": envelope,
     "compare": compare,
+    "figures": figures,
 }
 
 app = typer.Typer(

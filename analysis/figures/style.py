@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import matplotlib
 import pandas as pd
@@ -19,9 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from analysis.files import write_whole
-from analysis.series import ordered as ordered
 
-COLUMN_WIDTH = 3.3  # inches: one column of a two-column page
+COLUMN_WIDTH = 3.25  # inches: one column of a two-column page
 PAGE_WIDTH = 7.0
 
 # Okabe and Ito's colours, told apart with any colour vision; an architecture always has its own.
@@ -33,8 +32,10 @@ COLOURS = {
 }
 OTHER_COLOURS = ("#56B4E9", "#E69F00", "#7F5539", "#5E4FA2")
 MARKERS = ("o", "s", "^", "D", "v", "P")
+Fill = Literal["full", "none", "left"]
 INK = "#222222"
 MUTED = "#666666"
+DASHED = (0, (4, 2))
 
 _RC = {
     "font.family": "sans-serif",
@@ -80,6 +81,12 @@ def colours_of(models: Sequence[str]) -> dict[str, str]:
     others = [model for model in sorted(models) if model not in COLOURS]
     spare = {model: OTHER_COLOURS[i % len(OTHER_COLOURS)] for i, model in enumerate(others)}
     return {model: COLOURS.get(model) or spare[model] for model in models}
+
+
+def ordered(models: Sequence[str]) -> list[str]:
+    """Known architectures in their usual order, then the others by name."""
+    known = list(COLOURS)
+    return sorted(models, key=lambda m: (known.index(m) if m in known else len(known), m))
 
 
 def shades(colour: str, number: int) -> list[tuple[float, float, float]]:
@@ -137,6 +144,44 @@ def panel_grid(
     for unused in grid[number:]:
         unused.remove()
     return figure, list(grid[:number]), columns
+
+
+def stacked(number: int, row_height: float, strip: float) -> tuple[Figure, list[Axes]]:
+    """Panels one over the other in one column's width, above a strip (inches) free for legends."""
+    height = row_height * number + strip
+    figure = Figure(figsize=(COLUMN_WIDTH, height))
+    figure.set_layout_engine("constrained", rect=(0, strip / height, 1, 1 - strip / height))
+    return figure, list(figure.subplots(number, 1, squeeze=False).ravel())
+
+
+def level(axes: Axes, height: float, text: str) -> None:
+    """A dashed horizontal line across the panel, named at its right end."""
+    axes.axhline(height, color=MUTED, linestyle=DASHED, linewidth=0.9, zorder=1)
+    axes.annotate(
+        text,
+        (1, height),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, 1),
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+        fontsize=6.5,
+        color=MUTED,
+    )
+
+
+def near(axes: Axes, x: float, y: float, text: str, above: bool) -> None:
+    """A small word above a point, or below it."""
+    axes.annotate(
+        text,
+        (x, y),
+        xytext=(0, 4 if above else -4),
+        textcoords="offset points",
+        ha="center",
+        va="bottom" if above else "top",
+        fontsize=6,
+        color=MUTED,
+    )
 
 
 def round_ticks(low: float, high: float, most: int) -> list[float]:

@@ -1,4 +1,4 @@
-"""The paper's published numbers, in the same tidy table as the user's own points."""
+"""The paper's published numbers: the isoFLOP runs as tidy points, the other tables as printed."""
 
 from pathlib import Path
 
@@ -6,8 +6,10 @@ import pandas as pd
 
 from analysis.points import PointSet, tidy
 
-TABLE9 = Path(__file__).parent / "table9_isoflop.csv"
-TABLE9_SOURCE = "arXiv 2507.10524v3, Table 9"
+FOLDER = Path(__file__).parent
+PAPER = "arXiv 2507.10524v3"
+TABLE9 = FOLDER / "table9_isoflop.csv"
+TABLE9_SOURCE = f"{PAPER}, Table 9"
 
 
 def load_table9() -> PointSet:
@@ -26,3 +28,8 @@ def load_table9() -> PointSet:
     table = pd.read_csv(TABLE9).rename(columns=names)
     table = table.assign(convention="paper", source=TABLE9_SOURCE)
     return PointSet(tidy(table), TABLE9_SOURCE, params="nonembedding")
+
+
+def load_published(name: str) -> pd.DataFrame:
+    """A published table by its file name, every cell as the text that is printed in the paper."""
+    return pd.read_csv(FOLDER / f"{name}.csv", dtype=str, keep_default_na=False)

@@ -1,0 +1,107 @@
+"""Sharing of keys and values (paper figure 4c): each model with its own ones and with shared."""
+
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from analysis.figures import style
+
+KINDS: dict[str, tuple[str, style.Fill, float]] = {
+    "own": ("o", "full", 4.5),
+    "shared": ("s", "none", 5),
+    "hybrid": ("D", "none", 7),
+}
+NAMES = {"cycle": "cycle", "middle_cycle": "middle cycle"}
+
+
+def draw(rows: pd.DataFrame, folder: Path, stem: str, loss_label: str) -> style.SavedFigure:
+    """Draw the rows of the table of KV sharing (`analysis.paper.tables`) with a column `source`.
+
+    A panel per source, a line per model; filled: every depth or recursion has keys and values of
+    its own; hollow: shared, or hybrid.
+    """
+    data = rows.assign(name=rows.apply(_name, axis=1), kind=rows["kv_sharing"].map(_kind))
+    data["train_nll"] = data["train_nll"].astype(float)
+    panels = list(data.groupby("source", sort=False))
+    most = max(part["name"].nunique() for _, part in panels)
+    with style.publication_style():
+        figure, axes = style.stacked(len(panels), 0.62 + 0.24 * most, 0.3)
+        for here, (source, part) in zip(axes, panels, strict=True):
+            _panel(here, part)
+            here.set_title(str(source), loc="left")
+            here.set_xlabel("Loss (nats per token)")
+        handles = [
+            Line2D([], [], color=style.INK, marker=mark, fillstyle=fill, linestyle="none", label=k)
+            for k, (mark, fill, _) in KINDS.items()
+            if k in set(data["kind"])
+        ]
+        figure.legend(handles=handles, loc="lower center", ncols=3)
+        kept = ["source", "name", "kind", "kv_sharing", "recursions", "train_nll"]
+        style.save(figure, data[kept].rename(columns={"train_nll": "nll"}), folder, stem)
+    return style.SavedFigure(
+        stem,
+        "Sharing of keys and values",
+        alt="Loss of each model with its own keys and values and with shared ones. "
+        + " ".join(_told(part) for _, part in panels),
+        caption="Each model with keys and values of its own, shared between depths or recursions, "
+        "and hybrid (shared, overwritten where a token is active). "
+        f"Runs: {loss_label.replace(chr(10), ' ').lower()}; paper: training loss.",
+        width=style.COLUMN_WIDTH,
+    )
+
+
+def _name(row: pd.Series) -> str:
+    model = str(row["model"])
+    if model == "vanilla":
+        return model
+    told = {"expert": "MoR, expert", "token": "MoR, token"}.get(str(row["router"]), model)
+    return f"{told}, {NAMES.get(row['sharing'], row['sharing'])}, Nr {row['recursions']}"
+
+
+def _kind(sharing: str) -> str:
+    return "own" if sharing == "-" else "hybrid" if sharing.startswith("hybrid") else "shared"
+
+
+def _panel(axes: Axes, part: pd.DataFrame) -> None:
+    names = list(dict.fromkeys(part["name"]))
+    colours = {"vanilla": style.COLOURS["vanilla"], "MoR, expert": style.COLOURS["mor"]}
+    colours |= {"recursive": style.COLOURS["recursive"], "MoR, token": style.COLOURS["mor_token"]}
+    for level, name in enumerate(names):
+        rows = part[part["name"] == name]
+        colour = next((c for start, c in colours.items() if name.startswith(start)), style.INK)
+        axes.plot(
+            [rows["train_nll"].min(), rows["train_nll"].max()],
+            [level, level],
+            color=colour,
+            linewidth=1.6,
+            alpha=0.35,
+        )
+        for _, row in rows.sort_values("train_nll").iterrows():
+            kind = row["kind"]
+            marker, fill, size = KINDS[kind]
+            axes.plot(
+                row["train_nll"],
+                level,
+                marker=marker,
+                fillstyle=fill,
+                markersize=size,
+                color=colour,
+                linestyle="none",
+            )
+            if name == "vanilla" and kind == "shared":
+                word = str(row["kv_sharing"]).split("-")[0]
+                style.near(axes, row["train_nll"], level, word, above=word == "cycle")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.7)
+    axes.margins(x=0.12)
+
+
+def _told(part: pd.DataFrame) -> str:
+    said = []
+    for name, rows in part.groupby("name", sort=False):
+        mean = rows.groupby("kind")["train_nll"].mean()
+        if {"own", "shared"} <= set(mean.index):
+            said.append(f"{name}: {mean['shared'] - mean['own']:+.4f} when shared")
+    return f"{'; '.join(said)}." if said else ""

@@ -1,0 +1,40 @@
+"""Draw the entries that are asked for, and one page over them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import jinja2
+
+from analysis.files import make_folder, write_whole
+from analysis.paper.catalogue import Entry, Material, Outcome
+
+Drawn = list[tuple[Entry, Outcome]]
+
+
+def draw_entries(entries: list[Entry], material: Material, also_published: bool) -> Drawn:
+    """Draw each entry. Without `also_published` only those that the runs feed keep the paper's
+    numbers beside them, and the others are left out."""
+    make_folder(material.folder)
+    drawn = []
+    for entry in entries:
+        if also_published or not material.use_paper:
+            drawn.append((entry, entry.draw(material, entry.name)))
+            continue
+        own = entry.draw(replace(material, use_paper=False), entry.name)
+        drawn.append((entry, entry.draw(material, entry.name) if own.saved else own))
+    return drawn
+
+
+def write_gallery(drawn: Drawn, folder: Path, command: str) -> Path:
+    """`index.html` in `folder`: every figure and table with its files, and what is missing."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("analysis"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    page = folder / "index.html"
+    html = environment.get_template("figures.html.j2").render(shown=drawn, command=command)
+    write_whole(page, html)
+    return page

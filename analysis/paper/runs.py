@@ -1,0 +1,155 @@
+"""Finished runs with their settings, study by study: what the paper's tables are made from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from analysis.errors import AnalysisError
+from analysis.run_store import LOSS_KEYS, is_trunk, read_object, read_study
+from analysis.series import flatten
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that ended, done or diverged: its `result.json`, and its settings by dotted names."""
+
+    result: dict[str, Any]
+    folder: Path
+    loss: str = "causal"
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """`model.router.type` and its like; from `config.yaml` where the result has none."""
+        given = self.result.get("settings")
+        if not given:
+            try:
+                text = (self.folder / "config.yaml").read_text()
+                given = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            except (OSError, yaml.YAMLError):
+                given = None
+        return flatten(given) if isinstance(given, dict) else {}
+
+    def setting(self, name: str, default: Any = None) -> Any:
+        """One setting by its dotted name."""
+        return self.settings.get(name, default)
+
+    @property
+    def run_id(self) -> str:
+        """Its name in the store."""
+        return str(self.result["run_id"])
+
+    @property
+    def architecture(self) -> str:
+        """vanilla, recursive or mor."""
+        return str(self.setting("model.architecture", self.result["model"]))
+
+    @property
+    def recursions(self) -> int:
+        """Nr; 1 for a vanilla model."""
+        return int(self.setting("model.n_recursions", 1))
+
+    @property
+    def router(self) -> str:
+        """none, expert or token."""
+        return str(self.setting("model.router.type", "none"))
+
+    @property
+    def nll(self) -> float:
+        """Validation loss in nats per token, under the routing that was asked for; NaN if none."""
+        value = (self.result.get("loss") or {}).get(LOSS_KEYS[self.loss])
+        return float("nan") if value is None else float(value)
+
+    @property
+    def routing(self) -> dict[str, Any]:
+        """What was measured of the router; empty where nothing was."""
+        return self.result.get("routing") or {}
+
+    @property
+    def size(self) -> str:
+        """Name of the base size."""
+        return str(self.result["size"])
+
+    @property
+    def params(self) -> float:
+        """Unique parameters without embeddings."""
+        return float(self.result["n_params_nonembedding"])
+
+
+@dataclass(frozen=True)
+class StudyRuns:
+    """A study by name, and its runs that ended; `path` is what `load_points` takes."""
+
+    name: str
+    path: Path
+    runs: tuple[Run, ...]
+    n_planned: int
+
+
+def find_studies(points: Path, loss: str) -> list[StudyRuns]:
+    """The study at `points`; or, for a run store, the studies beside it, newest first, and the
+    store itself last. Empty for a CSV.
+
+    Raises AnalysisError where `points` does not exist or holds no finished run.
+    """
+    studies = _all_studies(points, loss)
+    if points.is_dir() and not any(study.runs for study in studies):
+        raise AnalysisError(
+            f"{points} holds no finished run (a folder with a result.json): train some, or draw "
+            "the published numbers with --source paper."
+        )
+    return studies
+
+
+def _all_studies(points: Path, loss: str) -> list[StudyRuns]:
+    if not points.exists():
+        raise AnalysisError(
+            f"POINTS {str(points)!r} does not exist: give a CSV file, a run store (runs/) or a "
+            "study folder (studies/<name>/)."
+        )
+    if points.is_file():
+        return []
+    if (points / "plan.json").is_file():
+        return [_study(points, loss)]
+    plans = (points.resolve().parent / "studies").glob("*/plan.json")
+    newest = sorted(plans, key=lambda plan: plan.stat().st_mtime, reverse=True)
+    names = sorted(folder.name for folder in points.iterdir() if folder.is_dir())
+    everything = _runs(points, [name for name in names if not is_trunk(name)], loss)
+    store = StudyRuns("", points, tuple(everything), len(everything))
+    return [*(study for plan in newest if (study := _beside(plan.parent, loss))), store]
+
+
+def _beside(folder: Path, loss: str) -> StudyRuns | None:
+    """A study that happens to stand beside the store: one that cannot be read feeds nothing."""
+    try:
+        return _study(folder, loss)
+    except AnalysisError:
+        return None
+
+
+def _study(folder: Path, loss: str) -> StudyRuns:
+    chosen = read_study(folder)
+    name = read_object(folder / "plan.json").get("study") or folder.name
+    runs = _runs(chosen.runs_dir, chosen.run_ids, loss)
+    return StudyRuns(str(name), folder, tuple(runs), len(chosen.run_ids))
+
+
+def _runs(store: Path, names: list[str], loss: str) -> list[Run]:
+    files = (store / name / "result.json" for name in names)
+    return [Run(read_object(file), file.parent, loss) for file in files if file.is_file()]
+
+
+def feeding(
+    studies: list[StudyRuns],
+    name: str,
+    has: Callable[[tuple[Run, ...]], bool],
+    is_about: Callable[[tuple[Run, ...]], bool],
+) -> StudyRuns | None:
+    """The study that feeds a figure: one called `name` (or `name` and more, as in `sharing_toy`)
+    that `has` a run for it, else the first whose runs are about the same."""
+    named = [study for study in studies if study.name.startswith(name) and has(study.runs)]
+    others = (study for study in studies if has(study.runs) and is_about(study.runs))
+    return named[0] if named else next(others, None)
