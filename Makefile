@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 .PHONY: help setup demo test lint bench clean
 
 help:
-	@echo "make demo    set up, train the quick study on real text, fit it and draw it (minutes)"
+	@echo "make demo    set up, train the quick study on real text, fit it and write a page (minutes)"
 	@echo "make test    set up, lint, type-check and run every test"
 	@echo "make bench   set up and print the speeds that the README claims"
 	@echo "make lint    format check, lint, types and the walls between the packages"
@@ -24,7 +24,7 @@ $(READY): requirements.lock pyproject.toml
 
 demo: $(READY)
 	$(BIN)/python sweep.py -m study=quick
-	$(BIN)/python -m analysis isoflop studies/quick
+	$(BIN)/python -m analysis report studies/quick
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -12,6 +12,7 @@ import os
 import sys
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -28,8 +29,9 @@ def app(config: DictConfig) -> None:
 
     values = OmegaConf.to_container(config, resolve=False)
     assert isinstance(values, dict)
+    typed = {line.split("=")[0].lstrip("+~") for line in HydraConfig.get().overrides.task}
     try:
-        run_single({str(key): value for key, value in values.items()})
+        run_single({str(key): value for key, value in values.items()}, typed)
     except UserError as mistake:
         mistakes.append(mistake)
 

@@ -7,10 +7,11 @@ new module and a line here. Heavy imports (NumPy, pandas, matplotlib) stand insi
 
 import typer
 
-from analysis.commands import compare, envelope, figures, fit, isoflop, joint
+from analysis.commands import compare, envelope, figures, fit, isoflop, joint, report
 
 COMMANDS = {
     "isoflop": isoflop,
+    "report": report,
     "fit": fit,
     "joint": joint,
     "envelope": envelope,

@@ -4,9 +4,18 @@ A study may sweep any setting. Runs of one model that differ in more than budget
 other curves, and are named after what differs: `mor (n_recursions=2)`, `mor (n_recursions=3)`.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 AXES = ("budget", "seed", "size.", "data.", "flops.")  # data and flops: refused when mixed
+
+USUAL_ORDER = ("vanilla", "recursive", "mor", "mor_token")
+
+
+def ordered(models: Sequence[str]) -> list[str]:
+    """Known architectures in their usual order, then the others by name."""
+    known = list(USUAL_ORDER)
+    return sorted(models, key=lambda m: (known.index(m) if m in known else len(known), m))
 
 
 def name_series(rows: list[dict[str, Any]], settings: dict[str, dict[str, Any]]) -> list[str]:

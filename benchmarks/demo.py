@@ -32,7 +32,7 @@ def main() -> None:
         began = time.perf_counter()
         _run(folder, "sweep.py", "-m", "study=quick", f"data.cache_dir={folder}/cache")
         trained = time.perf_counter()
-        _run(folder, "-m", "analysis", "isoflop", "studies/quick")
+        _run(folder, "-m", "analysis", "report", "studies/quick")
         drawn = time.perf_counter()
         results = [json.loads(p.read_text()) for p in Path(folder).glob("runs/*/result.json")]
         status = [json.loads(p.read_text()) for p in Path(folder).glob("runs/*/status.json")]

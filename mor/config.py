@@ -177,6 +177,8 @@ class Config:
     flops: FlopsConfig = field(default_factory=FlopsConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig, metadata={"identity": False})
     budget: float = 2e18  # FLOPs under flops.convention
+    tokens: float | None = where(None)  # training tokens that budget was worked out from, if any
+    label: str | None = where(None)  # what a study calls this run: the name of its variant
     seed: int = 0  # of the initial weights and of the data order
 
 

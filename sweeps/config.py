@@ -8,6 +8,7 @@ from typing import Any
 
 from mor.config import Config, ConfigError, did_you_mean, from_dict
 from mor.devices import PEAK_TFLOPS
+from sweeps.definition import StudyConfig, study_config
 
 MODES = ("plan", "local", "slurm", "auto")
 
@@ -46,14 +47,6 @@ class ClusterConfig:
 
 
 @dataclass(frozen=True)
-class StudyConfig:
-    """A name and the axes that -m fans out."""
-
-    name: str
-    axes: dict[str, list[Any]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class SweepConfig:
     """Everything around a run that the command line can set."""
 
@@ -77,12 +70,10 @@ def run_config(values: dict[str, Any]) -> Config:
 def sweep_config(values: dict[str, Any]) -> SweepConfig:
     """The part around the run, checked. Raises ConfigError."""
     _refuse_unknown(values)
-    study = values["study"]
-    axes = study.get("axes") or {}
     config = SweepConfig(
         launch=from_dict(LaunchConfig, values["launch"], "launch."),
         cluster=from_dict(ClusterConfig, values["cluster"], "cluster."),
-        study=StudyConfig(str(study["name"]), {k: list(v) for k, v in axes.items()}),
+        study=study_config(values["study"]),
         runs_dir=str(values["runs_dir"]),
         studies_dir=str(values["studies_dir"]),
     )

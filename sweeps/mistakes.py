@@ -30,6 +30,8 @@ def flags_first(arguments: list[str]) -> list[str]:
 def explain(error: BaseException) -> str:
     """One sentence for an error that Hydra or OmegaConf raised on the command line."""
     text = " ".join(str(link) for link in _chain(error))
+    if match := re.search(r"Could not override '(scale)'.*?(scale=[\w.-]+)", text, re.S):
+        return f"{match[1]}: a study has none of its own; type +{match[2]}"
     if match := re.search(r"Could not override '([^']+)'", text):
         return f"{match[1]}: no such setting; {_nearest(match[1])}"
     if isinstance(error, OverrideParseException):

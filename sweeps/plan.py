@@ -72,6 +72,7 @@ class Run:
         depths = layout(self.config.model, self.config.size)
         return {
             "run_id": self.run_id,
+            "label": self.config.label,
             "model": self.config.model.name,
             "size": self.config.size.name,
             "budget": self.config.budget,

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mor.config import UserError
-from mor.validate import validate
 from sweeps.config import run_config, sweep_config
+from sweeps.definition import finish
 from sweeps.ledger import Ledger
 from sweeps.plan import build_plan
 from sweeps.routing import print_routing
@@ -22,13 +22,15 @@ from sweeps.tasks import Queue, Task, tasks_of
 from sweeps.worker import stop_on_signals, work_on
 
 
-def run_single(values: dict[str, Any]) -> None:
+def run_single(values: dict[str, Any], typed: set[str]) -> None:
     """Train the run that a composed configuration describes, and print its result.
+
+    `typed` are the settings of the command line.
 
     Raises ConfigError for what cannot be trained, UserError where the run failed.
     """
     study, console = sweep_config(values), Console()
-    [config] = with_fingerprints([validate(run_config(values))])
+    [config] = with_fingerprints([finish(run_config(values), study.study, typed)])
     ledger = Ledger(Path(study.runs_dir).absolute())
     plan = build_plan(study.study.name, [config], ledger, study.cluster)
     if study.launch.plan_file:

@@ -83,7 +83,7 @@ def _launch_here(
     print_routing((ledger.folder(run.run_id).result() for run in plan.runs), console)
     console.print(
         f"{outcome.done} of {len(plan.runs)} runs done. "
-        f"Figures and fits: python -m analysis isoflop {os.path.relpath(folder)}",
+        f"Fits and charts on one page: python -m analysis report {os.path.relpath(folder)}",
         highlight=False,
         soft_wrap=True,
     )

@@ -56,7 +56,10 @@ def plan_table(plan: Plan, width: int) -> Table:
 
 def _columns(plan: Plan) -> list[_Column]:
     unit = "core-hours" if plan.gpu == "cpu" else f"{plan.gpu}\nGPU-hours"
+    named = any(run.config.label for run in plan.runs)
+    variant = [_Column("variant", lambda run: run.config.label or "-", 0)] if named else []
     return [
+        *variant,
         _Column("run", lambda run: run.run_id, 0),
         _Column("layers\nunique/eff.", _layers, 4),
         _Column("params\nnon-emb.", lambda run: count(run.cost.params.nonembedding), 0),
@@ -80,7 +83,7 @@ def _table(plan: Plan, columns: list[_Column]) -> Table:
     title = f"study {plan.study}: {counted(len(plan.runs), 'run')}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        text = column.heading in ("run", "state")
+        text = column.heading in ("variant", "run", "state")
         table.add_column(column.heading, justify="left" if text else "right", no_wrap=True)
     for run in plan.runs[:SHOWN]:
         table.add_row(*(column.cell(run) for column in columns))

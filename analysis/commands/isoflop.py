@@ -1,7 +1,5 @@
-"""`python -m analysis isoflop POINTS`: approach 2, with figures and a page."""
+"""`python -m analysis isoflop POINTS`: approach 2, with figures."""
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,14 +15,14 @@ if TYPE_CHECKING:
 EPILOG = """
 [bold]Examples[/bold]
 
-The study that was just trained, with figures and a page in studies/first/analysis:
+The study that was just trained, with figures in studies/first/analysis:
 [cyan]python -m analysis isoflop studies/first[/cyan]
 
 Every finished run of the store, as JSON for a script, with no files written:
 [cyan]python -m analysis isoflop runs --json[/cyan]
 
 Points from elsewhere, a CSV with the columns params, tokens, loss, budget:
-[cyan]python -m analysis isoflop points.csv --out porian --no-reference[/cyan]
+[cyan]python -m analysis isoflop points.csv --out porian[/cyan]
 
 Exit codes: 0 fitted (warnings included), 2 the points or an option cannot be used.
 """
@@ -36,21 +34,8 @@ Out = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Where figures and index.html go. Default: <study folder>/analysis for a study, "
+        help="Where the figures go. Default: <study folder>/analysis for a study, "
         "otherwise ./analysis_out.",
-        show_default=False,
-    ),
-]
-Reference = Annotated[
-    bool, typer.Option(help="Show the paper's Table 9 below, drawn and fitted the same way.")
-]
-Window = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        metavar="K",
-        help="Fit each parabola to the lowest size and the K nearest on either side. Default: 3 "
-        "where a budget has more than 7 sizes, otherwise all.",
         show_default=False,
     ),
 ]
@@ -62,10 +47,9 @@ def command(
     resampling: options.Resampling,
     as_json: AsJson = False,
     out: Out = None,
-    reference: Reference = True,
-    window: Window = None,
+    window: options.Window = None,
 ) -> None:
-    """Fit isoFLOP curves (approach 2): exponents, figures and a page.
+    """Fit isoFLOP curves (approach 2): exponents and figures.
 
     At each budget a parabola of loss in log params, then N_opt ~ C^a and D_opt ~ C^b through its
     minima. A minimum at the edge of the tested sizes, a parabola that opens downwards and a budget
@@ -79,13 +63,15 @@ def command(
         result = fit_isoflop(
             found.table, window=window, resamples=resampling.bootstrap, seed=resampling.seed
         )
-        page = None if as_json and out is None else _write_page(result, found, out, reference)
+        folder = None if as_json and out is None else _draw(result, found, out)
     if as_json:
         print_json(verdict.as_json(result, found))
     else:
         _print_tables(result, found)
-    if page is not None:
-        typer.echo(page, err=as_json)
+    if folder is not None:
+        typer.echo(f"Figures: {folder}", err=as_json)
+        page = f"python -m analysis report {chosen.points}"
+        typer.echo(f"A page to read and to send: {page}", err=as_json)
 
 
 def _print_tables(result: "IsoflopResult", points: "PointSet") -> None:
@@ -96,11 +82,14 @@ def _print_tables(result: "IsoflopResult", points: "PointSet") -> None:
     print_result(Console(), result, points)
 
 
-def _write_page(
-    result: "IsoflopResult", points: "PointSet", out: Path | None, reference: bool
-) -> Path:
-    from analysis.index import write_index
+def _draw(result: "IsoflopResult", points: "PointSet", out: Path | None) -> Path:
+    from analysis.figures import isoflop_curves, loss_vs_budget
+    from analysis.files import make_folder
 
     default = points.study_folder / "analysis" if points.study_folder else Path("analysis_out")
-    written_by = shlex.join(["python", "-m", "analysis", *sys.argv[1:]])
-    return write_index(out or default, result, points, with_reference=reference, command=written_by)
+    folder = out or default
+    make_folder(folder)
+    isoflop_curves.draw(result, points, folder, "isoflop_curves")
+    if loss_vs_budget.can_draw(points):
+        loss_vs_budget.draw(points, folder, "loss_vs_budget")
+    return folder

@@ -64,6 +64,16 @@ Columns = Annotated[
         show_default=False,
     ),
 ]
+Window = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="K",
+        help="Fit each parabola to the lowest size and the K nearest on either side. Default: 3 "
+        "where a budget has more than 7 sizes, otherwise all.",
+        show_default=False,
+    ),
+]
 Delta = Annotated[
     float,
     typer.Option(

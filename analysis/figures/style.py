@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from analysis.files import write_whole
+from analysis.series import ordered as ordered
 
 COLUMN_WIDTH = 3.25  # inches: one column of a two-column page
 PAGE_WIDTH = 7.0
@@ -81,12 +82,6 @@ def colours_of(models: Sequence[str]) -> dict[str, str]:
     others = [model for model in sorted(models) if model not in COLOURS]
     spare = {model: OTHER_COLOURS[i % len(OTHER_COLOURS)] for i, model in enumerate(others)}
     return {model: COLOURS.get(model) or spare[model] for model in models}
-
-
-def ordered(models: Sequence[str]) -> list[str]:
-    """Known architectures in their usual order, then the others by name."""
-    known = list(COLOURS)
-    return sorted(models, key=lambda m: (known.index(m) if m in known else len(known), m))
 
 
 def shades(colour: str, number: int) -> list[tuple[float, float, float]]:

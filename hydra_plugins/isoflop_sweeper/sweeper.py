@@ -1,9 +1,12 @@
-"""`python sweep.py -m ...`: axes from the command line and the study, one plan, one launch.
+"""`python sweep.py -m ...`: axes and variants of study and command line, one plan, one launch.
 
 A sweeper, not a launcher: a Hydra launcher must return finished jobs and so blocks, cannot give
 each run its own resources and never skips what is done. A configuration is composed once for each
 combination of groups (about 20 ms); swept values are then set on copies of it, so that a thousand
 runs are expanded in a second.
+
+The command line wins over the study: a key typed with one value stands in place of that of any axis
+or variant, one typed with several becomes an axis.
 """
 
 from __future__ import annotations
@@ -19,12 +22,19 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from mor.config import Config, ConfigError, UserError, replace_at
-from mor.validate import validate
+from mor.config import Config, ConfigError, UserError
 from sweeps.config import SweepConfig, run_config, sweep_config
+from sweeps.definition import finish, set_all
 
 Values = dict[str, Any]
-ONE_VALUE = ("launch", "cluster", "study", "runs_dir", "studies_dir")  # of a study, not of a run
+ONE_VALUE = (
+    "launch",
+    "cluster",
+    "study",
+    "scale",
+    "runs_dir",
+    "studies_dir",
+)  # of a study, not of a run
 
 
 @dataclass
@@ -78,13 +88,34 @@ class IsoflopSweeper(Sweeper):
 def expand(
     compose: Any, overrides: list[Override], groups: set[str]
 ) -> tuple[SweepConfig, list[Config]]:
-    """The study and its runs: the product of all axes, in their order.
+    """The study and its runs: each variant times the product of all axes, in their order.
 
     An axis of the study is replaced by the same key on the command line; any other key with
     several values is an axis, too. Raises ConfigError.
     """
     fixed = [o for o in overrides if not o.is_sweep_override()]
-    swept = {o.get_key_element(): o for o in overrides if o.is_sweep_override()}
+    swept = {_key(o): o for o in overrides if o.is_sweep_override()}
+    _refuse_mistakes(fixed, swept, groups)
+    lines, typed = [_line(o) for o in fixed], {_key(o) for o in overrides}
+    base = sweep_config(compose(lines))
+    axes = _axes(base, typed, swept)
+    composed: dict[tuple[str, ...], Config] = {}
+    runs = []
+    for label, settings in base.study.chosen().items():
+        own = {key: [value] for key, value in settings.items() if key not in typed}
+        group_axes = {key: values for key, values in (own | axes).items() if key in groups}
+        value_axes = {key: values for key, values in (own | axes).items() if key not in groups}
+        for choice in itertools.product(*group_axes.values()):
+            chosen = tuple(f"{k}={v}" for k, v in zip(group_axes, choice, strict=True))
+            if chosen not in composed:
+                composed[chosen] = run_config(compose([*lines, *chosen]))
+            for values in itertools.product(*value_axes.values()):
+                run = set_all(composed[chosen], dict(zip(value_axes, values, strict=True)))
+                runs.append(finish(run, base.study, typed, label or run.label))
+    return base, runs
+
+
+def _refuse_mistakes(fixed: list[Override], swept: dict[str, Override], groups: set[str]) -> None:
     for key in swept:
         if key.split(".")[0] in ONE_VALUE:
             raise ConfigError(
@@ -94,32 +125,19 @@ def expand(
                 "launch one study for each",
             )
     for override in fixed:
-        key, value = override.get_key_element(), override.value()
+        key, value = _key(override), override.value()
         if key in groups and isinstance(value, list):
             choices = ",".join(str(choice) for choice in value)
             raise ConfigError(key, f"[{choices}]", "a group has no list", f"type {key}={choices}")
-    fixed_lines = [_line(o) for o in fixed]
-    base = sweep_config(compose(fixed_lines))
-    axes = _axes(base, fixed, swept)
-    group_axes = {key: values for key, values in axes.items() if key in groups}
-    value_axes = {key: values for key, values in axes.items() if key not in groups}
-    runs = []
-    for choice in itertools.product(*group_axes.values()):
-        chosen = [f"{key}={value}" for key, value in zip(group_axes, choice, strict=True)]
-        config = run_config(compose(fixed_lines + chosen))
-        for values in itertools.product(*value_axes.values()):
-            run = config
-            for key, value in zip(value_axes, values, strict=True):
-                run = replace_at(run, key, value)
-            runs.append(validate(run))
-    return base, runs
 
 
-def _axes(
-    base: SweepConfig, fixed: list[Override], swept: dict[str, Override]
-) -> dict[str, list[Any]]:
-    given = {o.get_key_element() for o in fixed}
-    axes = {k: list(v) for k, v in base.study.axes.items() if k not in given}
+def _key(override: Override) -> str:
+    """The setting or group that an override names, without Hydra's + and ~."""
+    return override.get_key_element().lstrip("+~")
+
+
+def _axes(base: SweepConfig, typed: set[str], swept: dict[str, Override]) -> dict[str, list[Any]]:
+    axes = {k: list(v) for k, v in base.study.axes.items() if k not in typed}
     for key, override in swept.items():
         axes[key] = [_plain(value) for value in override.sweep_iterator()]
     for key, values in axes.items():

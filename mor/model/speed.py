@@ -2,11 +2,14 @@
 
 - they are set on a built model, from `runtime.*`, and are no part of a run's identity;
 - recomputing keeps the chosen indices of every recursion: routers run outside of what is run twice;
-- layers are compiled one by one: tied ones, and all of one shape, share a compiled function.
+- layers are compiled one by one: tied ones, and all of one shape, share a compiled function;
+- expert choice trains with shapes that never change, and is compiled for just these. Under the
+  causal rule every batch has its own, and layers run as they are written.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 class Speed:
     loss_chunk: int | None = None  # tokens whose logits are held at once; None: all
     recompute: str = "none"  # none | recursion | layer: what the backward runs a second time
+    fixed_shapes: bool = False  # compiled for the shapes of training and no others
 
     def whole(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A recursion's pass, run again in the backward if that is asked for."""
@@ -27,6 +31,12 @@ class Speed:
     def each(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A layer's pass, likewise."""
         return recomputed(function) if self.recompute == "layer" else function
+
+    def shapes(self, ragged: bool) -> contextlib.AbstractContextManager[Any]:
+        """Around a forward pass: eager where its shapes are not those that were compiled for."""
+        if ragged and self.fixed_shapes:
+            return torch.compiler.set_stance("force_eager")
+        return contextlib.nullcontext()
 
 
 def recomputed(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -115,10 +115,12 @@ class Transformer(nn.Module):
 
     def set_speed(self, runtime: RuntimeConfig) -> None:
         """Take up the switches that change time and memory and not the loss."""
-        self.speed = Speed(runtime.loss_chunk, runtime.recompute)
+        router = self.model.router
+        fixed = runtime.compile and router.type != "token" and not router.capacity_warmup_steps
+        self.speed = Speed(runtime.loss_chunk, runtime.recompute, fixed)
         if runtime.compile:
             for layer in self.layers:
-                layer.compile()
+                layer.compile(dynamic=False if fixed else None)
 
     # -- forward -------------------------------------------------------------------------------
 
@@ -142,8 +144,9 @@ class Transformer(nn.Module):
         routed = Routed(everyone, n_recursions=self.model.n_recursions, kv=self.model.kv)
         output = Output(routed)
         kv = strategy(self.model, self.layout) if cache is None else cache.recursions
-        run = partial(self._block, kv)
-        x = self._travel(x, output, run, routing == "causal", load, step, max_recursions)
+        run, causal = partial(self._block, kv), routing == "causal"
+        with self.speed.shapes(ragged=causal and self.model.router.type == "expert"):
+            x = self._travel(x, output, run, causal, load, step, max_recursions)
         x = self._pass(self.layout.epilogue, x, everyone, cache.epilogue if cache else None)
         if cache is not None:
             cache.leave()

@@ -44,28 +44,29 @@ def test_json_is_valid_where_nothing_could_be_fitted(tmp_path):
     assert any("No exponent" in warning for warning in model["warnings"])
 
 
-def test_json_with_out_writes_the_page_too(store, tmp_path):
-    result = invoke(store, "--json", "--out", tmp_path / "page", "--no-reference")
+def test_json_with_out_draws_too(store, tmp_path):
+    result = invoke(store, "--json", "--out", tmp_path / "drawn")
     json.loads(result.stdout)
-    assert str(tmp_path / "page" / "index.html") in result.stderr
-    assert (tmp_path / "page" / "index.html").is_file()
+    assert str(tmp_path / "drawn") in result.stderr
+    assert (tmp_path / "drawn" / "isoflop_curves.svg").is_file()
 
 
-def test_a_study_is_told_in_words_and_its_page_stands_in_the_study(study):
-    result = invoke(study, "--no-reference")
+def test_a_study_is_told_in_words_and_its_figures_stand_in_the_study(study):
+    result = invoke(study)
     assert result.exit_code == 0
     words = " ".join(result.stdout.split())
     assert "N_opt ~ C^0.500" in words
     assert "With 10 times the compute, the best model has 3.2 times the parameters" in words
     assert "No result yet for 1 of 22 runs" in words
-    assert (study / "analysis" / "index.html").is_file()
-    assert words.endswith("index.html")
+    assert (study / "analysis" / "isoflop_curves.png").is_file()
+    assert (study / "analysis" / "loss_vs_budget.csv").is_file()
+    assert words.endswith(f"python -m analysis report {study}")
 
 
 def test_the_default_folder_of_a_store_is_analysis_out(store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert invoke(store, "--no-reference").exit_code == 0
-    assert (tmp_path / "analysis_out" / "index.html").is_file()
+    assert invoke(store).exit_code == 0
+    assert (tmp_path / "analysis_out" / "isoflop_curves.pdf").is_file()
 
 
 def test_an_error_is_one_sentence_on_stderr_and_exit_code_2(tmp_path):
@@ -134,9 +135,9 @@ def test_help_starts_fast_and_nothing_heavy_is_imported():
 def test_a_full_page_needs_no_training_package(study):
     code = (
         "import sys; from analysis.cli import app; "
-        f"app(['isoflop', {str(study)!r}, '--no-reference'], standalone_mode=False); "
+        f"app(['report', {str(study)!r}], standalone_mode=False); "
         "held = {m.split('.')[0] for m in sys.modules}; "
-        "assert 'matplotlib' in held; "
+        "assert 'jinja2' in held and 'matplotlib' not in held; "
         "assert not held & {'torch', 'hydra', 'omegaconf', 'submitit', 'mor', 'sweeps'}, held"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)

@@ -36,7 +36,7 @@ def test_a_study_trains_once_is_skipped_and_grows(sweep, tmp_path):
     study = [*STUDY, "model=vanilla,mor,mor_token", "budget=3e8,6e8"]
     ended = sweep(*study)
     assert ended.returncode == 0, ended.stderr + ended.stdout
-    assert "python -m analysis isoflop studies/quick" in ended.stdout
+    assert "python -m analysis report studies/quick" in ended.stdout
     first = results(tmp_path / "runs")
     assert len(first) == 6
     for result in first.values():

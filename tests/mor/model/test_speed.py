@@ -7,6 +7,7 @@ from functools import partialmethod
 
 import pytest
 import torch
+import torch._dynamo.testing
 
 from mor.config import RuntimeConfig
 from mor.model.layers import Layer
@@ -47,6 +48,28 @@ def test_compiled_layers_have_the_same_losses(name: str, monkeypatch) -> None:
     monkeypatch.setattr(Layer, "compile", partialmethod(Layer.compile, backend="aot_eager"))
     compiled = train(name, RuntimeConfig(compile=True), steps=5)
     assert compiled == pytest.approx(train(name, RuntimeConfig(), steps=5), abs=2e-4)
+
+
+def test_expert_choice_is_compiled_for_the_shapes_of_training_only(monkeypatch) -> None:
+    torch._dynamo.reset()
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    monkeypatch.setattr(Layer, "compile", partialmethod(Layer.compile, backend=counter))
+    model = build(ALL["expert"])
+    model.set_speed(RuntimeConfig(compile=True))
+    for seed in range(4):
+        tokens, targets = draw(2, 16, seed)
+        model(tokens, targets).total_loss.backward()
+    compiled = counter.frame_count
+    assert compiled == len({16, 10, 5})  # tokens of the three recursions
+    plain = build(ALL["expert"])
+    plain.load_state_dict(model.state_dict())
+    for seed in range(4):
+        tokens = draw(2, 16, seed)[0]
+        with torch.no_grad():
+            causal, expected = (m(tokens, routing="causal").logits for m in (model, plain))
+        torch.testing.assert_close(causal, expected)
+    # The layers around the recursions see every token: once more, without gradients.
+    assert counter.frame_count <= compiled + 1
 
 
 @pytest.mark.slow

@@ -1,0 +1,102 @@
+"""The three approaches side by side: an exponent with its interval, or the reason for none."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis import lawfit
+from analysis.curves import from_points
+from analysis.envelope import fit_envelope
+from analysis.errors import AnalysisError
+from analysis.isoflop import IsoflopResult, PowerLaw
+from analysis.series import ordered
+
+APPROACHES = {
+    1: "Approach 1: lower envelope of the sizes' curves",
+    2: "Approach 2: parabola at each budget",
+    3: "Approach 3: L = E + A/N^alpha + B/D^beta",
+}
+Interval = tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Exponent:
+    """N_opt ~ C^a and D_opt ~ C^b by one approach; `reason` says why there is none."""
+
+    model: str
+    approach: int
+    a: float | None = None
+    a_interval: Interval = None
+    b: float | None = None
+    b_interval: Interval = None
+    reason: str = ""
+    warnings: tuple[str, ...] = ()
+    law: str = ""
+
+    @property
+    def name(self) -> str:
+        """The approach in words."""
+        return APPROACHES[self.approach]
+
+
+def exponents(table: pd.DataFrame, result: IsoflopResult) -> list[Exponent]:
+    """Every model by every approach, with the resamples and the seed of the isoFLOP fit.
+
+    `table` needs the column trunk, missing where points share none.
+    """
+    found = []
+    for name in ordered(list(result.models)):
+        rows = table[table["model"] == name]
+        found += [
+            _or_refusal(_envelope, 1, name, rows, result),
+            _isoflop(name, result),
+            _or_refusal(_law, 3, name, rows, result),
+        ]
+    return found
+
+
+Fit = Callable[[str, pd.DataFrame, IsoflopResult], Exponent]
+
+
+def _or_refusal(
+    fit: Fit, approach: int, model: str, rows: pd.DataFrame, result: IsoflopResult
+) -> Exponent:
+    try:
+        return fit(model, rows, result)
+    except AnalysisError as error:
+        return Exponent(model, approach, reason=str(error))
+
+
+def _envelope(model: str, rows: pd.DataFrame, result: IsoflopResult) -> Exponent:
+    done = fit_envelope(model, from_points(rows), resamples=result.resamples, seed=result.seed)
+    return _of_laws(model, 1, done.params_law, done.tokens_law, done.warnings)
+
+
+def _isoflop(model: str, result: IsoflopResult) -> Exponent:
+    frontier = result.models[model]
+    return _of_laws(model, 2, frontier.params_law, frontier.tokens_law, frontier.warnings)
+
+
+def _of_laws(
+    model: str, approach: int, a: PowerLaw, b: PowerLaw, warnings: tuple[str, ...]
+) -> Exponent:
+    """The warning that says why there is no exponent is the reason; the others stay warnings."""
+    why = [w for w in warnings if w.startswith("No exponent: ")] if a.exponent is None else []
+    reason = why[0].removeprefix("No exponent: ") if why else ""
+    rest = tuple(w for w in warnings if w not in why)
+    return Exponent(model, approach, a.exponent, a.interval, b.exponent, b.interval, reason, rest)
+
+
+def _law(model: str, rows: pd.DataFrame, result: IsoflopResult) -> Exponent:
+    asked = lawfit.Asked(resamples=result.resamples, seed=result.seed)
+    done = lawfit.report(lawfit.chinchilla(rows), rows, asked)
+    values, ends = done.fit.values, done.intervals.of
+    lost = ends["a"] is None and result.resamples > 0 and bool(lawfit.vanished(done.fit))
+    terms = ", ".join(f"{name} {values[name]:.4g}" for name in ("A", "alpha", "B", "beta", "E"))
+    if lost:
+        reason = "a term of the law has gone to zero, so neither exponent is held by the points"
+        return Exponent(model, 3, reason=reason, warnings=done.warnings, law=terms)
+    return Exponent(
+        model, 3, values["a"], ends["a"], values["b"], ends["b"], "", done.warnings, terms
+    )

@@ -1,0 +1,253 @@
+"""The report as one file: everything gathered, then a template with its CSS, JS and data inline."""
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from analysis import verdict
+from analysis.errors import AnalysisError
+from analysis.files import make_folder, write_whole
+from analysis.formatting import compute, count, plural
+from analysis.isoflop import IsoflopResult, fit_isoflop
+from analysis.points import PointSet
+from analysis.reference import TABLE9_SOURCE, load_table9
+from analysis.report import charts, fits, records, routing, words
+from analysis.report.study import study_facts
+
+TABLE9_READING = (
+    "At 2e18 and 5e18 FLOPs the lowest loss of vanilla and of recursive lies at the smallest size "
+    "that was tested: an edge, not a minimum, so neither has an exponent on this grid. At 1.65e19, "
+    "vanilla is ahead at 135M, 360M and 730M; MoR is ahead only at 1.7B. MoR's own exponents rest "
+    "on four sizes a budget, fitted by a wide parabola. The three budgets of a model share one "
+    "training trunk, so they are not independent, and an interval that treats them as such is too "
+    "narrow."
+)
+UNKNOWN = "not given by the source"
+
+
+def write_report(
+    file: Path,
+    result: IsoflopResult,
+    points: PointSet,
+    *,
+    reference: bool = True,
+    command: str = "",
+) -> Path:
+    """Write the page to `file`, whole or not at all; returns its path.
+
+    `points` were fitted by `result` and need the column trunk (see `analysis.points.Wanted`).
+    Raises AnalysisError where the file cannot be written.
+    """
+    if file.is_dir():
+        raise AnalysisError(
+            f"--out {file} is a folder: name a file, as in --out {file}/report.html."
+        )
+    content = gather(file.absolute().parent, result, points, reference, command)
+    make_folder(file.absolute().parent)
+    html = _environment().get_template("report.html.j2").render(content)
+    write_whole(file, html)
+    return file
+
+
+def gather(
+    folder: Path, result: IsoflopResult, points: PointSet, reference: bool, command: str
+) -> dict[str, Any]:
+    """Everything the page shows; links are relative to `folder`, where the page will stand."""
+    found = records.of_points(points.table)
+    runs = _runs(points, found, folder)
+    exponents = fits.exponents(points.table, result)
+    routed = {name: r.routing for name, r in found.items() if r.routing}
+    routing_found = routing.routing(points.table, routed) if routed else None
+    drawn: dict[str, Any] = {"isoflop": charts.isoflop(result, points, 0)}
+    drawn["loss_frontier"], drawn["size_frontier"] = charts.frontier(result, points)
+    drawn["exponents"] = charts.exponents(exponents)
+    for number, run in enumerate(routing_found.runs if routing_found else []):
+        drawn |= {f"routing_{number}_{i}": chart for i, chart in enumerate(run.charts)}
+    paper = None
+    if reference:
+        table9 = load_table9()
+        fit = fit_isoflop(table9.table, resamples=result.resamples, seed=result.seed)
+        drawn["reference"] = charts.isoflop(fit, table9, len(runs))
+        paper = {
+            "source": TABLE9_SOURCE,
+            "reading": TABLE9_READING,
+            "verdicts": [(name, verdict.verdict(f)) for name, f in _ordered(fit)],
+        }
+        runs = [*runs, *_runs(table9, {}, folder)]
+    study = study_facts(points.study_folder) if points.study_folder else None
+    shown = runs[: len(points.table)]
+    return {
+        "title": study.name if study else points.source,
+        "study": study,
+        "points": points,
+        "summary": _summary(points),
+        "said": words.say(result, points, found),
+        "frontiers": _ordered(result),
+        "exponents": exponents,
+        "routing": routing_found,
+        "runs": sorted(shown, key=lambda run: (run["model"], run["budget_value"], run["n"])),
+        "reference": paper,
+        "left_out": _left_out(result, points, exponents),
+        "provenance": _provenance(result, points, found, command),
+        "labels": {
+            "budget": verdict.budget_label(points),
+            "params": verdict.params_label(points),
+            "loss": verdict.loss_label(points),
+        },
+        "data": {"runs": [run["tip"] for run in runs], "charts": drawn},
+        "series": charts.SERIES,
+    }
+
+
+def _ordered(result: IsoflopResult) -> list[tuple[str, Any]]:
+    return [
+        (e["label"], result.models[e["label"]]) for e in charts.model_entries(list(result.models))
+    ]
+
+
+def _summary(points: PointSet) -> str:
+    table = points.table
+    models, budgets = table["model"].nunique(), table["budget"].nunique()
+    return (
+        f"{plural(len(table), 'finished run')} of {plural(models, 'model')} at "
+        f"{plural(budgets, 'budget')} from {compute(table['budget'].min())} to "
+        f"{compute(table['budget'].max())} FLOPs, {count(table['params'].min())} to "
+        f"{count(table['params'].max())} parameters."
+    )
+
+
+def _runs(
+    points: PointSet, found: Mapping[str, records.Record], folder: Path
+) -> list[dict[str, Any]]:
+    """The points in order, as rows of the table and as the words of a hover."""
+    rows = []
+    for row in points.table.to_dict("records"):
+        run_id = _text(row["run_id"]) or _text(row["source"])
+        record = found.get(run_id)
+        spent = ", ".join(f"{compute(v)} {k}" for k, v in record.flops.items()) if record else ""
+        link = _link(Path(str(row["source"])), folder)
+        seed = "" if pd.isna(row["seed"]) else f"{row['seed']:g}"
+        budget = f"{compute(row['budget'])} {points.convention or ''}".strip()
+        tip = [
+            run_id,
+            f"loss {row['loss']:.4f}",
+            f"{count(row['params'])} parameters, {count(row['tokens'])} tokens",
+            f"FLOPs: budget {budget}" + (f"; spent {spent}" if spent else ""),
+        ]
+        rows.append(
+            {
+                "run": run_id,
+                "link": link,
+                "model": str(row["model"]),
+                "size": _text(row["size"]),
+                "budget": compute(row["budget"]),
+                "budget_value": row["budget"],
+                "params": count(row["params"]),
+                "n": row["params"],
+                "tokens": count(row["tokens"]),
+                "d": row["tokens"],
+                "loss": f"{row['loss']:.4f}",
+                "loss_value": row["loss"],
+                "exact": compute(record.flops["exact"])
+                if record and "exact" in record.flops
+                else "",
+                "exact_value": record.flops.get("exact", 0) if record else 0,
+                "seed": seed,
+                "tip": {"text": tip, "href": link},
+            }
+        )
+    return rows
+
+
+def _text(value: object) -> str:
+    return "" if pd.isna(value) else str(value)  # type: ignore[call-overload]
+
+
+def _link(source: Path, folder: Path) -> str | None:
+    if not source.is_dir():
+        return None
+    return quote(os.path.relpath(source.resolve(), folder.resolve())) + "/"
+
+
+def _left_out(
+    result: IsoflopResult, points: PointSet, exponents: list[fits.Exponent]
+) -> list[tuple[str, list[str]]]:
+    """What is not in the numbers above, and why: points, minima, exponents."""
+    minima = [
+        f"{name} at {compute(m.budget)}: {m.status}, {m.reason}."
+        for name, frontier in _ordered(result)
+        for m in frontier.minima
+        if m.params is None
+    ]
+    refused = [f"{e.model}, {e.name}: {e.reason}" for e in exponents if e.a is None]
+    groups = [("Points", list(points.warnings)), ("Minima", minima), ("Exponents", refused)]
+    return [(name, reasons) for name, reasons in groups if reasons]
+
+
+def _provenance(
+    result: IsoflopResult, points: PointSet, found: Mapping[str, records.Record], command: str
+) -> dict[str, str]:
+    versions = sorted({f"{k} {v}" for r in found.values() for k, v in r.versions.items()})
+    seeds = points.distinct("seed")
+    window = result.window or "3 where a budget has more than 7 sizes, otherwise all points"
+    here = [f"{name} {metadata.version(name)}" for name in ("numpy", "pandas", "scipy")]
+    return {
+        "Source": points.source,
+        "Points": str(result.n_points),
+        "FLOP convention": points.convention or UNKNOWN,
+        "Loss": f"{verdict.loss_label(points)}, {points.loss}",
+        "Parameters": f"{verdict.params_label(points)}, {points.params}",
+        "Seeds of the runs": ", ".join(s.removesuffix(".0") for s in seeds) or UNKNOWN,
+        "Data fingerprint": ", ".join(points.distinct("data_fingerprint")) or UNKNOWN,
+        "Git commit of the runs": ", ".join(points.distinct("git_commit")) or UNKNOWN,
+        "Versions of the runs": ", ".join(versions) or UNKNOWN,
+        "Versions of this fit": ", ".join([f"python {platform.python_version()}", *here]),
+        "Approach 1": "lower envelope of the finished runs' curves (Hoffmann et al. 2022, 3.1)",
+        "Approach 2": "a least-squares parabola of loss in log(params) at each budget, then "
+        "ordinary least squares in log-log through the enclosed minima (Hoffmann et al. 2022, "
+        f"3.2); sizes on either side of the lowest: {window}",
+        "Approach 3": "Huber loss of log residuals, 4,500 starts (Hoffmann et al. 2022, 3.3)",
+        "Intervals": f"95 %, {result.resamples} resamples, seed {result.seed}"
+        if result.resamples
+        else "not asked for",
+        "Command": command or "called from Python",
+    }
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("analysis"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.globals.update(
+        law_text=verdict.law_text,
+        verdict=verdict.verdict,
+        minimum_cells=verdict.minimum_cells,
+        compute=compute,
+        static=_static,
+    )
+    environment.filters["script_data"] = _script_data
+    return environment
+
+
+def _static(name: str) -> Markup:
+    """A style sheet or a script of ours, as it stands."""
+    return Markup((Path(__file__).parents[1] / "templates" / name).read_text())
+
+
+def _script_data(value: Any) -> Markup:
+    """JSON that no text inside can end the script element of."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c").replace("&", "\\u0026"))

@@ -1,0 +1,93 @@
+"""What a page says of a run beyond its point: state, FLOPs under each convention, speed, versions.
+
+Read from `result.json`, and for runs of a plan without one from `status.json`; points from
+elsewhere (a CSV, W&B) have no such files and no records.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+CONVENTIONS = ("paper", "exact", "6nd")
+FINISHED = ("done", "diverged")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run as its files tell it; `flops` by convention, as counted while it trained."""
+
+    run_id: str
+    state: str
+    model: str = ""
+    size: str = ""
+    budget: float | None = None
+    flops: dict[str, float] = field(default_factory=dict)
+    exact_flops_per_s: float | None = None
+    device: str | None = None
+    finished: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    error: str | None = None
+    routing: dict[str, Any] | None = None
+
+
+def of_points(table: pd.DataFrame) -> dict[str, Record]:
+    """A record for each point whose source is a run's folder, by run id."""
+    found = {}
+    for run_id, source in zip(table["run_id"], table["source"], strict=True):
+        folder = Path(str(source))
+        if isinstance(run_id, str) and (folder / "result.json").is_file():
+            found[run_id] = read(folder)
+    return found
+
+
+def read(folder: Path) -> Record:
+    """The record of one run's folder; `planned` where it has none yet.
+
+    A file of another form gives fewer facts, never an error: the points were checked before.
+    """
+    result = _object(folder / "result.json")
+    if not result:
+        status = _object(folder / "status.json")
+        state = str(status.get("state") or "planned")
+        return Record(folder.name, state, error=_text(status.get("error")))
+    speed = _dict(result.get("throughput"))
+    return Record(
+        run_id=folder.name,
+        state=str(result.get("status", "done")),
+        model=str(result.get("model", "")),
+        size=str(result.get("size", "")),
+        budget=_number(result.get("budget")),
+        flops={
+            name: value
+            for name in CONVENTIONS
+            if (value := _number(_dict(result.get("flops")).get(name))) is not None
+        },
+        exact_flops_per_s=_number(speed.get("flops_per_s")),
+        device=_text(speed.get("device")),
+        finished=_text(result.get("finished")),
+        versions={str(k): str(v) for k, v in _dict(result.get("versions")).items()},
+        error=_text(result.get("error")),
+        routing=_dict(result.get("routing")) or None,
+    )
+
+
+def _object(file: Path) -> dict[str, Any]:
+    try:
+        return _dict(json.loads(file.read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+def _dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and value == value else None
+
+
+def _text(value: object) -> str | None:
+    return str(value) if value else None

@@ -1,0 +1,189 @@
+"""Who wins at equal compute, in sentences, with what the sentences rest on and do not show."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from analysis.compare import Compared, Comparison, best_loss, compare
+from analysis.errors import AnalysisError
+from analysis.formatting import compute, count, listing
+from analysis.isoflop import IsoflopResult
+from analysis.points import PointSet
+from analysis.report.records import Record
+
+BASELINE = "vanilla"
+TOLD = {
+    "ahead": "is ahead of {base}",
+    "behind": "is behind {base}",
+    "open": "cannot be told apart from {base}",
+}
+
+
+@dataclass(frozen=True)
+class AtBudget:
+    """The comparison at one budget: a headline, and a line for each model against the baseline."""
+
+    budget: str
+    headline: str
+    lines: list[str]
+
+
+@dataclass(frozen=True)
+class Said:
+    """The comparison in words; `refusal` where there is nothing to compare."""
+
+    baseline: str
+    summary: str
+    budgets: list[AtBudget]
+    limits: list[str]
+    refusal: str = ""
+
+
+def say(result: IsoflopResult, points: PointSet, records: Mapping[str, Record]) -> Said:
+    """Compare every model with vanilla, or with the first model where there is no vanilla."""
+    names = sorted(result.models)
+    baseline = BASELINE if BASELINE in names else names[0]
+    try:
+        done = compare(result, baseline)
+    except AnalysisError as error:
+        return Said(baseline, "", [], [], refusal=str(error))
+    budgets = sorted({row.budget for row in done.comparisons})
+    told = [_at_budget(budget, done, result, points) for budget in reversed(budgets)]
+    return Said(baseline, _summary(done, budgets), told, _limits(done, points, records))
+
+
+def _summary(done: Compared, budgets: list[float]) -> str:
+    parts = []
+    for model in dict.fromkeys(row.model for row in done.comparisons):
+        rows = [row for row in done.comparisons if row.model == model]
+        said = []
+        for side, told in TOLD.items():
+            at = [compute(row.budget) for row in rows if _side(row) == side]
+            if at:
+                where = "at every budget" if len(at) == len(rows) > 1 else f"at {listing(at, 8)}"
+                said.append(f"{told.format(base=done.baseline)} {where}")
+        parts.append(f"{model} {', '.join(said)}")
+    span = compute(budgets[0])
+    if len(budgets) > 1:
+        span = f"{span} to {compute(budgets[-1])}"
+    return f"At equal compute ({span} FLOPs): {'; '.join(parts)}."
+
+
+def _side(row: Comparison) -> str:
+    """ahead, behind or open: by the interval of the gap where there is one."""
+    ends = row.gap_interval
+    if ends is not None and ends[0] <= 0 <= ends[1]:
+        return "open"
+    if ends is None and row.gap * row.measured_gap <= 0:
+        return "open"
+    return "ahead" if row.gap < 0 else "behind"
+
+
+def _at_budget(budget: float, done: Compared, result: IsoflopResult, points: PointSet) -> AtBudget:
+    best = {
+        name: best_loss(minimum)
+        for name, frontier in result.models.items()
+        for minimum in frontier.minima
+        if minimum.budget == budget
+    }
+    order = sorted(best, key=best.__getitem__)
+    ranked = ", ".join(f"{name} {best[name]:.4f}" for name in order)
+    rows = [row for row in done.comparisons if row.budget == budget]
+    headline = f"Best losses (nats per token): {ranked}."
+    return AtBudget(compute(budget), headline, [_line(row, done.baseline) for row in rows])
+
+
+def _line(row: Comparison, baseline: str) -> str:
+    size = f"{abs(row.gap):.4f} nats per token"
+    ends = row.gap_interval
+    told = f" (95 % interval of the gap {ends[0]:+.4f} to {ends[1]:+.4f})" if ends else ""
+    side = _side(row)
+    if side == "open" and ends:
+        return (
+            f"{row.model} and {baseline} cannot be told apart: the gap is {row.gap:+.4f} and its "
+            f"95 % interval, {ends[0]:+.4f} to {ends[1]:+.4f}, holds zero."
+        )
+    if side == "open":
+        return (
+            f"{row.model} and {baseline} cannot be told apart: fitted losses differ by "
+            f"{row.gap:+.4f}, the lowest measured ones by {row.measured_gap:+.4f}."
+        )
+    bound = ""
+    if row.loss_is_bound or row.baseline_is_bound:
+        whose = [row.model] * row.loss_is_bound + [baseline] * row.baseline_is_bound
+        bound = (
+            f"; of {' and '.join(whose)} only the lowest measured loss is known, no enclosed "
+            "minimum, so there is no interval"
+        )
+    elif not ends:
+        bound = "; there is no interval"
+    said = f"{row.model} is {side} by {size}{told}{bound}."
+    if row.multiplier is not None and math.isfinite(row.multiplier):
+        span = row.multiplier_interval
+        width = f" (95 % interval {span[0]:.2f} to {span[1]:.2f})" if span else ""
+        beyond = ", extrapolated beyond the tested budgets" if row.extrapolated else ""
+        said += (
+            f" {baseline} gets to this loss with {row.multiplier:.2f} times the compute"
+            f"{width}{beyond}."
+        )
+    return said
+
+
+def _limits(done: Compared, points: PointSet, records: Mapping[str, Record]) -> list[str]:
+    table = points.table
+    said = []
+    top, params = float(table["budget"].max()), table["params"]
+    said.append(
+        f"Nothing beyond {compute(top)} FLOPs: the models here have {count(params.min())} to "
+        f"{count(params.max())} parameters, and an order may turn with scale."
+    )
+    seeds = table.groupby(["model", "size", "budget"], dropna=False)["seed"].nunique()
+    if seeds.max() <= 1:
+        said.append(
+            "One run a point, no second seed: noise is judged by how far points lie from their "
+            "parabola, which mixes it with the parabola's own misfit."
+        )
+    said += _conventions(points, records)
+    if points.loss == "topk":
+        said.append(
+            "The top-k loss routes by the whole sequence and sees later tokens: it flatters routed "
+            "models. The causal loss (--loss causal) is what a deployed model gets."
+        )
+    if "trunk" in table and table["trunk"].notna().any():
+        said.append(
+            "Budgets of a size share a training trunk, so the budgets are not independent and "
+            "their intervals are too narrow by as much."
+        )
+    return [*said, *done.warnings]
+
+
+def _conventions(points: PointSet, records: Mapping[str, Record]) -> list[str]:
+    """Equal under the budgets' convention is not equal under another: by how much."""
+    ours = points.convention or "this"
+    if ours == "exact":
+        return []
+    table = points.table[points.table["budget"] == points.table["budget"].max()]
+    exact: dict[str, list[float]] = {}
+    for model, run_id in zip(table["model"], table["run_id"], strict=True):
+        flops = records[run_id].flops.get("exact") if run_id in records else None
+        if flops:
+            exact.setdefault(str(model), []).append(flops)
+    if len(exact) < 2:
+        return [
+            f"Equal compute means equal under the {ours} convention; what the models cost in full "
+            "may differ."
+        ]
+    mean = {model: sum(values) / len(values) for model, values in exact.items()}
+    shown = _shares(mean)
+    return [
+        f"Equal compute means equal under the {ours} convention. Counted in full (exact: forward "
+        f"and backward of every matmul), the runs at the largest budget spent on average {shown}."
+    ]
+
+
+def _shares(mean: Mapping[str, float]) -> str:
+    base = BASELINE if BASELINE in mean else min(mean)
+    others: Iterable[str] = (
+        f"{model} {value / mean[base] - 1:+.0%}" for model, value in mean.items() if model != base
+    )
+    return f"{compute(mean[base])} FLOPs for {base}; {listing(others, 8)} of that"
