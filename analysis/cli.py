@@ -7,7 +7,17 @@ new module and a line here. Heavy imports (NumPy, pandas, matplotlib) stand insi
 
 import typer
 
-from analysis.commands import compare, envelope, figures, fit, isoflop, joint, report
+from analysis.commands import (
+    compare,
+    design,
+    envelope,
+    figures,
+    fit,
+    isoflop,
+    joint,
+    report,
+    suggest,
+)
 
 COMMANDS = {
     "isoflop": isoflop,
@@ -17,6 +27,8 @@ COMMANDS = {
     "envelope": envelope,
     "compare": compare,
     "figures": figures,
+    "design": design,
+    "suggest": suggest,
 }
 
 app = typer.Typer(

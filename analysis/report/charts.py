@@ -15,7 +15,7 @@ from analysis.formatting import compute, count
 from analysis.isoflop import IsoflopResult, Minimum, ModelFrontier
 from analysis.points import PointSet
 from analysis.report.fits import Exponent
-from analysis.series import ordered
+from analysis.series import USUAL_ORDER, ordered
 
 # Light and dark variants of each series; at least 3 to 1 against the page (tests compute it).
 SERIES = (
@@ -34,10 +34,19 @@ Chart = dict[str, Any]
 
 
 def model_entries(models: Sequence[str]) -> list[dict[str, Any]]:
-    """Legend entries of the models, in their usual order, each with its colours and shape."""
+    """Legend entries of the models, in their usual order; a known one always has its own colour."""
+    others = [name for name in ordered(models) if name not in USUAL_ORDER]
+    spare = len(SERIES) - len(USUAL_ORDER)
+    number = {name: i for i, name in enumerate(USUAL_ORDER)}
+    number |= {name: len(USUAL_ORDER) + i % spare for i, name in enumerate(others)}
     return [
-        {"key": f"model {name}", "label": name, "series": i % len(SERIES), "shape": SHAPES[i % 5]}
-        for i, name in enumerate(ordered(models))
+        {
+            "key": f"model {name}",
+            "label": name,
+            "series": number[name],
+            "shape": SHAPES[number[name] % len(SHAPES)],
+        }
+        for name in ordered(models)
     ]
 
 

@@ -66,7 +66,10 @@ def _routed(run_id: str, title: str, content: dict[str, Any]) -> Routed:
     ]
     if content.get("max_violation") is not None:
         facts.append(
-            ("MaxVio", f"{float(content['max_violation']):.3f}, (largest load - mean) / mean")
+            (
+                "MaxVio",
+                f"{float(content['max_violation']):.3f}: load over its mean (expert choice: over its target), less 1",
+            )
         )
     accuracy = content.get("sampling_accuracy")
     if accuracy:

@@ -44,3 +44,19 @@ def looped_table(noise: float = 0.002, seed: int = 0) -> pd.DataFrame:
                 rows.append((model, once + rec, once, rec, r, tokens, loss, budget))
     columns = ["model", "params", "n_once", "n_rec", "r", "tokens", "loss", "budget"]
     return tidy(pd.DataFrame(rows, columns=columns), EXTRA)
+
+
+def refit(params: np.ndarray, tokens: np.ndarray, losses: np.ndarray, truth: dict) -> np.ndarray:
+    """The exponent a of each row of `losses` (studies, runs), by Gauss-Newton from the truth."""
+    theta = np.log([[truth["A"], 1, truth["B"], 1, truth["E"]]] * len(losses))
+    theta[:, 1], theta[:, 3] = truth["alpha"], truth["beta"]
+    for _ in range(12):
+        size = np.exp(theta[:, :1] - theta[:, 1:2] * np.log(params))
+        data = np.exp(theta[:, 2:3] - theta[:, 3:4] * np.log(tokens))
+        floor = np.exp(theta[:, 4:]) + 0 * size
+        rows = (size, -size * np.log(params), data, -data * np.log(tokens), floor)
+        jacobian = np.stack(rows, axis=2)
+        short = losses - size - data - floor
+        flipped = jacobian.transpose(0, 2, 1)
+        theta = theta + np.linalg.solve(flipped @ jacobian, flipped @ short[:, :, None])[:, :, 0]
+    return theta[:, 3] / (theta[:, 1] + theta[:, 3])

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from analysis.cli import COMMANDS, app
 
 ROOT = Path(__file__).parents[3]
-FITS = sorted(COMMANDS)
+FITS = sorted(set(COMMANDS) - {"design"})  # which takes a grid, not points
 
 
 def invoke(*arguments: object):

@@ -1,0 +1,153 @@
+"""`python -m analysis suggest POINTS`: the runs that would tell most for what they cost."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from analysis.commands import options
+from analysis.commands.talk import one_sentence, print_json, print_warnings
+from analysis.errors import AnalysisError
+
+if TYPE_CHECKING:
+    from analysis.points import PointSet
+    from analysis.suggest import Suggested, Suggestion
+
+EPILOG = """
+[bold]Examples[/bold]
+
+Three runs for each model of a study, each a repeat of a point with another seed:
+[cyan]python -m analysis suggest studies/first --runs 3[/cyan]
+
+From what a plan could train, other sizes and budgets included, at its price:
+[cyan]python sweep.py -m study=paper size=135m,360m budget=1e18,4e18 launch=plan launch.plan_file=more.json[/cyan]
+[cyan]python -m analysis suggest studies/first --candidates more.json[/cyan]
+
+Exit codes: 0 told, 2 the points or an option cannot be used.
+"""  # noqa: E501
+
+Runs = Annotated[int, typer.Option(min=1, metavar="N", help="How many runs, for each model.")]
+Candidates = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="What may be run: what launch.plan_file wrote. Default: the points' own sizes and "
+        "budgets, with other seeds.",
+        show_default=False,
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(metavar="MODEL", help="Only this one of the models.", show_default=False),
+]
+
+
+@options.flat
+def command(
+    chosen: options.Chosen,
+    runs: Runs = 3,
+    candidates: Candidates = None,
+    model: Model = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """The next runs that shrink the interval of the exponent most for what they cost.
+
+    Judged by the law of approach 3 through the points and the noise of its residuals; each run
+    with the half width to expect before and after it, and the overrides that launch it.
+    """
+    with one_sentence():
+        from analysis.points import LAW_NUMBERS
+
+        found = chosen.load((*LAW_NUMBERS, "budget"))
+        done, refused = _suggest(found, runs, candidates, model)
+    warnings = [*found.warnings, *refused]
+    if as_json:
+        print_json({"models": [_json(one) for one in done], "warnings": warnings})
+        return
+    typer.echo(f"{len(found.table)} points from {found.source}")
+    for one in done:
+        _print(one)
+    typer.echo("\nEach line goes behind the command that launched the study:")
+    for one in done:
+        for run in one.runs:
+            typer.echo(f"    python sweep.py -m ... {overrides(run)}")
+    print_warnings(warnings)
+
+
+def _suggest(
+    found: "PointSet", runs: int, file: Path | None, model: str | None
+) -> "tuple[list[Suggested], list[str]]":
+    from analysis.design_grid import plan_grid
+    from analysis.design_law import law_of
+    from analysis.suggest import planned, repeats, suggest
+
+    known = {str(name): rows for name, rows in found.table.groupby("model", sort=True)}
+    if model is not None and model not in known:
+        raise AnalysisError(f"--model {model} is not among the models: {', '.join(known)}.")
+    plan = plan_grid(file) if file else None
+    hours, unit = _hours(found) if plan is None else ({}, "")
+    done, refused = [], []
+    for name, rows in known.items():
+        if model not in (None, name):
+            continue
+        try:
+            law = law_of(rows, f"{name} of {found.source}")
+            options_ = repeats(rows, hours, unit) if plan is None else planned(plan, rows)
+            done.append(suggest(law, rows, options_, runs))
+        except AnalysisError as error:
+            refused.append(str(error))
+    if not done:
+        raise AnalysisError(refused[0])
+    return done, refused
+
+
+def _hours(found: "PointSet") -> tuple[dict[str, float], str]:
+    """Hours by run id and their unit: the plan's price, or exact FLOPs at the measured speed."""
+    from analysis.design_grid import plan_grid
+    from analysis.report.records import of_points
+
+    if found.study_folder is not None:
+        plan = plan_grid(found.study_folder / "plan.json")
+        return dict(zip(plan["run_id"], plan["gpu_hours"], strict=True)), str(plan["unit"].iloc[0])
+    records = of_points(found.table)
+    hours = {
+        name: record.flops["exact"] / record.exact_flops_per_s / 3600
+        for name, record in records.items()
+        if record.exact_flops_per_s and "exact" in record.flops
+    }
+    return hours, "device-hours"
+
+
+def overrides(run: "Suggestion") -> str:
+    """What `sweep.py -m` takes: the axes of the run. A curve's own settings stand in its name,
+    as in mor (n_recursions=2), and are the model's."""
+    from analysis.formatting import compute
+
+    name, _, inside = run.model.partition(" (")
+    settings = [f"model.{part}" for part in inside.rstrip(")").split(", ") if part]
+    size = f"size={run.size}" if run.size else f"params={run.params:.6g}"
+    axes = [f"model={name}", size, f"budget={compute(run.budget)}", f"seed={run.seed}"]
+    return " ".join([*axes, *settings])
+
+
+def _json(done: "Suggested") -> dict[str, Any]:
+    runs = [{**vars(run), "overrides": overrides(run)} for run in done.runs]
+    return {**vars(done), "runs": runs, "cost": done.cost}
+
+
+def _print(done: "Suggested") -> None:
+    from analysis.formatting import compute
+
+    def price(value: float) -> str:
+        return compute(value) if done.unit == "FLOPs" else f"{value:.3g}"
+
+    first, last = done.runs[0].before, done.runs[-1].after
+    typer.echo(
+        f"\n{done.model}: a {done.exponent:.3f} +-{first:.3f} with {done.points} points (noise "
+        f"{done.noise:.4f} nats); +-{last:.3f} with these, {price(done.cost)} {done.unit}"
+    )
+    for run in done.runs:
+        typer.echo(
+            f"  {run.size or f'{run.params:.3g} params'} at {compute(run.budget)}, seed {run.seed}:"
+            f" +-{run.before:.3f} -> +-{run.after:.3f} for {price(run.cost)} {done.unit}"
+        )
