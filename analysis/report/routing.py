@@ -65,12 +65,8 @@ def _routed(run_id: str, title: str, content: dict[str, Any]) -> Routed:
         ("Entropy", f"{float(content['entropy']):.3f} nats, of the mean selection probabilities"),
     ]
     if content.get("max_violation") is not None:
-        facts.append(
-            (
-                "MaxVio",
-                f"{float(content['max_violation']):.3f}: load over its mean (expert choice: over its target), less 1",
-            )
-        )
+        value = float(content["max_violation"])
+        facts.append(("MaxVio", f"{value:.3f}: load over its mean or target, less 1"))
     accuracy = content.get("sampling_accuracy")
     if accuracy:
         shown = [
