@@ -11,6 +11,7 @@ of the run's identity; every other field is part of it (`mor.identity`).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -154,11 +155,14 @@ class RuntimeConfig:
 
     device: str = where("auto")  # auto | cpu | cuda
     threads: int = where(1)  # CPU threads of torch
-    micro_batch: int | None = where(None)  # sequences per forward; null: the whole batch
+    parallel: str = where("ddp")  # ddp | fsdp: how several processes share one run
+    # sequences per forward of a process; auto: what fits on its GPU; null: its whole batch
+    micro_batch: int | str | None = where("auto")
     loss_chunk: int | None = where(None)  # tokens whose logits are held at once; null: all
     recompute: str = where("none")  # none | recursion | layer: activations computed twice, not kept
     compile: bool = where(False)  # torch.compile of each layer
     checkpoint_s: float = where(300.0)  # seconds between checkpoints
+    async_checkpoint: bool = where(True)  # written by a thread, from a copy in host memory
     keep_checkpoints: int = where(2)  # rolling ones; plateau ends are always kept
     log_steps: int = where(10)  # steps between lines of metrics.jsonl
     peak_tflops: float | None = where(None)  # of the device, for MFU; null: by the device's name
@@ -244,7 +248,10 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         if value is None:
             return None
-        hint = next(arm for arm in typing.get_args(hint) if arm is not type(None))
+        *others, hint = [arm for arm in typing.get_args(hint) if arm is not type(None)]
+        for arm in others:
+            with contextlib.suppress(ConfigError):
+                return _convert(arm, value, name)
         origin = typing.get_origin(hint)
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):

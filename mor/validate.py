@@ -12,6 +12,7 @@ SCHEDULES = ("trapezoid", "cosine")
 PRECISIONS = ("fp32", "bf16")
 DATA_KINDS = ("stdlib", "files", "hub")
 RECOMPUTE = ("none", "recursion", "layer")
+PARALLEL = ("ddp", "fsdp")
 WANDB_MODES = ("disabled", "offline", "online")
 
 
@@ -23,6 +24,7 @@ def validate(config: Config) -> Config:
     one_of("data.kind", config.data.kind, DATA_KINDS)
     one_of("runtime.device", config.runtime.device, ("auto", "cpu", "cuda"))
     one_of("runtime.recompute", config.runtime.recompute, RECOMPUTE)
+    one_of("runtime.parallel", config.runtime.parallel, PARALLEL)
     one_of("runtime.wandb", config.runtime.wandb, WANDB_MODES)
     _validate_size(config.size)
     check_model(config.model, config.size)
@@ -76,7 +78,11 @@ def _validate_train(config: Config) -> None:
             f"set train.val_tokens={train.seq_len} or more",
         )
     micro = config.runtime.micro_batch
-    if micro is not None and (micro < 1 or train.batch_size % micro):
+    if isinstance(micro, str) and micro != "auto":
+        raise ConfigError(
+            "runtime.micro_batch", micro, "neither a number nor auto", "set it to auto"
+        )
+    if isinstance(micro, int) and (micro < 1 or train.batch_size % micro):
         raise ConfigError(
             "runtime.micro_batch",
             micro,

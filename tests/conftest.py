@@ -36,7 +36,7 @@ def paper_table() -> Callable[[str], list[dict[str, str]]]:
     return read
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def architectures() -> dict[str, ModelConfig]:
     """One configuration of each architecture, by the name that conf/model gives it."""
     token = RouterConfig("token", activation="softmax", alpha=1.0, z_coeff=1e-5)
@@ -48,7 +48,7 @@ def architectures() -> dict[str, ModelConfig]:
     }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny() -> SizeConfig:
     """A shape that trains hundreds of steps in a second or two."""
     return SizeConfig("tiny", n_layers=5, d_model=16, n_heads=2, n_kv_heads=1, d_head=8, d_ff=40)
@@ -59,10 +59,17 @@ def toy_run(
     architectures: dict[str, ModelConfig], tiny: SizeConfig, tmp_path: Path
 ) -> Callable[..., Config]:
     """A run of `steps` tiny steps on a small text corpus, by architecture."""
+    return toy_runs(tmp_path, architectures, tiny)
+
+
+def toy_runs(
+    root: Path, architectures: dict[str, ModelConfig], tiny: SizeConfig
+) -> Callable[..., Config]:
+    """What `toy_run` gives, with its corpus in `root`."""
     from mor.data.fingerprint import fingerprint
     from mor.flops import run_cost
 
-    text = tmp_path / "corpus"
+    text = root / "corpus"
     text.mkdir()
     for i in range(40):
         words = " ".join(f"{(i * 7 + j * j) % 97} scaling law {j % 13}" for j in range(120))
@@ -72,7 +79,7 @@ def toy_run(
         kind="files",
         paths=(str(text / "*.txt"),),
         val_fraction=0.2,
-        cache_dir=str(tmp_path / "cache"),
+        cache_dir=str(root / "cache"),
     )
     data = DataConfig(**{**vars(data), "fingerprint": fingerprint(data)})
 

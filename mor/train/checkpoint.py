@@ -1,9 +1,10 @@
 """Training state on disk, atomic and checked.
 
-A checkpoint is a folder: the tensors as torch.distributed.checkpoint writes them (so that sharded
-training can reshard them), and `meta.json` with the loop's numbers and a digest of every file. It
-is written under a temporary name and renamed when it is complete and synced; a folder without that
-name is never read. `plateau-<FLOPs>` is kept for ever, `step-<n>` while it is among the newest.
+A checkpoint is a folder: the tensors as torch.distributed.checkpoint writes them, each rank its
+own share, so that any other number of ranks can read them; and `meta.json` with the loop's numbers
+and a digest of every file. It is written under a temporary name and renamed when it is complete
+and synced; a folder without that name is never read. `plateau-<FLOPs>` is kept for ever,
+`step-<n>` while it is among the newest.
 """
 
 from __future__ import annotations
@@ -14,15 +15,18 @@ import math
 import os
 import shutil
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint import CheckpointException, FileSystemReader, FileSystemWriter
+from torch.distributed.tensor import DTensor
 
 from mor.files import sync_to_disk
 from mor.flops import Routed
+from mor.train.distributed import OtherRankFailed, Ranks
 
 META = "meta.json"
 Tensors = dict[str, torch.Tensor]
@@ -45,45 +49,109 @@ class Progress:
         return int(self.work.processed)
 
 
-def save(path: Path, tensors: Tensors, progress: Progress) -> None:
-    """Write a complete checkpoint at `path`, or leave nothing there.
+def save(path: Path, tensors: Tensors, progress: Progress, ranks: Ranks | None = None) -> None:
+    """Write a complete checkpoint at `path`, all ranks together, or leave nothing there.
 
-    Raises OSError where the disk is full; the temporary folder is removed.
+    `tensors` are this rank's `own`. Raises OSError where the disk is full; the temporary folder is
+    removed.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    ranks = ranks or Ranks(token=str(os.getpid()))
+    temporary = path.with_name(f".{path.name}.{ranks.token}.tmp")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch: "no process group"
-            writer = FileSystemWriter(temporary, single_file_per_rank=True, sync_files=True)
-            dcp.save(dict(tensors), storage_writer=writer, no_dist=True)
-        meta = {"progress": asdict(progress), "files": _digests(temporary)}
-        with (temporary / META).open("w") as file:
-            json.dump(meta, file)
-            file.flush()
-            os.fsync(file.fileno())
-        sync_to_disk(temporary)
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.rename(path)
+        _by_first(ranks, lambda: shutil.rmtree(temporary, ignore_errors=True))
+        _write(temporary, tensors, ranks)
+        _by_first(ranks, lambda: _complete(temporary, path, progress))
     except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if ranks.first:
+            shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _write(folder: Path, tensors: Tensors, ranks: Ranks) -> None:
+    """Every rank's share of the tensors, each under its own name."""
+    alone = ranks.size == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch: "no process group"
+        writer = FileSystemWriter(folder, single_file_per_rank=True, sync_files=True)
+        try:
+            dcp.save(
+                dict(tensors),
+                storage_writer=writer,
+                no_dist=alone,
+                process_group=None if alone else ranks.storage.group,
+            )
+        except CheckpointException as failure:  # no Exception: it would pass by every handler
+            causes = [cause for cause, _ in failure.failures.values()]
+            known = [cause for cause in causes if isinstance(cause, OSError)]
+            raise (known or [OSError(str(failure))])[0] from failure
+
+
+def own(tensors: Tensors, ranks: Ranks) -> Tensors:
+    """What this rank writes: its shards, and its share of what every rank has in full."""
+    return {
+        name: tensor
+        for i, (name, tensor) in enumerate(tensors.items())
+        if i % ranks.size == ranks.rank or isinstance(tensor, DTensor)
+    }
+
+
+def _complete(temporary: Path, path: Path, progress: Progress) -> None:
+    """Seal a folder that all ranks have written, and give it its name."""
+    meta = {"progress": asdict(progress), "files": _digests(temporary)}
+    with (temporary / META).open("w") as file:
+        json.dump(meta, file)
+        file.flush()
+        os.fsync(file.fileno())
+    sync_to_disk(temporary)
+    if path.exists():
+        shutil.rmtree(path)
+    temporary.rename(path)
     sync_to_disk(path.parent)
 
 
-def load(path: Path, tensors: Tensors) -> Progress:
+def _by_first(ranks: Ranks, act: Callable[[], None]) -> None:
+    """Let rank 0 act while the others wait; where it fails, all raise."""
+    failure: Exception | None = None
+    if ranks.first:
+        try:
+            act()
+        except Exception as error:
+            failure = error
+    word = ranks.storage.shared(str(failure) if failure else None)
+    if failure:
+        raise failure
+    if word is not None and not ranks.first:
+        raise OtherRankFailed(f"rank 0 wrote no checkpoint: {word}")
+
+
+def load(path: Path, tensors: Tensors, ranks: Ranks | None = None) -> Progress:
     """Read a checkpoint into `tensors` in place, after checking every file's digest.
 
-    Raises CorruptCheckpoint.
+    All ranks call it together; they may be more or fewer than wrote it. Raises CorruptCheckpoint.
     """
-    progress = read_progress(path)
-    meta = json.loads((path / META).read_text())
-    if _digests(path) != meta["files"]:
-        raise CorruptCheckpoint(f"{path}: its files are not those that were written")
+    ranks = ranks or Ranks()
+    progress = ranks.shared(_checked(path) if ranks.first else CorruptCheckpoint())
+    if isinstance(progress, CorruptCheckpoint):
+        raise progress
+    alone = ranks.size == 1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        dcp.load(dict(tensors), storage_reader=FileSystemReader(path), no_dist=True)
+        dcp.load(
+            dict(tensors),
+            storage_reader=FileSystemReader(path),
+            no_dist=alone,
+            process_group=None if alone else ranks.group,
+        )
+    return progress
+
+
+def _checked(path: Path) -> Progress | CorruptCheckpoint:
+    try:
+        progress = read_progress(path)
+        if _digests(path) != json.loads((path / META).read_text()).get("files"):
+            return CorruptCheckpoint(f"{path}: its files are not those that were written")
+    except CorruptCheckpoint as error:
+        return error
     return progress
 
 

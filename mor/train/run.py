@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import functools
 import logging
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,10 +22,12 @@ from mor.evaluate.validation import FinalValidation, final_validation
 from mor.flops import run_cost
 from mor.identity import identity, run_id, trunk_id
 from mor.model.sharing import layout
+from mor.train.distributed import join, local_device
+from mor.train.divergence import known_divergence, mark_diverged
 from mor.train.folder import RunFolder
 from mor.train.loop import Diverged, Leg, Trainer, status_of, train_leg
 from mor.train.schedule import has_trunk, schedule
-from mor.train.tracking import tracker
+from mor.train.tracking import NoTracker, tracker
 
 log = logging.getLogger(__name__)
 
@@ -47,41 +48,54 @@ def train_trunk(config: Config, folder: RunFolder, hooks: Hooks) -> None:
     Starts from the furthest checkpoint before it, so a larger budget asked for later goes on from
     where the trunk stands, and a smaller one is trained again from the plateau before it.
     """
-    plan = schedule(config)
-    folder.create(config)
+    plan, ranks = schedule(config), join()
+    known = ranks.shared(known_divergence(folder, plan.plateau_end))
+    if known:
+        raise Diverged(known)
+    if ranks.first:
+        folder.create(config)
     leg = Leg(
         folder,
         plan.trunk(),
         target=plan.plateau_end,
         keep_as=folder.plateau(plan.plateau_end),
-        tracker=tracker(config, folder, hooks.group),
+        tracker=tracker(config, folder, hooks.group) if ranks.first else NoTracker(),
     )
-    trainer = _trainer(config)
-    train_leg(trainer, leg, on_status=hooks.on_status, should_stop=hooks.should_stop)
+    trainer = _trainer(config, folder)
+    try:
+        train_leg(trainer, leg, on_status=hooks.on_status, should_stop=hooks.should_stop)
+    except Diverged as error:
+        if ranks.first:
+            mark_diverged(folder, trainer.step_index, trainer.meter.spent, str(error))
+        raise
     leg.tracker.finish(step=trainer.step_index, spent=trainer.meter.spent)
 
 
 def train_run(config: Config, folder: RunFolder, start: Path | None, hooks: Hooks) -> None:
     """Train a run to its budget, from its trunk's plateau where `start` names one, and write
     `result.json`. A diverged run gets a result, too, so that it is not tried again."""
-    plan = schedule(config)
-    folder.create(config)
+    plan, ranks = schedule(config), join()
+    if ranks.first:
+        folder.create(config)
     leg = Leg(
         folder,
         plan,
         target=plan.budget,
         start=start,
         keep_as=folder.checkpoints / "final",
-        tracker=tracker(config, folder, hooks.group),
+        tracker=tracker(config, folder, hooks.group) if ranks.first else NoTracker(),
     )
-    trainer = _trainer(config)
+    trainer = _trainer(config, folder)
     try:
         train_leg(trainer, leg, on_status=hooks.on_status, should_stop=hooks.should_stop)
     except Diverged as error:
-        folder.write_result(_result(config, trainer, hooks, "diverged", None, str(error)))
+        if ranks.first:
+            folder.write_result(_result(config, trainer, hooks, "diverged", None, str(error)))
         raise
-    n_tokens = config.train.val_tokens
-    found = final_validation(trainer.model, trainer.batches, n_tokens, trainer.precision())
+    model, n_tokens = trainer.spread.whole(), config.train.val_tokens
+    if not ranks.first:
+        return
+    found = final_validation(model, trainer.batches, n_tokens, trainer.precision())
     hooks.on_status(status_of(trainer))  # whoever lost the run finds out before it writes
     result = _result(config, trainer, hooks, "done", found)
     folder.write_result(result)
@@ -90,11 +104,12 @@ def train_run(config: Config, folder: RunFolder, start: Path | None, hooks: Hook
     leg.tracker.finish(**{**result, "routing": routing or None})
 
 
-def _trainer(config: Config) -> Trainer:
+def _trainer(config: Config, folder: RunFolder | None = None) -> Trainer:
     torch.set_num_threads(config.runtime.threads)
     corpus = prepare(config.data)
     batches = Batches(corpus, config.train.seq_len, config.train.batch_size, config.seed)
-    return Trainer(config, batches, choose_device(config))
+    path = folder.path if folder else None
+    return Trainer(config, batches, choose_device(config), join(), path)
 
 
 def choose_device(config: Config) -> torch.device:
@@ -104,7 +119,7 @@ def choose_device(config: Config) -> torch.device:
         raise ConfigError("runtime.device", wanted, "torch sees no GPU here", "set it to auto")
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if wanted == "cuda" else "cpu")
+    return torch.device(f"cuda:{local_device(join().local)}" if wanted == "cuda" else "cpu")
 
 
 def _result(
@@ -140,6 +155,7 @@ def _result(
         "routing": found.routing.as_json() if found and found.routing else None,
         "throughput": {
             "device": device,
+            "devices": trainer.ranks.size,
             "tokens_per_s": speed.tokens_per_s,
             "flops_per_s": speed.flops_per_s,
             "mfu": _mfu(config, trainer, device),
@@ -159,11 +175,11 @@ def device_name(device: torch.device) -> str:
 
 
 def _mfu(config: Config, trainer: Trainer, device: str) -> float | None:
-    """Model FLOPs utilisation: exact FLOPs per second over the device's peak; None if unknown."""
+    """Model FLOPs utilisation: exact FLOPs per second over the devices' peak; None if unknown."""
     peak = config.runtime.peak_tflops or (
         measured_cpu_tflops(config.runtime.threads) if device == "cpu" else peak_tflops(device)
     )
-    return trainer.throughput.flops_per_s / (peak * 1e12) if peak else None
+    return trainer.throughput.flops_per_s / (trainer.ranks.size * peak * 1e12) if peak else None
 
 
 @functools.cache

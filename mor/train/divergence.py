@@ -1,0 +1,47 @@
+"""The end of a run whose numbers are no longer numbers, kept so that no later launch trains it into
+the same wall.
+
+A run that diverged has a result that says so. A trunk has none; it gets `diverged.json` with the
+FLOPs at which it happened: plateau ends before them are as good as ever, one beyond is refused.
+"""
+
+from __future__ import annotations
+
+import json
+
+from mor.files import write_json
+from mor.train.folder import RunFolder
+
+FILE = "diverged.json"
+
+
+class Diverged(Exception):
+    """The loss or a gradient is no longer a number: the run is stopped and marked so."""
+
+
+def mark_diverged(folder: RunFolder, step: int, spent: float, error: str) -> None:
+    """Note that a trunk diverged at the step after `step`, with `spent` FLOPs behind it."""
+    write_json(folder.path / FILE, {"step": step, "spent": spent, "error": error})
+
+
+def known_divergence(folder: RunFolder, target: float) -> str | None:
+    """How a trunk is known to diverge before `target` FLOPs; None: it is not."""
+    try:
+        known = json.loads((folder.path / FILE).read_text())
+    except FileNotFoundError:
+        return None
+    if known["spent"] >= target:
+        return None
+    return f"{known['error']} (known from an earlier launch: not trained again)"
+
+
+def clear_diverged(folder: RunFolder) -> bool:
+    """Forget that a run or trunk diverged, so that the next launch trains it again from its newest
+    checkpoint. False: it had not diverged."""
+    marked = (folder.path / FILE).exists()
+    (folder.path / FILE).unlink(missing_ok=True)
+    result = folder.result()
+    if result is not None and result["status"] == "diverged":
+        folder.result_file.unlink()
+        marked = True
+    return marked

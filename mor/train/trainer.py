@@ -1,0 +1,303 @@
+"""Model, optimiser, data and meter of one run on this rank, and what one step of them is.
+
+A step's numbers are those of its whole batch, over all micro-batches and ranks: each rank works on
+its own rows, gradients are averaged, and the meter, the losses and the load of routers are summed.
+Nothing of a step that fails stays behind: what it routed is counted, and weights move, only when
+its gradients are there and finite.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from mor.config import Config
+from mor.data.batches import Batches
+from mor.flops import Routed
+from mor.model.transformer import Output, Transformer
+from mor.train import checkpoint
+from mor.train.checkpoint import CorruptCheckpoint, Progress
+from mor.train.distributed import Ranks
+from mor.train.divergence import Diverged
+from mor.train.memory import MicroBatch, OutOfMemory
+from mor.train.meter import Meter
+from mor.train.optimizer import adamw, named_state, set_lr
+from mor.train.parallel import spread
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass
+class Throughput:
+    """Speed of all ranks since the process began, checkpoints and validation left out."""
+
+    seconds: float = 0.0
+    tokens: int = 0
+    exact_flops: float = 0.0
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+    @property
+    def flops_per_s(self) -> float:
+        return self.exact_flops / self.seconds if self.seconds else 0.0
+
+
+@dataclass
+class Tally:
+    """What the micro-batches of a step add up to on this rank."""
+
+    work: Routed
+    load: list[int]  # tokens by their last recursion
+    sums: dict[str, torch.Tensor] = field(default_factory=dict)  # means of losses
+
+    def add(self, out: Output, parts: int) -> None:
+        routed = out.routed
+        self.work += Routed(routed.everyone.tokens, tuple(routed.tokens), tuple(routed.pairs))
+        self.load = [a + b for a, b in zip(self.load, routed.load, strict=True)]
+        assert out.loss is not None
+        for name, value in {"loss": out.loss, **out.auxiliary}.items():
+            sum_so_far = self.sums.get(name, torch.zeros_like(value))
+            self.sums[name] = sum_so_far + value.detach() / parts
+
+
+class Trainer:
+    """One run on this rank. `model` is the bare model; its weights may be shards."""
+
+    def __init__(
+        self,
+        config: Config,
+        batches: Batches,
+        device: torch.device,
+        ranks: Ranks | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        """`folder`: where the size of micro-batches is remembered. Raises ConfigError."""
+        self.config, self.batches, self.device = config, batches, device
+        self.ranks = ranks or Ranks()
+        self.micro_batch = MicroBatch(config, device, self.ranks.size, folder)
+        vocab = config.data.vocab_size
+        separator = batches.corpus.meta.separator
+        self.model = Transformer(
+            config.model, config.size, vocab, seed=config.seed, separator=separator
+        ).to(device)
+        self.model.set_speed(config.runtime)
+        self.spread = spread(self.model, config.runtime.parallel, device, self.ranks)
+        self.optimizer = adamw(self.model, config.train)
+        self.meter = Meter(config)
+        self.step_index = 0
+        self.throughput = Throughput()
+        self.last_loss = math.nan
+
+    # -- one step -------------------------------------------------------------------------------
+
+    def step(self, factor: float) -> dict[str, float]:
+        """One optimiser step at `factor` of the peak learning rate; returns its metrics.
+
+        Raises Diverged, before any weight has moved, and OutOfMemory.
+        """
+        if self.micro_batch.size is None:
+            self.micro_batch.measure(self._peak_memory, self.ranks.least)
+        while (tally := self._gradients()) is None:
+            self._lower_micro_batch()
+        train = self.config.train
+        norm = self.spread.clip(train.clip)
+        metrics = {**self._add_up(tally), "grad_norm": norm.item(), "lr": train.lr * factor}
+        self.last_loss = metrics["loss"]
+        self._refuse_divergence(metrics)
+        set_lr(self.optimizer, train.lr * factor)
+        self.optimizer.step()
+        self.meter.work = self.meter.work + tally.work
+        self._update_balance(tally.load)
+        self.step_index += 1
+        return metrics
+
+    def _gradients(self) -> Tally | None:
+        """Gradients of the whole batch; None, and no gradients, where memory ran out anywhere."""
+        self.optimizer.zero_grad(set_to_none=True)
+        parts = self.micro_batch.parts()
+        found = self._attempt(lambda: self._own_load(parts))
+        if found is None:
+            return None
+        load = self._whole_load(found)
+        zeros = (0.0,) * self.config.model.n_recursions
+        tally = Tally(Routed(0.0, zeros, zeros), [0] * len(zeros))
+        loss = self._attempt(lambda: self._all_but_the_last_backward(parts, load, tally))
+        if loss is None:
+            return None
+        try:
+            loss.backward()
+        except torch.OutOfMemoryError:
+            if self.ranks.size > 1:  # the others wait for gradients that will not come
+                raise self._give_up() from None
+            return None
+        return tally
+
+    def _all_but_the_last_backward(
+        self, parts: list[slice], load: torch.Tensor | None, tally: Tally
+    ) -> torch.Tensor:
+        """The loss of the last micro-batch. Under DDP, no rank has waited for another so far."""
+        for part in parts:
+            last = part is parts[-1]
+            with self.spread.syncing(last):
+                loss = self._micro_batch(part, load, tally, len(parts))
+                if not last:
+                    loss.backward()
+        return loss
+
+    def _micro_batch(
+        self, part: slice, load: torch.Tensor | None, tally: Tally, parts: int
+    ) -> torch.Tensor:
+        tokens, targets = self._batch(part)
+        with self.precision():
+            out = self.spread.forward(tokens, targets, load, self.step_index)
+        tally.add(out, parts)
+        assert out.total_loss is not None
+        return out.total_loss / parts
+
+    def _batch(self, part: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """A part of this rank's rows of the step's batch."""
+        first = self.ranks.rank * self.micro_batch.per_rank
+        part = slice(first + part.start, first + part.stop)
+        tokens, targets = self.batches.batch(self.step_index, part)  # (B, S) each
+        return (
+            torch.from_numpy(tokens).to(self.device, non_blocking=True),
+            torch.from_numpy(targets).to(self.device, non_blocking=True),
+        )
+
+    def precision(self) -> torch.autocast:
+        bf16 = self.config.train.precision == "bf16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=bf16)
+
+    def _add_up(self, tally: Tally) -> dict[str, float]:
+        """Sum a tally over ranks; returns the losses of the whole batch."""
+        means = {name: value.item() for name, value in tally.sums.items()}
+        if self.ranks.size == 1:
+            return means
+        work, n = tally.work, self.config.model.n_recursions
+        flat = self.ranks.total(
+            [*means.values(), work.processed, *work.tokens, *work.pairs, *tally.load]
+        )
+        losses, rest = flat[: len(means)], flat[len(means) :]
+        tally.work = Routed(rest[0], tuple(rest[1 : 1 + n]), tuple(rest[1 + n : 1 + 2 * n]))
+        tally.load = [int(value) for value in rest[1 + 2 * n :]]
+        return {name: loss / self.ranks.size for name, loss in zip(means, losses, strict=True)}
+
+    def _refuse_divergence(self, values: dict[str, float]) -> None:
+        if not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])):
+            self.optimizer.zero_grad(set_to_none=True)
+            raise Diverged(
+                f"step {self.step_index + 1}: loss {values['loss']}, gradient norm "
+                f"{values['grad_norm']}; a smaller train.lr makes another run"
+            )
+
+    # -- the load of routers --------------------------------------------------------------------
+
+    def _own_load(self, parts: list[slice]) -> list[int]:
+        """Tokens per depth over this rank's micro-batches, where the balancing loss needs it."""
+        router = self.config.model.router
+        reads = router.type == "token" and router.balancing == "loss" and router.network != "random"
+        if not reads or self.ranks.size * len(parts) == 1:
+            return []
+        loads = []
+        with self.precision():
+            for part in parts:
+                loads.append(self.model.router_load(self._batch(part)[0], self.step_index))
+        return [int(value) for value in torch.stack(loads).sum(0).tolist()]
+
+    def _whole_load(self, own: list[int]) -> torch.Tensor | None:
+        """The load of the whole batch, so that the balancing loss is the batch's."""
+        if not own:
+            return None
+        return torch.tensor([int(value) for value in self.ranks.total(own)], device=self.device)
+
+    def _update_balance(self, load: list[int]) -> None:
+        router = self.config.model.router
+        if router.type == "token" and router.balancing == "loss_free":
+            self.model.update_balance(torch.tensor(load, device=self.device), self.step_index)
+
+    # -- memory ---------------------------------------------------------------------------------
+
+    def _attempt(self, compute: Callable[[], T]) -> T | None:
+        """The result, or None on all ranks where memory ran out on any of them."""
+        result, short = None, False
+        try:
+            result = compute()
+        except torch.OutOfMemoryError:
+            short = True
+        if short and not self.spread.recovers:
+            raise self._give_up()
+        return None if self.ranks.any(short)[0] else result
+
+    def _lower_micro_batch(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        self.spread.drop()
+        self._free_memory()
+        self.micro_batch.lower()
+        if self.ranks.first:
+            self.micro_batch.remember()
+
+    def _give_up(self) -> OutOfMemory:
+        """Memory ran out while other ranks wait: this attempt ends, the next one takes less."""
+        self.micro_batch.lower()
+        self.micro_batch.remember()
+        return OutOfMemory(
+            f"rank {self.ranks.rank} ran out of memory on {self.device}; type the same command "
+            f"again: it goes on from the newest checkpoint with {self.micro_batch.size} sequences "
+            "in one forward"
+        )
+
+    def _peak_memory(self, sequences: int) -> float:
+        """Bytes at the peak of a forward and backward of so many sequences of this step."""
+        self._free_memory()
+        torch.cuda.reset_peak_memory_stats(self.device)
+        zeros = (0.0,) * self.config.model.n_recursions
+        tally = Tally(Routed(0.0, zeros, zeros), [0] * len(zeros))
+        with self.spread.syncing(True):
+            self._micro_batch(slice(0, sequences), None, tally, 1).backward()
+        self.optimizer.zero_grad(set_to_none=True)
+        return float(torch.cuda.max_memory_reserved(self.device))
+
+    def _free_memory(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    # -- state ----------------------------------------------------------------------------------
+
+    def state(self) -> tuple[checkpoint.Tensors, Progress]:
+        """All that this rank writes of a checkpoint; the tensors themselves, not copies."""
+        tensors = checkpoint.own(named_state(self.model, self.optimizer), self.ranks)
+        return tensors, self.meter.progress(self.step_index)
+
+    def save(self, path: Path) -> None:
+        checkpoint.save(path, *self.state(), self.ranks)
+
+    def restore(self, paths: list[Path]) -> bool:
+        """Take up the first checkpoint that is whole; say which are not. False: none is.
+
+        All ranks call it with the same paths.
+        """
+        tensors = named_state(self.model, self.optimizer)
+        for path in paths:
+            try:
+                progress = checkpoint.load(path, tensors, self.ranks)
+            except CorruptCheckpoint as error:
+                log.warning("corrupt checkpoint left out (%s); taking the one before", error)
+                continue
+            self._take_up(progress)
+            log.info("resumed from %s at step %d", path.name, progress.step)
+            return True
+        return False
+
+    def _take_up(self, progress: Progress) -> None:
+        self.step_index = progress.step
+        self.meter.work = progress.work

@@ -1,0 +1,96 @@
+"""Micro-batches: what is chosen, what is remembered, and running out of memory on the way."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mor.train.folder import RunFolder
+from mor.train.memory import FILE, MicroBatch, OutOfMemory, fitting
+from mor.train.run import Hooks, train_run
+from mor.train.trainer import Trainer
+from tests.mor.train.test_run import final
+
+GB = 2.0**30
+
+
+@pytest.mark.parametrize(
+    ("peaks", "limit", "size"),
+    [
+        ((10 * GB, 12 * GB), 72 * GB, 32),  # 1 + 31 more: exactly full
+        ((10 * GB, 12 * GB), 71 * GB, 24),
+        ((10 * GB, 12 * GB), 1e15, 96),
+        ((90 * GB, 95 * GB), 72 * GB, 1),  # it ran, so one fits
+        ((10 * GB, 10 * GB), 72 * GB, 96),  # too small to measure
+    ],
+)
+def test_the_largest_divisor_that_fits(peaks, limit, size):
+    assert fitting(96, peaks, limit) == size
+
+
+def short_of_memory(
+    monkeypatch, at: int = 0, phase: str = "forward", more_than: int | None = None
+) -> None:
+    """Run out of memory in micro-batch number `at` (from 1), or in all of `more_than` sequences."""
+    whole, count = Trainer._micro_batch, iter(range(1, 10**6))
+
+    def fail(self, part, *arguments):
+        loss = whole(self, part, *arguments)
+        large = more_than is not None and part.stop - part.start > more_than
+        if next(count) == at or large:
+            if phase == "backward":
+                loss.register_hook(run_out)
+            else:
+                run_out()
+        return loss
+
+    def run_out(*_):
+        raise torch.OutOfMemoryError("injected")
+
+    monkeypatch.setattr(Trainer, "_micro_batch", fail)
+
+
+@pytest.mark.parametrize("phase", ["forward", "backward"])
+@pytest.mark.parametrize("architecture", ["mor", "mor_token"])
+def test_out_of_memory_leaves_no_trace(architecture, phase, toy_run, tmp_path, monkeypatch, caplog):
+    """A first step that fails gives the bits of a run that had the smaller size all along."""
+    config = toy_run(architecture, steps=6)
+    halves = replace(config, runtime=replace(config.runtime, micro_batch=2))
+    a, b = RunFolder(tmp_path / "a"), RunFolder(tmp_path / "b")
+    train_run(halves, a, None, Hooks())
+    seen: list[int] = []
+    short_of_memory(monkeypatch, at=1, phase=phase)
+    train_run(config, b, None, Hooks(lambda status: seen.append(status["micro_batch"])))
+    assert final(a.path) == final(b.path)
+    assert a.result()["loss"] == b.result()["loss"]
+    assert a.result()["flops"] == b.result()["flops"]
+    assert "out of memory with 4 sequences in one forward: going on with 2" in caplog.text
+    assert seen[-1] == 2
+    lines = [json.loads(line) for line in b.metrics_file.read_text().splitlines()]
+    assert {line["micro_batch"] for line in lines} == {2}
+
+
+def test_a_size_that_fell_short_is_not_tried_by_the_next_attempt(toy_run, tmp_path, monkeypatch):
+    """In the middle of a step's micro-batches, too: the second of two."""
+    config = toy_run("mor", steps=5)
+    halves = replace(config, runtime=replace(config.runtime, micro_batch=2))
+    short_of_memory(monkeypatch, at=2)
+    run = RunFolder(tmp_path / "run")
+    train_run(halves, run, None, Hooks())
+    assert run.result()["tokens"] == 5 * 4 * 32  # what the failed step had routed is not counted
+    assert list(json.loads((run.path / FILE).read_text()).values()) == [1]
+    assert MicroBatch(config, torch.device("cpu"), 1, run.path).size == 1
+    longer = replace(config, train=replace(config.train, seq_len=64))  # another shape: whole again
+    assert MicroBatch(longer, torch.device("cpu"), 1, run.path).size == 4
+
+
+def test_one_sequence_that_does_not_fit_is_refused_in_one_sentence(toy_run, tmp_path, monkeypatch):
+    config = toy_run("mor", steps=5)
+    short_of_memory(monkeypatch, more_than=0)
+    with pytest.raises(
+        OutOfMemory, match=r"a single sequence of mor-tiny.*runtime\.recompute=layer"
+    ):
+        train_run(config, RunFolder(tmp_path / "run"), None, Hooks())
