@@ -1,8 +1,11 @@
-"""`python -m sweeps`: what a study is doing, read from the ledger."""
+"""`python -m sweeps`: what studies and runs are doing, and what to do about it."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -13,60 +16,170 @@ from rich.console import Console
 from rich.live import Live
 
 from mor.config import UserError
-from sweeps.ledger import Ledger
-from sweeps.watch import StudyView, study_plan_file, study_table
+from sweeps.board import board
+from sweeps.commands.find import find_folder, find_target, study_view
+from sweeps.slurm_queue import SlurmSilent
+from sweeps.watch import OPEN, Look
 
 app = typer.Typer(
-    help="What a study is doing, read from the ledger.\n\n"
+    help="What studies and runs are doing, read from the ledger and from Slurm.\n\n"
     "Examples:\n\n"
     "    python -m sweeps status                 the study that was launched last\n\n"
-    "    python -m sweeps status quick --json    for a script\n\n"
-    "    python -m sweeps watch quick            live, until all runs have ended",
+    "    python -m sweeps watch quick            live, until all runs have ended\n\n"
+    "    python -m sweeps why mor-9k-3e8         why a run waits or ended, in words\n\n"
+    "    python -m sweeps logs mor-9k-3e8 -f     its log, as it is written\n\n"
+    "    python -m sweeps cancel quick           stop it; runs write checkpoints first\n\n"
+    "    python -m sweeps retry quick            run again what failed or was stopped\n\n"
+    "A study is named by its name or folder, a run by any unique beginning of its id.",
     no_args_is_help=True,
     add_completion=False,
 )
-Study = Annotated[str | None, typer.Argument(help="Name of the study; default: the newest.")]
+Study = Annotated[str | None, typer.Argument(help="Name or folder of the study; default: newest.")]
+StudyOrRun = Annotated[str, typer.Argument(help="A study, or a unique beginning of a run's id.")]
+RunName = Annotated[str, typer.Argument(help="A unique beginning of the run's id.")]
 Studies = Annotated[Path, typer.Option("--studies-dir", help="Where studies are kept.")]
+Runs = Annotated[Path, typer.Option("--runs-dir", help="Run store, for runs of no study.")]
+Diverged = Annotated[bool, typer.Option("--diverged", help="Those that diverged, too.")]
+STUDIES, RUNS = Path("studies"), Path("runs")
+
+REFRESH_S = 1.0
+REFRESH_SLURM_S = 5.0  # spares the controller
+PIPED_WIDTH = 200  # where nobody says how wide: all columns
 
 
 @app.command()
 def status(
     study: Study = None,
-    studies_dir: Studies = Path("studies"),
+    studies_dir: Studies = STUDIES,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
 ) -> None:
-    """Each run's state, share of its budget spent, loss and speed; done and ETA of the study."""
-    view = _view(study, studies_dir)
+    """State, budget spent, loss, speed, attempts and cost of each run; ETA and cost of a study."""
+    look = study_view(study, studies_dir).look()
     if as_json:
-        print(json.dumps([vars(row) for row in view.rows()], indent=1))
+        print(json.dumps(_as_json(look), indent=1))
         return
-    Console().print(study_table(view))
+    console = Console()
+    text = board(look, _width(console))
+    console.print(text, soft_wrap=True, highlight=False)
 
 
 @app.command()
-def watch(study: Study = None, studies_dir: Studies = Path("studies")) -> None:
-    """The same, live, until every run has ended."""
-    view = _view(study, studies_dir)
-    with Live(study_table(view), auto_refresh=False) as live:
-        while any(row.state in ("planned", "running", "interrupted") for row in view.rows()):
-            live.update(study_table(view), refresh=True)
-            time.sleep(1.0)
-        live.update(study_table(view), refresh=True)
+def watch(study: Study = None, studies_dir: Studies = STUDIES) -> None:
+    """The same, live, until no run is open any more; Ctrl-C leaves the runs alone."""
+    view, console = study_view(study, studies_dir), Console()
+    look = view.look()
+    with Live(console=console, auto_refresh=False) as live:
+        while any(row.state in OPEN for row in look.rows):
+            live.update(board(look, _width(console), console.height), refresh=True)
+            in_slurm = any(row.job_id for row in (*look.rows, *look.segments))
+            time.sleep(REFRESH_SLURM_S if in_slurm else REFRESH_S)
+            look = view.look()
+        live.update(board(look, _width(console)), refresh=True)
 
 
-def _view(study: str | None, studies_dir: Path) -> StudyView:
-    if study is None:
-        plans = sorted(studies_dir.glob("*/plan.json"), key=lambda path: path.stat().st_mtime)
-        if not plans:
-            raise UserError(
-                f"--studies-dir={studies_dir}: no study was launched from here yet; "
-                "type python sweep.py -m study=quick"
-            )
-        plan_file = plans[-1]
-    else:
-        plan_file = study_plan_file(studies_dir, study)
-    runs_dir = json.loads(plan_file.read_text())["runs_dir"]
-    return StudyView(plan_file, Ledger(Path(runs_dir)))
+@app.command()
+def why(name: RunName, studies_dir: Studies = STUDIES) -> None:
+    """Why a run waits, failed or stopped, in words; its attempts and the end of its log."""
+    from sweeps.commands.why import explain
+
+    target = find_target(name, studies_dir)
+    if target.task is None:
+        raise UserError(f"{name}: a study; name one of its runs, python -m sweeps status has them")
+    for line in explain(target.view, target.task):
+        print(line)
+
+
+@app.command()
+def logs(
+    run: RunName,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as it grows.")] = False,
+    lines: Annotated[int | None, typer.Option("-n", help="Only the last lines.")] = None,
+    studies_dir: Studies = STUDIES,
+    runs_dir: Runs = RUNS,
+) -> None:
+    """The log of a run or trunk."""
+    from sweeps.commands.logs import follow_log, show_log
+
+    folder = find_folder(run, studies_dir, runs_dir)
+    at = show_log(folder, lines, sys.stdout.write)
+    if follow:
+        follow_log(folder, at, sys.stdout.write)
+
+
+@app.command()
+def cancel(name: StudyOrRun, studies_dir: Studies = STUDIES) -> None:
+    """Stop a study or a run: what runs writes a checkpoint, what waits is taken off the queue."""
+    from sweeps.commands.cancel import cancel_run, cancel_study
+
+    target = find_target(name, studies_dir)
+    view = target.view
+    ended = cancel_study(view) if target.task is None else cancel_run(view, target.task)
+    if not ended.tasks:
+        print(f"{name}: nothing is left to cancel")
+        return
+    print(f"{len(ended.tasks)} runs and trunk segments cancelled; what runs stops at a checkpoint")
+    if ended.jobs:
+        print(f"Slurm jobs ended: {' '.join(ended.jobs)}")
+    print(f"python -m sweeps retry {name}   goes on with them")
+
+
+@app.command()
+def retry(name: StudyOrRun, diverged: Diverged = False, studies_dir: Studies = STUDIES) -> None:
+    """Run again what failed, was cancelled or has stopped, as the study was launched."""
+    _again(name, studies_dir, failed=True, diverged=diverged)
+
+
+@app.command()
+def launch(
+    study: StudyOrRun,
+    retry: Annotated[bool, typer.Option("--retry", help="Failed and cancelled runs, too.")] = False,
+    diverged: Diverged = False,
+    studies_dir: Studies = STUDIES,
+) -> None:
+    """Go on with a study's saved plan: what has not begun or was interrupted."""
+    _again(study, studies_dir, failed=retry, diverged=diverged)
+
+
+@app.command()
+def sync(study: Study = None, studies_dir: Studies = STUDIES) -> None:
+    """Upload what runs of a study have tracked offline to W&B."""
+    from sweeps.commands.sync import sync_study
+
+    sync_study(study_view(study, studies_dir), print)
+
+
+def _again(name: str, studies_dir: Path, *, failed: bool, diverged: bool) -> None:
+    from sweeps.commands.retry import launch_again, runs_to_retry
+
+    target = find_target(name, studies_dir)
+    chosen, kept_out = runs_to_retry(
+        target.view.look(), target.task, failed=failed, diverged=diverged
+    )
+    if kept_out:
+        print(f"left out, they diverged (--diverged tries them): {', '.join(kept_out)}")
+    if not chosen:
+        print(f"{name}: nothing to run again; python -m sweeps status shows what it does")
+        return
+    launch_again(target.view, chosen, diverged)
+
+
+def _width(console: Console) -> int:
+    """The window's width; in a pipe COLUMNS counts, or there is no limit."""
+    if console.is_terminal:
+        return console.width
+    return shutil.get_terminal_size((PIPED_WIDTH, 50)).columns
+
+
+def _as_json(look: Look) -> dict[str, object]:
+    return {
+        "study": look.study,
+        "runs": [vars(row) for row in look.rows],
+        "segments": [vars(row) for row in look.segments],
+        "counts": look.counts(),
+        "cost": dataclasses.asdict(look.cost),
+        "eta_hours": look.eta_hours,
+        "notes": look.notes,
+    }
 
 
 def main() -> int:
@@ -75,8 +188,14 @@ def main() -> int:
     except UserError as mistake:
         print(f"error: {mistake}", file=sys.stderr)
         return 2
+    except SlurmSilent as silent:
+        print(f"error: Slurm did not take it ({silent}); try again", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     return 0
 
 

@@ -146,22 +146,25 @@ class AttemptLog:
         living: bool,
         heartbeat: float | None = None,
         known: Mapping[str, Sequence[Incarnation]] | None = None,
+        *,
+        asked: bool = False,
     ) -> list[Attempt]:
         """Write what can be learnt about ends that are not settled; returns all attempts.
 
         `living`: the last attempt is still going on. `known`: what `slurm_queue.history` says of
-        their jobs, where somebody has asked for many runs at once.
+        their jobs, where somebody has `asked` it for many runs at once.
         """
         waiting = unsettled(attempts, living)
         if not waiting:
             return list(attempts)
-        if known is None:
+        if not asked:
             known = history({a.job_id for a in waiting if a.job_id})
         changed = {}
         for attempt in waiting:
             job = attempt.job_id
             jobs = None if job is None or known is None else known.get(job, ())
-            ended = settled(attempt, jobs, heartbeat)
+            beat = heartbeat if attempt is attempts[-1] else None
+            ended = settled(attempt, jobs, beat)
             if ended != attempt:
                 changed[attempt.attempt] = ended
         if changed:

@@ -2,7 +2,8 @@
 
 The claim is a small file in the run's folder that names its holder. It is changed only under a
 file lock that is held for milliseconds. It is stale when its holder is known to be dead (same
-machine, no such process) or has not touched the file for `STALE_S`.
+machine, no such process; or an earlier incarnation of the very Slurm job that asks, which a requeue
+has ended) or has not touched the file for `STALE_S`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Any
 
 import filelock
 import psutil
+
+from sweeps.slurm_queue import this_job
 
 STALE_S = 180.0
 
@@ -45,6 +48,8 @@ class Claim:
                 "host": socket.gethostname(),
                 "pid": os.getpid(),
                 "started": psutil.Process().create_time(),
+                "job": this_job(),
+                "restarts": _restarts(),
             }
             temporary = self._file.with_suffix(f".{self._token}.tmp")
             temporary.write_text(json.dumps(holder))
@@ -73,7 +78,7 @@ class Claim:
     def holder_is_dead(self) -> bool:
         """Whether there is no holder, or one that is known to be dead."""
         holder = self._read()
-        if holder is None:
+        if holder is None or _requeued_since(holder):
             return True
         return holder.get("host") == socket.gethostname() and not _alive(holder)
 
@@ -92,6 +97,16 @@ class Claim:
         except (OSError, json.JSONDecodeError):
             return {}
         return values if isinstance(values, dict) else {}
+
+
+def _restarts() -> int:
+    """How often Slurm has requeued the job of this process."""
+    return int(os.environ.get("SLURM_RESTART_COUNT", 0))
+
+
+def _requeued_since(holder: dict[str, Any]) -> bool:
+    job = this_job()
+    return job is not None and holder.get("job") == job and holder.get("restarts", 0) < _restarts()
 
 
 def _alive(holder: dict[str, Any]) -> bool:

@@ -7,7 +7,6 @@ twice.
 from __future__ import annotations
 
 import statistics
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,6 @@ from typing import Any
 from mor.devices import device_key
 from mor.train.folder import RunFolder
 from sweeps.claim import Claim
-
-ALIVE_S = 120.0  # a heartbeat older than this is not of a living run
 
 
 @dataclass
@@ -52,15 +49,9 @@ class Ledger:
         if status is None:
             return "planned"
         state = str(status.get("state", "planned"))
-        if state == "running" and not self.alive(run_id, status):
+        if state == "running" and not Claim(self.folder(run_id).path).held():
             return "interrupted"
         return state
-
-    def alive(self, run_id: str, status: dict[str, Any]) -> bool:
-        """Whether a running state is that of a living process."""
-        if Claim(self.folder(run_id).path).holder_is_dead():
-            return False
-        return time.time() - float(status["heartbeat"]) < ALIVE_S
 
     def results(self) -> list[dict[str, Any]]:
         """Every result in the store."""

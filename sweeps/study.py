@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 from collections.abc import Iterable
@@ -10,14 +11,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mor.config import Config, DataConfig, UserError
+from mor.config import Config, DataConfig, UserError, to_dict
 from mor.data.fingerprint import fingerprint
 from mor.files import write_json
-from sweeps.config import SweepConfig
+from mor.train.tracking import refuse_without_key
+from sweeps.config import SweepConfig, sweep_config
 from sweeps.ledger import Ledger
 from sweeps.plan import Plan, build_plan
 from sweeps.routing import print_routing
 from sweeps.tables import print_plan
+
+SETTINGS = "settings.json"  # in a study's folder
 
 
 class LaunchFailed(UserError):
@@ -41,9 +45,13 @@ def launch_study(study: SweepConfig, runs: Iterable[Config]) -> None:
 
     Raises ConfigError for what cannot be planned or launched, LaunchFailed where runs failed.
     """
+    launch_configs(study, with_fingerprints(runs))
+
+
+def launch_configs(study: SweepConfig, configs: list[Config]) -> None:
+    """The same for configurations whose data has its fingerprint, as a saved plan holds them."""
     console = Console()
     ledger = Ledger(Path(study.runs_dir).absolute())
-    configs = with_fingerprints(runs)
     mode = study.launch.mode
     if mode == "auto":
         mode = "slurm" if shutil.which("sbatch") else "local"
@@ -56,6 +64,8 @@ def launch_study(study: SweepConfig, runs: Iterable[Config]) -> None:
         return
     refuse_unwritable("runs_dir", ledger.runs_dir)
     refuse_unwritable("studies_dir", Path(study.studies_dir).absolute())
+    refuse_without_key(configs)
+    keep_settings(study, mode)
     if mode == "slurm":
         from sweeps.launch.slurm import launch_slurm
 
@@ -92,6 +102,28 @@ def _launch_here(
             f"study {plan.study}: {outcome.failed} runs failed (see above) and {outcome.left} did "
             "not end; mend the cause, and the same command goes on from the newest checkpoints"
         )
+
+
+def keep_settings(study: SweepConfig, mode: str) -> None:
+    """Keep what is around the runs beside the study's plan, for `python -m sweeps retry`."""
+    settings = {**to_dict(study), "study": {"name": study.study.name}}
+    settings["launch"] = {**settings["launch"], "mode": mode, "plan_file": None}
+    folder = Path(study.studies_dir).absolute() / study.study.name
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / SETTINGS, settings)
+
+
+def kept_settings(study_folder: Path) -> SweepConfig:
+    """The settings of a study's newest launch. Raises UserError where they are not there."""
+    try:
+        values = json.loads((study_folder / SETTINGS).read_text())
+    except (OSError, ValueError):
+        raise UserError(
+            f"study {study_folder.name}: {study_folder / SETTINGS} is missing; "
+            "type the command again that launched it, what is done is skipped"
+        ) from None
+    settings = sweep_config(values)
+    return dataclasses.replace(settings, studies_dir=str(study_folder.parent))
 
 
 def write_plan_file(plan: Plan, path: Path) -> None:

@@ -144,9 +144,10 @@ class Queue:
             ):
                 self._failed.add(task.task_id)
 
-    def cancelled(self, task: Task) -> bool:
+    def cancelled(self, task: Task, at_once: bool = False) -> bool:
         """Whether `python -m sweeps cancel` has named the task; looked up once in a second."""
-        if self.launch_folder and time.monotonic() - self._looked > LOOK_S:
+        due = at_once or time.monotonic() - self._looked > LOOK_S
+        if self.launch_folder and due:
             self._cancelled = read_cancelled(self.launch_folder)
             self._looked = time.monotonic()
         return task.task_id in self._cancelled

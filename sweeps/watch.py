@@ -1,29 +1,38 @@
-"""What a study is doing, from the ledger alone: a table that is printed once or live."""
+"""What a study is doing: the ledger's word for each task, and Slurm's for those it holds.
+
+One look reads each file once and asks squeue once; sacct is asked, once, only about attempts that
+have ended without saying why.
+"""
 
 from __future__ import annotations
 
 import json
 import statistics
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
-
 from mor.config import UserError
+from sweeps import slurm_queue
+from sweeps.attempts import Attempt, AttemptLog, unsettled
 from sweeps.ledger import Ledger
-from sweeps.tables import duration, share
-from sweeps.tasks import Task, read_tasks
+from sweeps.slurm_queue import QueuedJob, SlurmSilent
+from sweeps.submitted import Element, by_task, elements
+from sweeps.tasks import Task, read_cancelled, tasks_of
 
-COLOURS = {"done": "green", "running": "cyan", "failed": "red", "diverged": "red"}
+OPEN = ("planned", "pending", "running", "preempted")  # these may still go on by themselves
+BAD = ("failed", "diverged", "disk full", "out of memory")
+ENOUGH_STEPS = 100  # from here on a speed is believed
+NO_ACCOUNTING = (
+    "Slurm keeps no accounting here (sacct): why jobs ended is not known, and a job that died "
+    "without a word is shown as killed"
+)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One run or trunk as the table shows it."""
+    """A run or trunk segment as it is shown."""
 
     name: str
     state: str
@@ -32,150 +41,321 @@ class Row:
     loss: float | None
     tokens_per_s: float | None
     flops_per_s: float | None
+    mfu: float | None
+    eta_hours: float | None  # of this task, while it runs
+    attempts: int
+    last_cause: str | None  # how the attempt before this moment ended
+    device_hours: float
+    on_gpu: bool
+    node: str | None
+    job_id: str | None
+    reason: str | None  # Slurm's word for why it waits
     error: str | None
+    is_segment: bool
+    trunk: str | None  # that it is part of, or branches off
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Device-hours of a study."""
+
+    planned: float  # as the plan has priced it
+    unit: str  # of `planned`
+    corrected: float | None  # at the measured speeds, where there are any
+    measured: int  # (model, size) shapes with a measured speed
+    shapes: int
+    gpu_hours: float  # held so far
+    core_hours: float
+
+
+@dataclass
+class Look:
+    """A study at one moment."""
+
+    study: str
+    rows: list[Row]  # runs
+    segments: list[Row]  # trunk segments that are not done
+    cost: Cost
+    eta_hours: float | None  # of the study, while anything runs
+    notes: list[str] = field(default_factory=list)
+
+    def counts(self) -> dict[str, int]:
+        states = [row.state for row in self.rows]
+        return {state: states.count(state) for state in sorted(set(states))}
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What was read of one task."""
+
+    task: Task
+    status: dict[str, Any] | None  # of its folder, whichever task wrote it
+    result: dict[str, Any] | None
+    attempts: list[Attempt]  # at this task
+    living: bool  # somebody alive holds its folder
+    done: bool
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The status, where this task wrote it."""
+        status = self.status or {}
+        return status if status.get("task_id") == self.task.task_id else {}
+
+    @property
+    def running(self) -> bool:
+        return self.living and self.own.get("state") == "running" and not self.done
 
 
 class StudyView:
-    """Rows and totals of a study's plan, read again at each call."""
+    """A study's plan, looked at again and again."""
 
     def __init__(self, plan_file: Path, ledger: Ledger) -> None:
-        self.study = json.loads(plan_file.read_text())["study"]
-        self.tasks = read_tasks(plan_file, ledger)
+        self.plan = json.loads(plan_file.read_text())
+        self.study = str(self.plan["study"])
+        self.tasks = tasks_of(self.plan, ledger)
         self.ledger = ledger
+        launched_from = plan_file.parent.parent
+        is_launch = launched_from.name == "launches"
+        self.folder = launched_from.parent if is_launch else plan_file.parent
 
     def rows(self) -> list[Row]:
-        return [self._row(task) for task in self.tasks if not task.is_segment]
+        return self.look().rows
 
-    def active_segments(self) -> list[Row]:
-        """Trunk segments in training: the runs that wait for them are not idle."""
+    def look(self, workers: int | None = None) -> Look:
+        """Read everything anew. `workers`: tasks at a time, by default as many as run now."""
+        notes: list[str] = []
+        seen = [self._see(task) for task in self.tasks]
+        held = by_task(elements(self.folder))
+        queued = self._queue(seen, held, notes)
+        if queued is not None and slurm_queue.present():
+            seen = [_believed(one, queued) for one in seen]
+        queued = queued or {}
+        seen = self._settle(seen, notes)
+        cancelled = self._cancelled(held)
+        trunk_ends = {s.task.folder.run_id: s for s in seen if s.task.is_segment}
         rows = []
-        for task in self.tasks:
-            if not task.is_segment or task.finished(self.ledger):
-                continue
-            status = task.folder.status() or {}
-            if status.get("task_id") == task.task_id and task.claimed():
-                rows.append(_from_status(task, status, "running"))
-        return rows
-
-    def _row(self, task: Task) -> Row:
-        result = task.folder.result()
-        if result is not None:
-            loss = result["loss"].get("val_nll_causal")
-            speed = result["throughput"]
-            return Row(
-                task.task_id,
-                str(result["status"]),
-                result["flops"]["spent"],
-                task.config_values["budget"],
-                loss,
-                speed["tokens_per_s"],
-                speed["flops_per_s"],
-                result.get("error"),
-            )
-        status = task.folder.status()
-        state = self.ledger.unfinished_state(task.folder.run_id, status)
-        trunk = task.trunk(self.ledger)
-        if state == "planned" and trunk is not None:
-            of_trunk = trunk.status() or {}
-            if of_trunk.get("state") in ("failed", "diverged"):
-                return _from_status(task, of_trunk, str(of_trunk["state"]))
-        return _from_status(task, status or {}, state)
-
-    def remaining_hours(self, workers: int) -> float | None:
-        """ETA of the study in hours, for `workers` runs at a time.
-
-        What is left of each task is priced at the speed that its model and size has shown, or at
-        the mean of those that have shown one; None before any has.
-        """
-        speeds = self._speeds()
-        if not speeds:
-            return None
-        mean = statistics.harmonic_mean(list(speeds.values()))
-        seconds = sum(
-            task.exact_flops * (1 - self._progress(task)) / speeds.get(_shape(task), mean)
-            for task in self.tasks
+        for one in seen:
+            mine = held.get(one.task.task_id, [])
+            job = next((queued[e.job_id] for e in mine if e.job_id in queued), None)
+            state = self._state(one, job, cancelled, trunk_ends)
+            rows.append(_row(one, state, job, mine))
+        return Look(
+            self.study,
+            [row for row in rows if not row.is_segment],
+            [row for row in rows if row.is_segment and row.state != "done"],
+            self._cost(seen),
+            _remaining_hours(seen, sum(s.running for s in seen) if workers is None else workers),
+            notes,
         )
-        return seconds / max(1, workers) / 3600
 
-    def _speeds(self) -> dict[tuple[str, str], float]:
-        """Exact FLOP/s of each (model, size), by its newest status."""
-        found = {}
-        for task in self.tasks:
-            speed = (task.folder.status() or {}).get("flops_per_s")
-            if speed:
-                found[_shape(task)] = float(speed)
+    # -- reading --------------------------------------------------------------------------------
+
+    def _see(self, task: Task) -> _Seen:
+        result = None if task.is_segment else task.folder.result()
+        done = task.finished(self.ledger) if task.is_segment else result is not None
+        status = task.folder.status()
+        attempts = AttemptLog(task.folder.path).read() if status else []
+        living = bool(status) and not done and task.claimed()
+        mine = [a for a in attempts if a.task_id == task.task_id]
+        return _Seen(task, status, result, mine, living, done)
+
+    def _queue(
+        self, seen: list[_Seen], held: dict[str, list[Element]], notes: list[str]
+    ) -> dict[str, QueuedJob] | None:
+        ids = {e.job_id for s in seen if not s.done for e in held.get(s.task.task_id, [])}
+        ids |= {s.attempts[-1].job_id or "" for s in seen if s.living and s.attempts} - {""}
+        try:
+            return slurm_queue.queue(ids)
+        except SlurmSilent as silent:
+            notes.append(f"Slurm does not answer ({silent}): what waits in it is not known")
+            return None
+
+    def _settle(self, seen: list[_Seen], notes: list[str]) -> list[_Seen]:
+        """Find out how attempts ended that did not say; keeps it in their folders."""
+        waiting = {s.task.task_id: unsettled(s.attempts, s.running) for s in seen if s.attempts}
+        jobs = {a.job_id for open_ones in waiting.values() for a in open_ones if a.job_id}
+        known = slurm_queue.history(jobs)
+        if known is None:
+            notes.append(NO_ACCOUNTING)
+        found = []
+        for one in seen:
+            if waiting.get(one.task.task_id):
+                log = AttemptLog(one.task.folder.path)
+                beat = one.own.get("heartbeat")
+                ends = log.settle(one.attempts, one.running, beat, known, asked=True)
+                one = replace(one, attempts=ends)
+            found.append(one)
         return found
 
-    def _progress(self, task: Task) -> float:
-        if task.finished(self.ledger):
-            return 1.0
-        status = task.folder.status() or {}
-        if status.get("task_id") != task.task_id or not status.get("spent"):
-            return 0.0
-        begin = task.target if task.depends_on and not task.is_segment else 0.0
-        through = (float(status["spent"]) - begin) / (float(status["target"]) - begin)
-        return min(1.0, max(0.0, through))
+    def _cancelled(self, held: dict[str, list[Element]]) -> set[str]:
+        """Tasks that their newest launch was told to leave alone."""
+        launches = sorted(path for path in (self.folder / "launches").glob("*") if path.is_dir())
+        named: dict[str, Path] = {}
+        for launch in launches:
+            named.update(dict.fromkeys(read_cancelled(launch), launch))
+        return {
+            task
+            for task, launch in named.items()
+            if launch == launches[-1] or (held.get(task) and held[task][0].launch_folder == launch)
+        }
+
+    # -- what it means --------------------------------------------------------------------------
+
+    def _state(
+        self, one: _Seen, job: QueuedJob | None, cancelled: set[str], trunks: dict[str, _Seen]
+    ) -> str:
+        if one.done:
+            return str(one.result["status"]) if one.result else "done"
+        if one.running:
+            return "running"
+        last = one.attempts[-1].cause if one.attempts else None
+        if job is not None:
+            return "preempted" if last == "preempted" and job.state == "PENDING" else "pending"
+        state = one.own.get("state")
+        if state in ("failed", "diverged"):
+            return last if last in BAD else str(state)
+        if one.task.task_id in cancelled:
+            return "cancelled"
+        if last is not None and last not in ("finished", "lost claim"):
+            return last
+        if state in ("running", "stopped"):
+            return "stopped" if state == "stopped" else "killed"
+        trunk = trunks.get(one.task.depends_on[0].split("@")[0]) if one.task.depends_on else None
+        of_trunk = (trunk.status or {}).get("state") if trunk and not one.task.is_segment else None
+        return str(of_trunk) if of_trunk in ("failed", "diverged") else "planned"
+
+    def remaining_hours(self, workers: int) -> float | None:
+        """ETA of the study in hours, for `workers` runs at a time; None before any has a speed."""
+        return _remaining_hours([self._see(task) for task in self.tasks], workers)
+
+    def _cost(self, seen: list[_Seen]) -> Cost:
+        speeds = _speeds(seen, ENOUGH_STEPS)
+        planned = self._planned_hours()
+        corrected = 0.0
+        for s in seen:
+            task = s.task
+            if _shape(task) in speeds:
+                speed, devices = speeds[_shape(task)]
+                corrected += task.exact_flops / speed * devices / 3600
+            else:
+                corrected += planned.get(task.task_id, 0.0)
+        now = time.time()
+        held = [(a.on_gpu, a.hours(now)) for s in seen for a in s.attempts]
+        gpu = self.plan.get("gpu", "")
+        return Cost(
+            sum(planned.values()),
+            "core-hours" if gpu == "cpu" else "GPU-hours",
+            corrected if speeds else None,
+            len(speeds),
+            len({_shape(s.task) for s in seen}),
+            sum(hours for on_gpu, hours in held if on_gpu),
+            sum(hours for on_gpu, hours in held if not on_gpu),
+        )
+
+    def _planned_hours(self) -> dict[str, float]:
+        """Planned device-hours of each task: of a run, its own part only."""
+        hours = {s["segment_id"]: float(s["gpu_hours"]) for s in self.plan["segments"]}
+        for run in self.plan["runs"]:
+            share = run["own_exact_flops"] / run["flops"]["exact"]
+            hours[run["run_id"]] = float(run["gpu_hours"]) * share
+        return hours
+
+
+def _believed(s: _Seen, queued: dict[str, QueuedJob]) -> _Seen:
+    """Slurm knows of a dead node or a requeue before the claim of its ghost is stale."""
+    job_id = s.attempts[-1].job_id if s.attempts else None
+    if not s.living or job_id is None:
+        return s
+    alive = job_id in queued and queued[job_id].state not in ("PENDING", "REQUEUE_HOLD")
+    return replace(s, living=alive)
 
 
 def _shape(task: Task) -> tuple[str, str]:
     return task.config_values["model"]["name"], task.config_values["size"]["name"]
 
 
-def _from_status(task: Task, status: dict[str, Any], state: str) -> Row:
-    own = status.get("task_id") == task.task_id
+def _speeds(seen: list[_Seen], at_least: int) -> dict[tuple[str, str], tuple[float, int]]:
+    """Exact FLOP/s of each (model, size) and the devices that gave it: the median over its tasks
+    that have made `at_least` steps."""
+    found: dict[tuple[str, str], list[tuple[float, int]]] = {}
+    for s in seen:
+        status = s.status or {}
+        if status.get("flops_per_s") and status.get("step", 0) >= at_least:
+            devices = s.attempts[-1].devices if s.attempts else 1
+            found.setdefault(_shape(s.task), []).append((float(status["flops_per_s"]), devices))
+    return {
+        shape: sorted(speeds, key=lambda pair: pair[0] / pair[1])[len(speeds) // 2]
+        for shape, speeds in found.items()
+    }
+
+
+def _remaining_hours(seen: list[_Seen], workers: int) -> float | None:
+    """What is left of each task, priced at the speed that its model and size has shown, or at the
+    mean of those that have shown one; None before any has, or where nothing runs."""
+    speeds = _speeds(seen, at_least=1)
+    if not speeds or not workers:
+        return None
+    mean = statistics.harmonic_mean([speed for speed, _ in speeds.values()])
+    seconds = sum(
+        s.task.exact_flops * (1 - _progress(s)) / speeds.get(_shape(s.task), (mean, 1))[0]
+        for s in seen
+    )
+    return seconds / workers / 3600
+
+
+def _progress(s: _Seen) -> float:
+    if s.done:
+        return 1.0
+    if not s.own.get("spent"):
+        return 0.0
+    begin = s.task.target if s.task.depends_on and not s.task.is_segment else 0.0
+    through = (float(s.own["spent"]) - begin) / (float(s.own["target"]) - begin)
+    return min(1.0, max(0.0, through))
+
+
+def _row(s: _Seen, state: str, job: QueuedJob | None, held: list[Element]) -> Row:
+    last = s.attempts[-1] if s.attempts else None
+    result, own = s.result or {}, s.own
+    speed = result.get("throughput", own)
+    flops_per_s = speed.get("flops_per_s")
+    eta = None
+    if state == "running" and flops_per_s:
+        eta = s.task.exact_flops * (1 - _progress(s)) / float(flops_per_s) / 3600
+    ended = [a.cause for a in s.attempts if a.cause]
+    now = time.time()
+    target = s.task.target if s.task.is_segment else s.task.config_values["budget"]
     return Row(
-        task.task_id,
-        state,
-        status.get("spent") if own else None,
-        float(status.get("target", task.config_values["budget"])),
-        status.get("loss"),
-        status.get("tokens_per_s"),
-        status.get("flops_per_s"),
-        status.get("error") if state in ("failed", "diverged") else None,
+        name=s.task.task_id,
+        state=state,
+        spent=result.get("flops", {}).get("spent", own.get("spent")),
+        target=float(target),
+        loss=result.get("loss", {}).get("val_nll_causal") if s.result else own.get("loss"),
+        tokens_per_s=speed.get("tokens_per_s"),
+        flops_per_s=flops_per_s,
+        mfu=speed.get("mfu"),
+        eta_hours=eta,
+        attempts=len(s.attempts),
+        last_cause=ended[-1] if ended else None,
+        device_hours=sum(a.hours(now) for a in s.attempts),
+        on_gpu=bool(last and last.on_gpu),
+        node=(job.node if job else None) or (last.host if last else None),
+        job_id=job.job_id if job else (last.job_id if last else None) or _first(held),
+        reason=job.reason if job and job.state == "PENDING" else None,
+        error=result.get("error") or (own.get("error") if state in BAD else None),
+        is_segment=s.task.is_segment,
+        trunk=s.task.depends_on[0].split("@")[0] if s.task.depends_on else None,
     )
 
 
-def study_table(
-    view: StudyView, workers: int | None = None, hide_waiting: bool = False
-) -> RenderableType:
-    """State, share of the budget spent, loss, speed; and for the study what is done and the ETA.
-
-    `workers` is how many run at a time; by default, as many as are running now.
-    """
-    rows, segments = view.rows(), view.active_segments()
-    if workers is None:
-        workers = len(segments) + sum(row.state == "running" for row in rows)
-    table = Table(title=f"study {view.study}", title_justify="left", expand=False)
-    table.add_column("run or trunk segment", no_wrap=True)
-    table.add_column("state")
-    for heading in ("spent", "loss (nats)", "tokens/s"):
-        table.add_column(heading, justify="right")
-    shown = [*segments, *rows]
-    if hide_waiting:
-        shown = [row for row in shown if row.state != "planned"]
-    for row in shown:
-        table.add_row(
-            row.name,
-            Text(row.state, style=COLOURS.get(row.state, "")),
-            share(row.spent, row.target),
-            "-" if row.loss is None else f"{row.loss:.4f}",
-            "-" if not row.tokens_per_s else f"{row.tokens_per_s:,.0f}",
-        )
-    done = sum(row.state == "done" for row in rows)
-    hours = view.remaining_hours(workers)
-    eta = "ETA -" if hours is None else f"ETA {duration(hours)}"
-    counts = ", ".join(
-        f"{sum(r.state == s for r in rows)} {s}" for s in sorted({r.state for r in rows})
-    )
-    bar = ProgressBar(total=max(1, len(rows)), completed=done, width=40)
-    return Group(table, bar, Text(f"{done} of {len(rows)} runs done ({counts}); {eta}"))
+def _first(held: list[Element]) -> str | None:
+    return held[0].job_id if held else None
 
 
 def study_plan_file(studies_dir: Path, study: str) -> Path:
-    """Where the newest plan of a study lies. Raises UserError where there is none."""
-    path = studies_dir / study / "plan.json"
-    if not path.exists():
-        known = sorted(p.parent.name for p in studies_dir.glob("*/plan.json"))
-        instead = "known studies: " + ", ".join(known) if known else "no study was launched yet"
-        raise UserError(f"study {study}: no plan in {path.parent}; {instead}")
-    return path
+    """Where the newest plan of a study lies, by its name or its folder. Raises UserError."""
+    for folder in (Path(study), studies_dir / study):
+        if (folder / "plan.json").is_file():
+            return folder / "plan.json"
+    known = sorted(p.parent.name for p in studies_dir.glob("*/plan.json"))
+    instead = "known studies: " + ", ".join(known) if known else "no study was launched yet"
+    raise UserError(f"study {study}: no plan in {studies_dir / study}; {instead}")

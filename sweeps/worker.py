@@ -115,7 +115,7 @@ def _run(
             train_run(task.config, folder, trunk.plateau(task.target) if trunk else None, hooks)
         status.end("done", "finished")
     except Stopped as stopped:
-        status.end("stopped", *_why_stopped(stop), error=str(stopped))
+        status.end("stopped", *_why_stopped(task, queue, stop), error=str(stopped))
     except Diverged as diverged:
         log.error("diverged: %s", diverged)
         status.end("diverged", "diverged", error=str(diverged))
@@ -134,10 +134,10 @@ def _run(
         status.end("failed", "failed", error=f"{type(error).__name__}: {error}")
 
 
-def _why_stopped(stop: threading.Event) -> tuple[str, str | None]:
+def _why_stopped(task: Task, queue: Queue, stop: threading.Event) -> tuple[str, str | None]:
     """The cause of a stop and a note, as far as this process can know; Slurm may know better."""
     name = getattr(stop, "signal_name", None)
-    if name is None:
+    if name is None or queue.cancelled(task, at_once=True):
         return "cancelled", None
     left = seconds_left()
     if left is not None and left < LIMIT_NEAR_S:

@@ -21,12 +21,13 @@ from rich.live import Live
 
 from mor.config import Config, ConfigError
 from mor.devices import device_key
+from sweeps.board import board
 from sweeps.config import ClusterConfig, LaunchConfig
 from sweeps.launch.files import Launch, add_to_study, new_launch
 from sweeps.ledger import Ledger
 from sweeps.plan import FINISHED, Plan
 from sweeps.tables import duration
-from sweeps.watch import StudyView, study_table
+from sweeps.watch import StudyView
 from sweeps.worker import work
 
 REFRESH_S = 1.0
@@ -206,9 +207,10 @@ def _show_until_ended(pool: _Pool, view: StudyView, console: Console, workers: i
     if console.is_terminal:
         with Live(console=console, auto_refresh=False) as live:
             while pool.running():
-                live.update(study_table(view, workers, hide_waiting=True), refresh=True)
+                look = view.look(workers)
+                live.update(board(look, console.width, console.height), refresh=True)
                 time.sleep(REFRESH_S)
-            live.update(study_table(view, workers), refresh=True)
+            live.update(board(view.look(), console.width), refresh=True)
         return
     seen: set[str] = set()
     while pool.running():

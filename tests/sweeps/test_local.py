@@ -64,7 +64,7 @@ def test_a_study_trains_once_is_skipped_and_grows(sweep, tmp_path):
         [sys.executable, "-m", "sweeps", "status", "quick", "--json"],
         cwd=tmp_path, capture_output=True, text=True, check=True, env=_importable(),
     )  # fmt: skip
-    rows = json.loads(status.stdout)
+    rows = json.loads(status.stdout)["runs"]
     assert {row["state"] for row in rows} == {"done"}
     assert len(rows) == 7  # a narrower command does not shrink the study
 
@@ -162,7 +162,7 @@ def test_a_trunk_that_diverges_fails_its_runs_by_name(sweep, tmp_path):
         [sys.executable, "-m", "sweeps", "status", "quick", "--json"],
         cwd=tmp_path, capture_output=True, text=True, check=True, env=_importable(),
     )  # fmt: skip
-    assert {row["state"] for row in json.loads(status.stdout)} == {"diverged"}
+    assert {row["state"] for row in json.loads(status.stdout)["runs"]} == {"diverged"}
 
 
 def test_a_diverged_run_is_reported_with_its_log_and_not_tried_again(sweep, tmp_path):

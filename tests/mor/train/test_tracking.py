@@ -9,8 +9,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from mor.config import ConfigError
+from mor.train import tracking
 from mor.train.folder import RunFolder
+from mor.train.loop import Stopped
 from mor.train.run import Hooks, train_run
+from mor.train.tracking import offline_parts
+from sweeps.commands.sync import _sync
+from tests.mor.train.wandb_backend import KEY, Backend
 
 BLOCK = 32768
 
@@ -79,19 +87,91 @@ def test_offline_runs_hold_config_history_and_summary(toy_run, tmp_path, monkeyp
     assert spent == result["flops"]["spent"]
 
 
-def test_a_dead_wandb_changes_no_number(toy_run, tmp_path, monkeypatch, caplog):
-    import wandb
+def online(config, monkeypatch, url: str):
+    monkeypatch.setenv("WANDB_BASE_URL", url)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB__SERVICE_WAIT", "300")
+    return replace(config, runtime=replace(config.runtime, wandb="online"))
 
-    config = toy_run("vanilla", steps=8)
-    plain = RunFolder(tmp_path / "plain")
-    train_run(config, plain, None, Hooks())
-    online = replace(config, runtime=replace(config.runtime, wandb="online"))
 
-    def dead(**_: object) -> None:
-        raise wandb.errors.CommError("no route to host")
+@pytest.fixture
+def backend() -> Iterator[Backend]:
+    server = Backend()
+    yield server
+    server.close()
 
-    monkeypatch.setattr(wandb, "init", dead)
-    folder = RunFolder(tmp_path / "online")
-    train_run(online, folder, None, Hooks())
-    assert "the run goes on without it" in caplog.text
-    assert folder.result()["loss"] == plain.result()["loss"]
+
+def test_online_a_resumed_run_goes_on_in_the_same_place(toy_run, tmp_path, monkeypatch, backend):
+    config = online(toy_run("mor", steps=12), monkeypatch, backend.url)
+    folder = RunFolder(tmp_path / "mor-tiny-x")
+    calls = iter(range(1000))
+    with pytest.raises(Stopped):
+        train_run(config, folder, None, Hooks(lambda _: None, lambda: next(calls) == 5))
+    train_run(config, folder, None, Hooks(group="quick"))
+    assert list(backend.runs) == [folder.run_id]
+    assert backend.runs[folder.run_id]["groupName"] == "quick"
+    steps = [line["_step"] for line in backend.history[folder.run_id] if "loss" in line]
+    assert steps == list(range(1, 13))
+    summary, result = backend.summary[folder.run_id], folder.result()
+    assert summary["flops"] == result["flops"]  # planned, spent, and spent under each convention
+    plan = json.loads(backend.runs[folder.run_id]["config"])["plan"]["value"]
+    assert plan["steps"] == 12
+    assert set(plan["flops"]) == {"paper", "exact", "6nd"}
+    assert any(name.endswith("config.yaml") for name in backend.files)
+    assert not backend.unknown
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["refused", "silent", "dies"])
+def test_a_dead_server_costs_seconds_and_the_run_can_be_uploaded_later(
+    fault, toy_run, tmp_path, monkeypatch, caplog, backend
+):
+    config = online(toy_run("vanilla", steps=8), monkeypatch, backend.url)
+    monkeypatch.setattr(tracking, "FINISH_S", 4.0)
+    hooks = Hooks()
+    if fault == "refused":
+        backend.close()
+    elif fault == "silent":
+        backend.hang()
+    else:
+        calls = iter(range(1000))
+
+        def die() -> bool:
+            if next(calls) == 4:
+                backend.hang()
+            return False
+
+        hooks = Hooks(should_stop=die)
+    folder = RunFolder(tmp_path / "vanilla-tiny-x")
+    began = time.monotonic()
+    train_run(config, folder, None, hooks)
+    assert time.monotonic() - began < 40  # a hang would be minutes; the machine may be busy
+    assert folder.result()["status"] == "done"
+    assert "python -m sweeps sync uploads it" in caplog.text
+    [part] = offline_parts(folder)
+
+    server = Backend()
+    monkeypatch.setenv("WANDB_BASE_URL", server.url)
+    assert _sync(folder, [part]) is None
+    assert offline_parts(folder) == []
+    losses = [line["loss"] for line in server.history[folder.run_id] if "loss" in line]
+    assert losses == [json.loads(line)["loss"] for line in folder.metrics_file.open()]
+    server.close()
+
+
+def test_only_the_first_rank_tracks(toy_run, tmp_path, monkeypatch):
+    config = online(toy_run("vanilla"), monkeypatch, "http://127.0.0.1:9")
+    monkeypatch.setenv("RANK", "1")
+    assert isinstance(tracking.tracker(config, RunFolder(tmp_path)), tracking.NoTracker)
+
+
+def test_online_without_a_key_is_refused_with_the_way_out(toy_run, tmp_path, monkeypatch):
+    config = online(toy_run("vanilla"), monkeypatch, "https://wandb.here.org")
+    tracking.refuse_without_key([config])
+    monkeypatch.delenv("WANDB_API_KEY")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with pytest.raises(ConfigError, match=r"runtime.wandb=online: .*wandb login"):
+        tracking.refuse_without_key([config])
+    (tmp_path / "netrc").write_text(f"machine wandb.here.org login user password {KEY}\n")
+    (tmp_path / "netrc").chmod(0o600)
+    tracking.refuse_without_key([config])

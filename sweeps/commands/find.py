@@ -1,0 +1,102 @@
+"""What a user means: a study by its name or folder, a run by any unique beginning of its id."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mor.config import UserError
+from mor.train.folder import RunFolder
+from sweeps.ledger import Ledger
+from sweeps.tasks import Task
+from sweeps.watch import StudyView, study_plan_file
+
+LISTED = 10  # of several runs that a beginning may mean
+
+
+@dataclass(frozen=True)
+class Target:
+    """A study, and one task of it where a run or trunk segment was named."""
+
+    view: StudyView
+    task: Task | None = None
+
+
+def study_view(study: str | None, studies_dir: Path) -> StudyView:
+    """A study by name or path; None: the one that was launched last. Raises UserError."""
+    if study is not None:
+        return _view(study_plan_file(studies_dir, study))
+    plans = _plans(studies_dir)
+    if not plans:
+        raise UserError(
+            f"--studies-dir={studies_dir}: no study was launched from here yet; "
+            "type python sweep.py -m study=quick"
+        )
+    return _view(plans[0])
+
+
+def find_target(name: str, studies_dir: Path) -> Target:
+    """A study, or a task of the newest study that has it. Raises UserError."""
+    for folder in (Path(name), studies_dir / name):
+        if (folder / "plan.json").is_file():
+            return Target(_view(folder / "plan.json"))
+    views = [_view(plan) for plan in _plans(studies_dir)]
+    ids = {task.task_id for view in views for task in view.tasks}
+    if not ids:
+        raise UserError(f"{name}: no study in {studies_dir}; name a study or a run of one")
+    found = _unique(name, ids, "study or run")
+    for view in views:
+        for task in view.tasks:
+            if task.task_id == found:
+                return Target(view, task)
+    raise AssertionError("the id comes from these views")
+
+
+def find_folder(name: str, studies_dir: Path, runs_dir: Path) -> RunFolder:
+    """The folder of a run or trunk, of a study or trained alone. Raises UserError."""
+    stores = {runs_dir.absolute()}
+    planned: dict[str, Path] = {}
+    for plan_file in _plans(studies_dir):
+        plan = json.loads(plan_file.read_text())
+        store = Path(plan["runs_dir"])
+        stores.add(store)
+        planned.update({run["run_id"]: store / run["run_id"] for run in plan["runs"]})
+        planned.update({s["trunk_id"]: store / s["trunk_id"] for s in plan["segments"]})
+    for store in stores:
+        if store.is_dir():
+            planned.update({path.name: path for path in store.iterdir() if path.is_dir()})
+    if not planned:
+        raise UserError(f"{name}: no runs in {runs_dir} or {studies_dir}; type --runs-dir=<folder>")
+    return RunFolder(planned[_unique(name.split("@")[0], planned, "run")])
+
+
+def _unique(name: str, ids: Iterable[str], kind: str) -> str:
+    """The one id that begins with a name. Raises UserError that lists what it may mean."""
+    every = sorted(set(ids))
+    if name in every:
+        return name
+    found = [one for one in every if one.startswith(name)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
+        raise UserError(
+            f"{name}: {len(found)} runs begin so; type more of one: "
+            + ", ".join(found[:LISTED])
+            + more
+        )
+    near = [one for one in every if name in one][:LISTED] or every[:LISTED]
+    raise UserError(f"{name}: no such {kind}; there are " + ", ".join(near))
+
+
+def _plans(studies_dir: Path) -> list[Path]:
+    """The studies' plans, newest first."""
+    plans = studies_dir.glob("*/plan.json")
+    return sorted(plans, key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def _view(plan_file: Path) -> StudyView:
+    runs_dir = json.loads(plan_file.read_text())["runs_dir"]
+    return StudyView(plan_file, Ledger(Path(runs_dir)))

@@ -1,0 +1,72 @@
+"""`retry` and `launch`: run again what has ended early, from the study's saved plan, through the
+same launch as the first time. Nothing that is done, running or queued is touched."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+
+from mor.config import Config, from_dict
+from mor.train.folder import RunFolder
+from sweeps.study import kept_settings, launch_configs
+from sweeps.tasks import Task
+from sweeps.watch import Look, Row, StudyView
+
+LEFT_ALONE = ("done", "running", "pending")
+ON_REQUEST = ("failed", "cancelled", "disk full", "out of memory")  # `launch` without --retry
+
+
+def runs_to_retry(
+    look: Look, task: Task | None, *, failed: bool, diverged: bool
+) -> tuple[list[str], list[str]]:
+    """Ids of the runs to launch again, and of those left out because they diverged.
+
+    `task`: of a whole study, or the one run (or all runs on the one trunk) that was named.
+    """
+    rows = [row for row in look.rows if task is None or _belongs(row, task)]
+    segments = {row.name: row for row in look.segments}
+    chosen, kept_out = [], []
+    for row in rows:
+        if row.state in LEFT_ALONE or _requeued(row, segments):
+            continue
+        if row.state == "diverged" and not diverged:
+            kept_out.append(row.name)
+        elif failed or row.state not in ON_REQUEST:
+            chosen.append(row.name)
+    return chosen, kept_out
+
+
+def _requeued(row: Row, segments: dict[str, Row]) -> bool:
+    """Preempted, and Slurm holds it for another go: nothing to do by hand."""
+    return row.state == "preempted" and row.reason is not None
+
+
+def _belongs(row: Row, task: Task) -> bool:
+    if not task.is_segment:
+        return row.name == task.task_id
+    return bool(row.trunk) and row.trunk == task.folder.run_id
+
+
+def launch_again(view: StudyView, run_ids: Collection[str], diverged: bool) -> None:
+    """Launch runs of a study's plan once more, under the settings of its newest launch.
+
+    Raises UserError where the launch is refused, LaunchFailed where runs failed.
+    """
+    settings = kept_settings(view.folder)
+    settings = dataclasses.replace(settings, runs_dir=str(view.ledger.runs_dir))
+    chosen = [task for task in view.tasks if task.task_id in run_ids]
+    if diverged:
+        for task in chosen:
+            _forget_divergence(task.folder)
+            trunk = task.trunk(view.ledger)
+            if trunk is not None:
+                _forget_divergence(trunk)
+    by_id = {run["run_id"]: run["config"] for run in view.plan["runs"]}
+    configs: list[Config] = [from_dict(Config, by_id[task.task_id]) for task in chosen]
+    launch_configs(settings, configs)
+
+
+def _forget_divergence(folder: RunFolder) -> None:
+    result = folder.result()
+    if result is not None and result["status"] == "diverged":
+        folder.result_file.unlink()

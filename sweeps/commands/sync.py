@@ -1,0 +1,58 @@
+"""`sync`: what runs have tracked offline goes to W&B, once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from mor.config import UserError
+from mor.train.folder import RunFolder
+from mor.train.tracking import API_KEY_HELP, api_key_known, offline_parts
+from sweeps.watch import StudyView
+
+TIMEOUT_S = 600.0  # for one run
+
+
+def sync_study(view: StudyView, say: Callable[[str], object]) -> None:
+    """Upload every part that is not marked as synced; a part is marked when W&B has taken it.
+
+    Raises UserError without a key, or where W&B took nothing.
+    """
+    folders = {task.folder.path: task.folder for task in view.tasks}
+    waiting = {path: parts for path, f in folders.items() if (parts := offline_parts(f))}
+    if not waiting:
+        say(f"study {view.study}: nothing was tracked offline that is not synced already")
+        return
+    if not api_key_known():
+        raise UserError(
+            f"study {view.study}: {len(waiting)} runs wait for W&B, but there is no API key; "
+            + API_KEY_HELP
+        )
+    failed = {}
+    for path, parts in waiting.items():
+        error = _sync(folders[path], parts)
+        if error:
+            failed[path.name] = error
+        say(f"{path.name}: {error or 'synced'}")
+    if failed:
+        raise UserError(
+            f"study {view.study}: {len(failed)} of {len(waiting)} runs were not taken "
+            f"({next(iter(failed.values()))}); python -m sweeps sync {view.study} tries those again"
+        )
+
+
+def _sync(folder: RunFolder, parts: list[Path]) -> str | None:
+    """Upload the parts of one run, in order; returns what went wrong."""
+    command = [sys.executable, "-m", "wandb", "sync", "--include-online", *map(str, parts)]
+    try:
+        ended = subprocess.run(
+            command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"W&B did not answer within {TIMEOUT_S:g} s"
+    if ended.returncode or offline_parts(folder):
+        lines = [line.strip() for line in (ended.stdout + ended.stderr).splitlines()]
+        return " ".join([line for line in lines if line][-2:])
+    return None

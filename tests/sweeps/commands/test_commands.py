@@ -1,0 +1,173 @@
+"""The commands as a user types them, on a study that nothing was trained for."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from mor.config import UserError
+from sweeps.__main__ import app
+from sweeps.commands.cancel import cancel_run, cancel_study
+from sweeps.commands.find import find_folder, find_target
+from sweeps.commands.logs import follow_log
+from sweeps.commands.retry import runs_to_retry
+from sweeps.reasons import ENDS, why_waiting
+from sweeps.tasks import Queue, read_cancelled, read_tasks
+from tests.sweeps.store import Store, fake_slurm
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch) -> Store:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "/nowhere")
+    return Store(tmp_path, [1e8, 2e8], seeds=2)
+
+
+def sweeps(*arguments: str) -> str:
+    ended = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+    assert ended.exit_code == 0, ended.output
+    return ended.output
+
+
+def test_a_study_goes_by_name_or_path_and_a_run_by_any_unique_beginning(store):
+    for name in ("s", "studies/s", str(store.studies_dir / "s")):
+        assert json.loads(sweeps("status", name, "--json"))["study"] == "s"
+    run = store.runs()[0]
+    store.begin(run)
+    target = find_target(run[:-3], store.studies_dir)
+    assert target.task is not None
+    assert target.task.task_id == run
+    assert find_folder(run[:-3], store.studies_dir, store.folder / "runs").run_id == run
+    with pytest.raises(UserError) as ambiguous:
+        find_target("vanilla-tiny-1", store.studies_dir)
+    for one in store.runs():
+        assert (one in str(ambiguous.value)) == one.startswith("vanilla-tiny-1")
+    with pytest.raises(UserError, match="no such"):
+        find_target("mor-9k", store.studies_dir)
+
+
+def test_logs_show_and_follow_until_the_run_is_let_go(store):
+    run = store.runs()[0]
+    with pytest.raises(UserError, match="has not begun"):
+        sweeps("logs", run)
+    store.begin(run, claim=True)
+    folder = store.ledger.folder(run)
+    folder.log_file.write_text("one\ntwo\n")
+    assert sweeps("logs", run, "-n", "1") == "two\n"
+    seen: list[str] = []
+    thread = threading.Thread(target=follow_log, args=(folder, 8, seen.append))
+    thread.start()
+    with folder.log_file.open("a") as file:
+        file.write("three\n")
+    time.sleep(0.1)
+    (folder.path / "claim.json").unlink()
+    thread.join(timeout=20)
+    assert not thread.is_alive()
+    assert "".join(seen) == "three\n"
+
+
+def test_cancel_leaves_word_and_no_worker_of_that_launch_takes_the_tasks(store):
+    run, larger = store.runs()[:2]
+    first, second = store.segments()[:2]
+    task = next(task for task in store.view().tasks if task.task_id == larger)
+    assert set(cancel_run(store.view(), task).tasks) == {larger, second}  # `first` is still needed
+
+    def queue(launch_id: str, folder) -> Queue:
+        found = Queue(
+            read_tasks(store.launch.plan_file, store.ledger), store.ledger, launch_id,
+            launch_folder=folder,
+        )  # fmt: skip
+        found.refresh()
+        return found
+
+    left = {t.task_id for t in queue(store.launch.launch_id, store.launch.folder).open()}
+    assert left == {run, first, *store.runs()[2:], *store.segments()[2:]}
+    assert store.states()[larger] == "cancelled"
+    cancel_study(store.view())
+    assert not queue(store.launch.launch_id, store.launch.folder).open()
+    assert len(queue("a later launch", store.launch.folder.parent / "x").open()) == 8
+
+
+def test_cancel_ends_only_the_jobs_that_hold_nothing_else(store, monkeypatch):
+    one, two, three, _ = store.runs()
+    segments = store.segments()
+    store.submitted({"5_0": [segments[0], one], "5_1": [segments[1], two], "6": [three]})
+    queue = "".join(f"{job}|RUNNING|None|n1|1|10:00|main|(null)\n" for job in ("5_0", "5_1", "6"))
+    monkeypatch.setenv("PATH", f"{fake_slurm(store.folder, queue)}{os.pathsep}/usr/bin:/bin")
+    task = {task.task_id: task for task in store.view().tasks}
+    assert cancel_run(store.view(), task[one]).jobs == ()  # its segment leads to `two`, too
+    assert cancel_run(store.view(), task[three]).jobs == ("6",)
+    assert "scancel 6\n" in (store.folder / "calls").read_text()
+    assert cancel_study(store.view()).jobs == ("5_0", "5_1", "6")
+
+
+def test_retry_takes_what_ended_early_and_diverged_ones_only_when_asked(store):
+    done, failed, diverged, running = store.runs()
+    store.result(done)
+    store.result(diverged, "diverged")
+    store.begin(failed, state="failed", error="words").end(1, "failed", "words")
+    store.begin(running, claim=True)
+    look = store.view().look()
+    assert runs_to_retry(look, None, failed=True, diverged=False) == ([failed], [diverged])
+    assert set(runs_to_retry(look, None, failed=True, diverged=True)[0]) == {failed, diverged}
+    assert runs_to_retry(look, None, failed=False, diverged=False) == ([], [diverged])
+    with pytest.raises(UserError, match=r"settings.json is missing"):
+        sweeps("retry", "s")
+
+
+def test_why_says_it_in_words(store, monkeypatch):
+    run, other = store.runs()[:2]
+    store.begin(run, state="failed", error="no room").end(1, "disk full", "no room")
+    store.ledger.folder(run).log_file.write_text("the last words\n")
+    text = sweeps("why", run)
+    for words in ("disk full", "free some space", f"retry {run}", "the last words", "attempt 1"):
+        assert words in text
+    store.submitted({"7": [other]})
+    queue = "7|PENDING|QOSMaxJobsPerUserLimit||N/A|10:00|main|(null)\n"
+    monkeypatch.setenv("PATH", f"{fake_slurm(store.folder, queue)}{os.pathsep}/usr/bin:/bin")
+    assert "as many jobs as your QOS allows" in sweeps("why", other)
+
+
+def test_reasons_are_matched_by_their_longest_beginning():
+    assert "down, drained or reserved" in why_waiting("ReqNodeNotAvail, Unav:n1", "r", "1")
+    assert "retry r" in why_waiting("DependencyNeverSatisfied", "r", "1")
+    assert "trunk" in why_waiting("Dependency", "r", "1")
+    assert "scontrol release 1" in why_waiting("JobHeldUser", "r", "1")
+    assert "Odd" in why_waiting("Odd", "r", "1")
+
+
+def test_every_cause_has_its_sentence():
+    from sweeps.attempts import CAUSES
+
+    assert set(CAUSES) - set(ENDS) == {"finished", "lost claim"}
+
+
+def test_sync_without_a_key_is_one_sentence(store, monkeypatch):
+    assert "nothing was tracked offline" in sweeps("sync", "s")
+    (store.ledger.folder(store.runs()[0]).path / "wandb" / "offline-run-1").mkdir(parents=True)
+    monkeypatch.setenv("NETRC", str(store.folder / "none"))
+    monkeypatch.setenv("HOME", str(store.folder))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    with pytest.raises(UserError, match=r"no API key.*wandb login"):
+        sweeps("sync", "s")
+
+
+def test_no_study_at_all_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for command in (["status"], ["watch"], ["why", "x"], ["cancel", "x"], ["logs", "x"]):
+        with pytest.raises(UserError):
+            sweeps(*command)
+
+
+def test_cancelled_is_read_back(tmp_path):
+    from sweeps.tasks import cancel_tasks
+
+    assert read_cancelled(tmp_path) == frozenset()
+    cancel_tasks(tmp_path, ["a"])
+    cancel_tasks(tmp_path, ["b"])
+    assert read_cancelled(tmp_path) == {"a", "b"}

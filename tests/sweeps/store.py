@@ -1,0 +1,117 @@
+"""A study on disk without any training: a plan file as a launch writes it, statuses, attempts."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mor.config import Config, ModelConfig, RuntimeConfig, SizeConfig, TrainConfig
+from sweeps.attempts import AttemptLog
+from sweeps.claim import Claim
+from sweeps.config import ClusterConfig
+from sweeps.launch.files import Launch, add_to_study, new_launch
+from sweeps.ledger import Ledger
+from sweeps.plan import Plan, build_plan
+from sweeps.watch import StudyView
+
+
+class Store:
+    """A study named `s` of vanilla runs with some budgets, in `<folder>/studies/s`."""
+
+    def __init__(self, folder: Path, budgets: Iterable[float], seeds: int = 1) -> None:
+        size = SizeConfig("tiny", 2, d_model=16, n_heads=2, n_kv_heads=1, d_head=8, d_ff=32)
+        train = TrainConfig(batch_size=4, seq_len=32, warmup_steps=3, precision="fp32")
+        base = Config(
+            ModelConfig("vanilla"), size, train=train, runtime=RuntimeConfig(device="cpu")
+        )
+        configs = [replace(base, budget=b, seed=s) for s in range(seeds) for b in budgets]
+        self.folder = folder
+        self.ledger = Ledger(folder / "runs")
+        self.plan: Plan = build_plan("s", configs, self.ledger, ClusterConfig("cpu", 0.3))
+        self.launch: Launch = new_launch(self.plan, self.ledger, folder / "studies" / "s")
+        add_to_study(self.launch)
+        self.studies_dir = folder / "studies"
+
+    def view(self) -> StudyView:
+        return StudyView(self.studies_dir / "s" / "plan.json", Ledger(self.ledger.runs_dir))
+
+    def states(self) -> dict[str, str]:
+        look = self.view().look()
+        return {row.name: row.state for row in [*look.rows, *look.segments]}
+
+    def runs(self) -> list[str]:
+        return [run.run_id for run in self.plan.runs]
+
+    def segments(self) -> list[str]:
+        return [segment.segment_id for segment in self.plan.segments]
+
+    def begin(self, task_id: str, claim: bool = False, **status: Any) -> AttemptLog:
+        """As a worker begins: an attempt, a status, and with `claim` this process's claim."""
+        folder = self.ledger.folder(task_id.split("@")[0])
+        folder.path.mkdir(parents=True, exist_ok=True)
+        if claim:
+            assert Claim(folder.path).acquire()
+        log = AttemptLog(folder.path)
+        number = log.begin(task_id, self.launch.launch_id, 1, False)
+        values = {"task_id": task_id, "state": "running", "attempt": number, "target": 1.0}
+        folder.write_status(**{**values, **status})
+        return log
+
+    def finish_segment(self, segment_id: str) -> None:
+        segment = next(s for s in self.plan.segments if s.segment_id == segment_id)
+        path = self.ledger.folder(segment.trunk_id).plateau(segment.target)
+        path.mkdir(parents=True)
+        (path / "meta.json").write_text("{}")
+
+    def result(self, run_id: str, status: str = "done") -> None:
+        folder = self.ledger.folder(run_id)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.write_result(
+            {
+                "run_id": run_id,
+                "status": status,
+                "model": "vanilla",
+                "size": "tiny",
+                "error": None if status == "done" else "step 3: loss nan",
+                "flops": {"spent": 1e9},
+                "loss": {"val_nll_causal": 2.5} if status == "done" else {},
+                "throughput": {"tokens_per_s": 1e4, "flops_per_s": 1e9, "mfu": 0.3},
+            }
+        )
+
+    def submitted(self, jobs: dict[str, list[str]]) -> None:
+        """Write what a launch has submitted: tasks by job id."""
+        elements = [
+            {"index": i, "job_id": job, "tasks": tasks}
+            for i, (job, tasks) in enumerate(jobs.items())
+        ]
+        array = {"array_id": "1", "shape": {}, "depends_on": None, "elements": elements}
+        contents = {"launch_id": self.launch.launch_id, "submitted": "", "arrays": [array]}
+        (self.launch.folder / "jobs.json").write_text(json.dumps(contents))
+
+
+def fake_slurm(folder: Path, squeue: str = "", sacct: str | None = "") -> Path:
+    """Programs that print what Slurm would, and note how they were called in `calls`; without
+    `sacct` there is no accounting. Returns the folder for PATH."""
+    programs = folder / "bin"
+    programs.mkdir(exist_ok=True)
+    answers = {"squeue": squeue, "sacct": sacct, "scancel": ""}
+    for name, answer in answers.items():
+        lines = [f'echo "{name} $*" >> {folder}/calls']
+        if answer is None:
+            lines.append('echo "Slurm accounting storage is disabled" >&2; exit 1')
+        else:
+            (folder / f"{name}.txt").write_text(answer)
+            lines.append(f"cat {folder}/{name}.txt")
+        program = programs / name
+        program.write_text("#!/bin/sh\n" + "\n".join(lines) + "\n")
+        program.chmod(0o755)
+    return programs
+
+
+def minutes_ago(minutes: float) -> float:
+    return time.time() - 60 * minutes
