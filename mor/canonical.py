@@ -73,6 +73,8 @@ def _relaxation(relaxation: RelaxationConfig) -> RelaxationConfig:
 
 def _train(train: TrainConfig, model: ModelConfig) -> TrainConfig:
     dead = []
+    if train.init_fingerprint is None:
+        dead.append("init_method")
     if train.schedule == "cosine":
         dead.append("cooldown_fraction")
     if train.warmup_steps is not None:

@@ -41,6 +41,11 @@ def where(default: Any) -> Any:
     return field(default=default, metadata={"identity": False})
 
 
+def where_set() -> Any:
+    """A field that is part of the identity where it is set: null leaves ids as they were."""
+    return field(default=None, metadata={"identity": "where set"})
+
+
 @dataclass(frozen=True)
 class SizeConfig:
     """The shape of the base (vanilla) model; recursive ones are derived from it."""
@@ -141,6 +146,9 @@ class TrainConfig:
     warmup_steps: int | None = None  # overrides the three above
     cooldown_fraction: float = 0.2  # of each budget
     val_tokens: int = 1_048_576  # validation tokens at the end of a run
+    init_from: str | None = where(None)  # run or exported folder of a vanilla model to start from
+    init_method: str | None = where_set()  # stepwise | average | lower | upper | random (sec. 2.1)
+    init_fingerprint: str | None = where_set()  # of its weights; filled in when a run is planned
     branch: bool = where(True)  # cool down from a shared trunk; false: from scratch, same numbers
 
 

@@ -30,8 +30,13 @@ def _fields(node: Any) -> dict[str, Any]:
     return {
         f.name: _canonical(getattr(node, f.name))
         for f in dataclasses.fields(node)
-        if f.metadata.get("identity", True)
+        if _counts(f.metadata.get("identity", True), getattr(node, f.name))
     }
+
+
+def _counts(identity: bool | str, value: Any) -> bool:
+    """Whether a field is part of the identity; one that counts where it is set, if it is."""
+    return value is not None if identity == "where set" else bool(identity)
 
 
 def _canonical(value: Any) -> Any:

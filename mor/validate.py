@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from mor.config import Config, ConfigError, SizeConfig
-from mor.model.checks import check_model, one_of, positive
+from mor.model.checks import INIT_METHODS, check_model, one_of, positive
 
 CONVENTIONS = ("paper", "exact", "6nd")
 SCHEDULES = ("trapezoid", "cosine")
@@ -64,6 +64,8 @@ def _validate_train(config: Config) -> None:
         value = getattr(train, name)
         if not 0 <= value < 1:
             raise ConfigError(f"train.{name}", value, "must lie in [0, 1)", "choose such a share")
+    if train.init_method is not None:
+        one_of("train.init_method", train.init_method, INIT_METHODS)
     positive("budget", config.budget)
     positive("data.vocab_size", config.data.vocab_size)
     for name in ("threads", "log_steps", "keep_checkpoints", "checkpoint_s"):

@@ -14,6 +14,7 @@ from rich.console import Console
 from mor.config import Config, DataConfig, UserError, to_dict
 from mor.data.fingerprint import fingerprint
 from mor.files import write_json
+from mor.train.origin import with_origin
 from mor.train.tracking import refuse_without_key
 from sweeps.config import SweepConfig, sweep_config
 from sweeps.ledger import Ledger
@@ -29,14 +30,15 @@ class LaunchFailed(UserError):
 
 
 def with_fingerprints(configs: Iterable[Config]) -> list[Config]:
-    """The configurations with the fingerprint of their data filled in, computed once each."""
+    """The configurations with the fingerprints of their data, and of the weights that they start
+    from, filled in."""
     found: dict[DataConfig, DataConfig] = {}
     filled = []
     for config in configs:
         data = config.data
         if data not in found:
             found[data] = dataclasses.replace(data, fingerprint=fingerprint(data))
-        filled.append(dataclasses.replace(config, data=found[data]))
+        filled.append(with_origin(dataclasses.replace(config, data=found[data])))
     return filled
 
 

@@ -13,6 +13,7 @@ KV_MODES = ("recursion", "shared", "hybrid", *REUSING)
 ROUTER_TYPES = ("none", "expert", "token")
 ROUTER_NETWORKS = ("linear", "mlp", "wide_mlp", "random")
 ROUTER_ACTIVATIONS = ("sigmoid", "tanh", "softmax", "none")
+INIT_METHODS = ("stepwise", "average", "lower", "upper", "random")  # of train.init_method
 RELAXATIONS = ("none", "encoding", "scaling", "lora", "dora", "prompt")
 
 
@@ -144,6 +145,37 @@ def _check_relaxation(model: ModelConfig) -> None:
         )
     positive("model.relaxation.rank", relaxation.rank)
     positive("model.relaxation.prompt_length", relaxation.prompt_length)
+
+
+def check_start(
+    full: tuple[ModelConfig, SizeConfig, int], started: tuple[ModelConfig, SizeConfig, int]
+) -> None:
+    """Raise ConfigError where a model cannot take the weights of the full one.
+
+    Both are given as model, size and entries of the embedding.
+    """
+    (model, size, vocab), (own_model, own_size, own_vocab) = full, started
+    if model.architecture != "vanilla" or model.kv not in ("recursion", "shared"):
+        raise ConfigError(
+            "train.init_from",
+            model.name,
+            "weights are taken from a vanilla model with keys and values at every depth",
+            "name such a model",
+        )
+    pairs = [("data.vocab_size", vocab, own_vocab)]
+    for group, one, own, names in (
+        ("size", size, own_size, ("d_model", "n_heads", "n_kv_heads", "d_head", "d_ff")),
+        ("model", model, own_model, ("norm_eps", "rope_theta")),
+    ):
+        pairs += [(f"{group}.{name}", getattr(one, name), getattr(own, name)) for name in names]
+    needed = [f"{name}={value:g}" for name, value, own in pairs if value != own]
+    if needed:
+        raise ConfigError(
+            "train.init_from",
+            size.name,
+            "weights are taken from a vanilla model of the same width and vocabulary",
+            "type " + " ".join(needed),
+        )
 
 
 # -- routers -----------------------------------------------------------------------------------

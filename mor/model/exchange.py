@@ -3,8 +3,7 @@
 - safetensors and JSON only; nothing is unpickled;
 - vanilla models are written as `LlamaForCausalLM`, which `transformers` loads with equal logits;
   what transformers has no class for is written under our names, with the configuration beside it;
-- what a Llama configuration may say and we do not do (biases, scaled rotary embeddings, an untied
-  head) is refused by name, never left out;
+- what stands in a folder is read from its JSON first, without torch (`mor.model.llama`);
 - safetensors is imported where it is used: a model can be trained without it.
 """
 
@@ -16,11 +15,11 @@ from typing import Any
 
 from torch import Tensor
 
-from mor.config import ModelConfig, SizeConfig, UserError, from_dict, to_dict
+from mor.config import ModelConfig, to_dict
+from mor.model.llama import LLAMA, OWN, ExchangeError, read_shape
 from mor.model.transformer import Transformer
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-LLAMA, OWN = "config.json", "mor.json"  # the configuration of either form
 PIECES = {
     "attention.q": "self_attn.q_proj",
     "attention.k": "self_attn.k_proj",
@@ -32,10 +31,6 @@ PIECES = {
     "attention_norm": "input_layernorm",
     "mlp_norm": "post_attention_layernorm",
 }
-
-
-class ExchangeError(UserError):
-    """Weights that cannot be read or written: the message says which and why."""
 
 
 def save(model: Transformer, folder: Path) -> None:
@@ -61,19 +56,16 @@ def save(model: Transformer, folder: Path) -> None:
 
 def load(folder: Path) -> Transformer:
     """Read a model of either form, in float32. Raises ExchangeError."""
-    if (folder / OWN).exists():
-        given = json.loads((folder / OWN).read_text())
-        model = Transformer(
-            from_dict(ModelConfig, given["model"]),
-            from_dict(SizeConfig, given["size"]),
-            given["vocab_size"],
-            separator=given["separator"],
-        )
-        model.load_state_dict(read_weights(folder))
-        return model
-    if not (folder / LLAMA).exists():
-        raise ExchangeError(f"{folder}: holds neither {LLAMA} nor {OWN}; name a model's folder")
-    return _load_llama(folder)
+    shape = read_shape(folder)
+    model = Transformer(shape.model, shape.size, shape.vocab_size, separator=shape.separator)
+    tensors = read_weights(folder)
+    if not (folder / OWN).exists():
+        missing = [name for name in map(llama_name, model.state_dict()) if name not in tensors]
+        if missing:
+            raise ExchangeError(f"{folder}: has no {missing[0]}; this is no Llama's layout")
+        tensors = {name: tensors[llama_name(name)] for name in model.state_dict()}
+    model.load_state_dict(tensors)
+    return model
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
@@ -133,49 +125,3 @@ def llama_config(model: Transformer) -> dict[str, Any]:
         "mlp_bias": False,
         "torch_dtype": "float32",
     }
-
-
-def _load_llama(folder: Path) -> Transformer:
-    given = json.loads((folder / LLAMA).read_text())
-    _refuse_other_llamas(folder, given)
-    heads = given["num_attention_heads"]
-    size = SizeConfig(
-        name=folder.name,
-        n_layers=given["num_hidden_layers"],
-        d_model=given["hidden_size"],
-        n_heads=heads,
-        n_kv_heads=given.get("num_key_value_heads") or heads,
-        d_head=given.get("head_dim") or given["hidden_size"] // heads,
-        d_ff=given["intermediate_size"],
-    )
-    rope = given.get("rope_parameters") or {}
-    model = ModelConfig(
-        name="vanilla",
-        rope_theta=float(given.get("rope_theta") or rope.get("rope_theta") or 10000.0),
-        norm_eps=given.get("rms_norm_eps", 1e-6),
-        init_std=given.get("initializer_range", 0.02),
-    )
-    net = Transformer(model, size, given["vocab_size"])
-    tensors = read_weights(folder)
-    missing = [name for name in map(llama_name, net.state_dict()) if name not in tensors]
-    if missing:
-        raise ExchangeError(f"{folder}: has no {missing[0]}; this is no Llama's layout")
-    net.load_state_dict({name: tensors[llama_name(name)] for name in net.state_dict()})
-    return net
-
-
-def _refuse_other_llamas(folder: Path, given: dict[str, Any]) -> None:
-    """Refuse what would load and compute something else."""
-    rope = given.get("rope_scaling") or given.get("rope_parameters") or {}
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    wanted = {
-        "model_type": (given.get("model_type"), "llama"),
-        "tie_word_embeddings": (bool(given.get("tie_word_embeddings", False)), True),
-        "hidden_act": (given.get("hidden_act", "silu"), "silu"),
-        "attention_bias": (bool(given.get("attention_bias", False)), False),
-        "mlp_bias": (bool(given.get("mlp_bias", False)), False),
-        "rope_scaling": (kind, "default"),
-    }
-    for name, (value, ours) in wanted.items():
-        if value != ours:
-            raise ExchangeError(f"{folder / LLAMA}: {name}={value}; only {ours} can be read")

@@ -2,6 +2,7 @@
 
 - which full layers a tied one starts from is plain arithmetic (`sources`), apart from the copying;
 - unshared first and last layers start from the full model's first and last;
+- a vanilla model of the same depth starts as the full one itself, whatever the method;
 - stepwise takes layers at even steps, lower the first ones, upper the last ones, random some in
   order; average means over the layers at whose depths the tied one stands;
 - where the depths are more or fewer than the full model's layers (135M: 32 for 30), depths are
@@ -17,23 +18,21 @@ import torch
 from torch import Tensor
 
 from mor.config import ConfigError
+from mor.model.checks import INIT_METHODS, check_start, one_of
 from mor.model.sharing import Layout
 from mor.model.transformer import Transformer
-
-WAYS = ("stepwise", "average", "lower", "upper", "random")
 
 
 def sources(way: str, layout: Layout, n_layers: int, seed: int = 0) -> dict[int, tuple[int, ...]]:
     """For each unique layer the layers of the full model that it is the mean of."""
-    if way not in WAYS:
-        raise ConfigError("initialise", way, "not known", "choose one of " + ", ".join(WAYS))
+    one_of("train.init_method", way, INIT_METHODS)
     edge = len(layout.prologue)
     inner = range(edge, n_layers - len(layout.epilogue))
     order = [layer for block in layout.recursions for layer in block]
     unique = sorted(set(order))
     if len(unique) > len(inner):
         problem = f"the full model has {len(inner)} layers for {len(unique)} of the block"
-        raise ConfigError("initialise", way, problem, "start from a deeper model")
+        raise ConfigError("train.init_method", way, problem, "start from a deeper model")
     taken = {
         "stepwise": lambda: spread(inner, len(unique)),
         "lower": lambda: inner[: len(unique)],
@@ -60,14 +59,11 @@ def spread(layers: Sequence[int], count: int) -> list[int]:
 
 @torch.no_grad()
 def initialise(model: Transformer, full: Transformer, way: str, seed: int = 0) -> Transformer:
-    """Give a recursive model or MoR the weights of a vanilla one of its size; returns it."""
-    if full.model.architecture != "vanilla" or full.embed.weight.shape != model.embed.weight.shape:
-        raise ConfigError(
-            "initialise",
-            full.model.name,
-            "a tied model starts from a vanilla one of its width and vocabulary",
-            "give such a model",
-        )
+    """Give a model the weights of a vanilla one of its width; returns it. Raises ConfigError."""
+    check_start(
+        (full.model, full.size, full.embed.num_embeddings),
+        (model.model, model.size, model.embed.num_embeddings),
+    )
     given = full.state_dict()
     mapping = sources(way, model.layout, len(full.layers), seed)
     for name, weight in model.named_parameters():

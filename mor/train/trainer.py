@@ -20,11 +20,12 @@ import torch
 from mor.config import Config
 from mor.data.batches import Batches
 from mor.flops import Routed
-from mor.model.transformer import Output, Transformer
+from mor.model.transformer import Output
 from mor.train import checkpoint
 from mor.train.checkpoint import CorruptCheckpoint, Progress
 from mor.train.distributed import Ranks
 from mor.train.divergence import Diverged
+from mor.train.initial import initial_model
 from mor.train.memory import MicroBatch, OutOfMemory
 from mor.train.meter import Meter
 from mor.train.optimizer import adamw, named_state, set_lr
@@ -85,11 +86,7 @@ class Trainer:
         self.config, self.batches, self.device = config, batches, device
         self.ranks = ranks or Ranks()
         self.micro_batch = MicroBatch(config, device, self.ranks.size, folder)
-        vocab = config.data.vocab_size
-        separator = batches.corpus.meta.separator
-        self.model = Transformer(
-            config.model, config.size, vocab, seed=config.seed, separator=separator
-        ).to(device)
+        self.model = initial_model(config, batches.corpus.meta.separator).to(device)
         self.model.set_speed(config.runtime)
         self.spread = spread(self.model, config.runtime.parallel, device, self.ranks)
         self.optimizer = adamw(self.model, config.train)

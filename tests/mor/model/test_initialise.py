@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from mor.config import ConfigError, ModelConfig, SizeConfig
-from mor.model.initialise import WAYS, initialise, sources
+from mor.model.checks import INIT_METHODS
+from mor.model.initialise import initialise, sources
 from mor.model.sharing import layout
 from mor.model.transformer import Transformer
 from tests.mor.model.variants import EXPERT, SIZE, VOCAB, build, draw, expert, recursive, relax
@@ -48,7 +49,7 @@ def test_random_sources_are_ordered_and_come_from_the_seed() -> None:
         assert 0 < found[1][0] < found[2][0] < 29
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", INIT_METHODS)
 def test_weights_are_those_of_the_sources(way: str) -> None:
     full = Transformer(ModelConfig("v", init_std=0.2), SIZE, VOCAB, seed=9)
     model = initialise(build(EXPERT["expert-shared-dora"]), full, way, seed=4)
@@ -73,7 +74,7 @@ def test_mistakes() -> None:
     full = build(ModelConfig("v"))
     with pytest.raises(ConfigError, match="choose one of stepwise"):
         initialise(build(recursive()), full, "stepwize")
-    with pytest.raises(ConfigError, match="vanilla one of its width"):
+    with pytest.raises(ConfigError, match="taken from a vanilla model"):
         initialise(build(recursive()), build(recursive()), "lower")
     with pytest.raises(ConfigError, match="deeper model"):
         sources("lower", EIGHT, 3)

@@ -1,0 +1,55 @@
+"""The weights that a run begins with: drawn from its seed, or taken from a full model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mor.config import Config, ConfigError
+from mor.data.prepare import prepare
+from mor.model.exchange import load as load_published
+from mor.model.initialise import initialise
+from mor.model.transformer import Transformer
+from mor.train import checkpoint
+from mor.train.checkpoint import CorruptCheckpoint
+from mor.train.folder import RunFolder
+from mor.train.origin import DEFAULT_METHOD, final_checkpoint, read_origin
+
+
+def initial_model(config: Config, separator: int | None) -> Transformer:
+    """The model before its first step, on CPU. Raises ConfigError, ExchangeError."""
+    model = Transformer(
+        config.model, config.size, config.data.vocab_size, seed=config.seed, separator=separator
+    )
+    train = config.train
+    if train.init_from is None:
+        return model
+    folder = Path(train.init_from)
+    if read_origin(folder)[1] != train.init_fingerprint:
+        raise ConfigError(
+            "train.init_from", folder, "its weights are not those of the plan", "plan again"
+        )
+    return initialise(
+        model, trained_model(folder), train.init_method or DEFAULT_METHOD, config.seed
+    )
+
+
+def trained_model(folder: Path) -> Transformer:
+    """The model of a finished run or of a folder of published weights, on CPU in float32.
+
+    Raises ConfigError, ExchangeError.
+    """
+    read_origin(folder)  # refuses what is neither
+    final = final_checkpoint(folder)
+    if not final.exists():
+        return load_published(folder)
+    config = RunFolder(folder).config()
+    separator = prepare(config.data).meta.separator if config.model.document_mask else None
+    model = Transformer(config.model, config.size, config.data.vocab_size, separator=separator)
+    weights = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
+    try:
+        checkpoint.load(final, weights)
+    except CorruptCheckpoint as error:
+        raise ConfigError(
+            "train.init_from", folder, f"its weights are damaged ({error})", "name another run"
+        ) from None
+    return model

@@ -1,0 +1,70 @@
+"""The full model that a run starts from (`train.init_from`), as planning sees it: its shape and a
+fingerprint of its weights. No torch.
+
+A folder is one of a finished run, or one of published weights (`mor.model.exchange`). Identity is
+the fingerprint, never the path; the same weights exported have one of their own.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from mor.config import Config, ConfigError
+from mor.model.checks import check_start
+from mor.model.llama import LLAMA, OWN, Shape, read_shape
+from mor.train.folder import RunFolder
+
+DEFAULT_METHOD = "stepwise"
+
+
+def final_checkpoint(folder: Path) -> Path:
+    """Where a finished run keeps its weights."""
+    return RunFolder(folder).checkpoints / "final"
+
+
+def with_origin(config: Config) -> Config:
+    """The configuration with what its initial weights are, filled in. Raises ConfigError."""
+    train = config.train
+    if train.init_from is None:
+        return config
+    folder = Path(train.init_from).absolute()
+    shape, fingerprint = read_origin(folder)
+    check_start(
+        (shape.model, shape.size, shape.vocab_size),
+        (config.model, config.size, config.data.vocab_size),
+    )
+    started = replace(
+        train,
+        init_from=str(folder),
+        init_method=train.init_method or DEFAULT_METHOD,
+        init_fingerprint=fingerprint,
+    )
+    return replace(config, train=started)
+
+
+@functools.cache
+def read_origin(folder: Path) -> tuple[Shape, str]:
+    """Shape and fingerprint (16 hex digits) of a model. Raises ConfigError, ExchangeError."""
+    digest = hashlib.sha256()
+    if (final_checkpoint(folder) / "meta.json").exists():
+        config = RunFolder(folder).config()
+        meta = json.loads((final_checkpoint(folder) / "meta.json").read_text())
+        digest.update(json.dumps(meta["files"], sort_keys=True).encode())
+        shape = Shape(config.model, config.size, config.data.vocab_size)
+    elif (folder / LLAMA).exists() or (folder / OWN).exists():
+        shape = read_shape(folder)
+        for path in sorted(folder.glob("*.safetensors")):
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    else:
+        raise ConfigError(
+            "train.init_from",
+            folder,
+            "holds neither a finished run nor published weights",
+            "name runs/<run id> of a vanilla run, or a folder that python -m mor export wrote",
+        )
+    return shape, digest.hexdigest()[:16]
