@@ -1,9 +1,10 @@
-"""One tidy table of points, whatever they come from: a CSV, the run store or a study.
+"""One tidy table of points, whatever they come from: a CSV, the run store, a study or W&B.
 
 Columns: model, size, budget (FLOPs under `convention`), params, tokens, loss (nats per token),
-seed, convention, data_fingerprint, git_commit, run_id, source. A cell that the source does not
-know is missing (NaN); the numbers that a fit needs never are. A fit that needs more (the parts of
-a looped model, the trunk) names the columns that it wants beside these.
+seed, convention, data_fingerprint, git_commit, code (git tree of the training code), run_id,
+source. A cell that the source does not know is missing (NaN); the numbers that a fit needs never
+are. A fit that needs more (the parts of a looped model, the trunk) names the columns that it wants
+beside these.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis import run_store
+from analysis import run_store, wandb_points
 from analysis.errors import AnalysisError
 from analysis.formatting import compute, count, listing, plural
 from analysis.looped import with_parts
@@ -30,6 +31,7 @@ COLUMNS = (
     "convention",
     "data_fingerprint",
     "git_commit",
+    "code",
     "run_id",
     "source",
 )
@@ -102,18 +104,23 @@ def load_points(
     allow_mixed: bool = False,
     wanted: Wanted | None = None,
 ) -> PointSet:
-    """Read points from a CSV file, a run store or a study folder, and check them.
+    """Read points from a CSV file, a run store, a study folder or W&B, and check them.
+
+    W&B: `wandb://entity/project[/group]`, a `.wandb` file or a folder with some.
 
     `loss` (causal, topk), `params` (nonembedding, total) and `study` (the name of a study beside
     the run store) choose among what a run store holds; a CSV has one loss and one params column.
     `wanted` is what the fit needs of each point; default: params, tokens, loss and budget.
     """
     wanted = wanted or Wanted()
-    if not path.exists():
+    if not path.exists() and not wandb_points.is_address(path):
         raise AnalysisError(
-            f"POINTS {str(path)!r} does not exist: give a CSV file, a run store (runs/) or a "
-            "study folder (studies/<name>/)."
+            f"POINTS {str(path)!r} does not exist: give a CSV file, a run store (runs/), a "
+            "study folder (studies/<name>/) or wandb://entity/project."
         )
+    if wandb_points.is_address(path) or _is_offline(path):
+        _refuse_study_and_columns(path, study, wanted)
+        return _from_wandb(path, loss, params, allow_mixed, wanted)
     if path.is_file():
         _refuse_store_options(path, loss, params, study)
         table, warnings = read_csv(path, wanted)
@@ -143,6 +150,48 @@ def load_points(
     return _from_store(chosen, f"{path} (study {study})", loss, params, allow_mixed, wanted)
 
 
+def _is_offline(path: Path) -> bool:
+    """A .wandb file, or a folder that holds some and is neither a study nor a run store."""
+    if path.is_file():
+        return path.suffix == ".wandb"
+    ours = (path / "plan.json").is_file() or any(path.glob("*/result.json"))
+    return not ours and bool(wandb_points.find_offline(path))
+
+
+def _refuse_study_and_columns(path: Path, study: str | None, wanted: Wanted) -> None:
+    option = f"--study {study}" if study else "--columns" if wanted.columns else ""
+    if option:
+        raise AnalysisError(
+            f"{option} does not go with runs from W&B ({path}): leave it out; a study is the group "
+            "in wandb://entity/project/group."
+        )
+
+
+def _from_wandb(path: Path, loss: str, params: str, allow_mixed: bool, wanted: Wanted) -> PointSet:
+    if wandb_points.is_address(path):
+        source, results, warnings = wandb_points.online(path)
+    else:
+        source = str(path)
+        results, warnings = wandb_points.offline(wandb_points.find_offline(path), source)
+    rows, said = run_store.rows_of(results, source, loss, params)
+    table = tidy(pd.DataFrame(rows), wanted.extra)
+    if "n_rec" in wanted.numbers:
+        raise AnalysisError(
+            f"{source} does not tell how layers are shared, which this fit needs: give the run "
+            "store (runs/) instead."
+        )
+    table, dropped = _usable_rows(table, wanted, source)
+    points = PointSet(table, source, (*warnings, *said, *dropped), None, loss, params)
+    return _checked(points, allow_mixed, wanted)
+
+
+def _usable_rows(
+    table: pd.DataFrame, wanted: Wanted, source: str
+) -> tuple[pd.DataFrame, list[str]]:
+    values = table[list(wanted.numbers)].map(lambda value: f"{value:g}")
+    return _usable(table, table["run_id"], values, source)
+
+
 def _refuse_store_options(path: Path, loss: str, params: str, study: str | None) -> None:
     for option, value, default in (
         ("--loss", loss, "causal"),
@@ -170,8 +219,7 @@ def _from_store(
     table = tidy(pd.DataFrame(rows), wanted.extra)
     if "n_rec" in wanted.numbers:
         table = with_parts(table)
-    values = table[list(wanted.numbers)].map(lambda value: f"{value:g}")
-    table, dropped = _usable(table, table["run_id"], values, source)
+    table, dropped = _usable_rows(table, wanted, source)
     folder = study.folder if study else None
     points = PointSet(table, source, (*warnings, *dropped), folder, loss, params)
     return _checked(points, allow_mixed, wanted)
@@ -262,12 +310,16 @@ def _checked(points: PointSet, allow_mixed: bool, wanted: Wanted) -> PointSet:
     if not allow_mixed:
         _refuse_mixed(points, "convention", "FLOP conventions")
         _refuse_mixed(points, "data_fingerprint", "data fingerprints")
+        known = points.table["code"].notna()  # older results do not tell it
+        _refuse_mixed(points, "code", "versions of the training code", known)
     _refuse_duplicates(points, list(wanted.identity))
     return points
 
 
-def _refuse_mixed(points: PointSet, column: str, noun: str) -> None:
-    groups = points.table[column].fillna("none given").value_counts()
+def _refuse_mixed(
+    points: PointSet, column: str, noun: str, where: pd.Series | slice = slice(None)
+) -> None:
+    groups = points.table[column][where].fillna("none given").value_counts()
     if len(groups) > 1:
         held = listing(
             f"{value} ({plural(int(number), 'point')})" for value, number in groups.items()

@@ -1,6 +1,7 @@
 """Rows of points from the ledger: `runs/<run_id>/result.json`, and a study's `plan.json`."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,45 +80,59 @@ def read_runs(
         warnings.append(
             f"No result yet for {len(pending)} of {plural(len(files), 'run')}: {listing(pending)}."
         )
-    results = {name: _read_result(file) for name, file in files.items() if name not in set(pending)}
+    results = {
+        name: (str(file), _read_result(file))
+        for name, file in files.items()
+        if name not in set(pending)
+    }
+    rows, said = rows_of(results, str(store), loss, params)
+    return rows, [*warnings, *said]
+
+
+def rows_of(
+    results: Mapping[str, tuple[str, dict[str, Any]]], source: str, loss: str, params: str
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Points of the results that are done, and warnings; each result with where it is kept."""
     rows = []
+    warnings = []
     skipped: dict[str, list[str]] = {}
-    for name, result in results.items():
-        status = _need(result, "status", str, files[name])
+    for name, (where, result) in results.items():
+        status = _need(result, "status", str, where)
         if status == "done":
-            rows.append(_point(result, files[name], LOSS_KEYS[loss], PARAMS_KEYS[params]))
+            rows.append(_point(result, where, LOSS_KEYS[loss], PARAMS_KEYS[params]))
         else:
             skipped.setdefault(status, []).append(name)
     for status, left_out in skipped.items():
         warnings.append(
             f"Left out {plural(len(left_out), 'run')} with status {status!r}: {listing(left_out)}."
         )
-    settings = {name: result.get("settings", {}) for name, result in results.items()}
+    settings = {name: result.get("settings", {}) for name, (_, result) in results.items()}
     warnings.extend(name_series(rows, settings))
     if not rows:
         raise AnalysisError(
-            f"{store} holds {plural(len(results), 'result')} and not one with status 'done' "
+            f"{source} holds {plural(len(results), 'result')} and not one with status 'done' "
             f"({', '.join(sorted(skipped))}): there is nothing to fit."
         )
     return rows, warnings
 
 
-def _point(result: dict[str, Any], file: Path, loss_key: str, params_key: str) -> dict[str, Any]:
-    losses = _need(result, "loss", dict, file)
-    data = _need(result, "data", dict, file)
+def _point(result: dict[str, Any], where: str, loss_key: str, params_key: str) -> dict[str, Any]:
+    losses = _need(result, "loss", dict, where)
+    data = _need(result, "data", dict, where)
     return {
-        "model": _need(result, "model", str, file),
-        "size": _need(result, "size", str, file),
-        "budget": need_number(result, "budget", file),
-        "params": need_number(result, params_key, file),
-        "tokens": need_number(result, "tokens", file),
-        "loss": need_number(losses, loss_key, file),
-        "seed": need_number(result, "seed", file),
-        "convention": _need(result, "convention", str, file),
-        "data_fingerprint": _need(data, "fingerprint", str, file),
+        "model": _need(result, "model", str, where),
+        "size": _need(result, "size", str, where),
+        "budget": need_number(result, "budget", where),
+        "params": need_number(result, params_key, where),
+        "tokens": need_number(result, "tokens", where),
+        "loss": need_number(losses, loss_key, where),
+        "seed": need_number(result, "seed", where),
+        "convention": _need(result, "convention", str, where),
+        "data_fingerprint": _need(data, "fingerprint", str, where),
         "git_commit": result.get("git_commit"),
-        "run_id": _need(result, "run_id", str, file),
-        "source": str(file.parent),
+        "code": result.get("code"),
+        "run_id": _need(result, "run_id", str, where),
+        "source": where.removesuffix("/result.json"),
         "trunk": result.get("trunk"),
     }
 
@@ -145,14 +160,14 @@ def read_object(file: Path) -> dict[str, Any]:
     return content
 
 
-def _need(content: dict[str, Any], key: str, kind: type, file: Path) -> Any:
+def _need(content: dict[str, Any], key: str, kind: type, file: Path | str) -> Any:
     if isinstance(content.get(key), kind):
         return content[key]
     found = json.dumps(content[key])[:80] if key in content else "no such key"
     raise AnalysisError(f"{file} should hold {key!r} as {_KINDS[kind]} and has {found}: mend it.")
 
 
-def need_number(content: dict[str, Any], key: str, file: Path) -> float:
+def need_number(content: dict[str, Any], key: str, file: Path | str) -> float:
     """A number, or NaN for null: the common filter names and drops it later."""
     value = content.get(key, "no such key")
     if value is None:

@@ -12,18 +12,22 @@ from typing import Any
 
 @functools.cache
 def provenance() -> dict[str, Any]:
-    """git commit (with `+changes` where the tree differs from it), Python and torch versions."""
+    """git commit (with `+changes` where the tree differs from it), the git tree of the training
+    code alone (which stays as it is when only documents change), Python and torch versions."""
     return {
-        "git_commit": _commit(),
+        "git_commit": _git("HEAD", "."),
+        "code": _git("HEAD:mor", "mor"),
         "versions": {"python": platform.python_version(), "torch": metadata.version("torch")},
     }
 
 
-def _commit() -> str | None:
+def _git(name: str, folder: str) -> str | None:
+    """The id of `name`, with `+changes` where `folder` of the tree differs from it."""
+
     def git(*arguments: str) -> str:
         return subprocess.run(
             ["git", *arguments],
-            cwd=Path(__file__).parent,
+            cwd=Path(__file__).parents[1],
             capture_output=True,
             text=True,
             check=True,
@@ -31,7 +35,7 @@ def _commit() -> str | None:
         ).stdout.strip()
 
     try:
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", folder)
+        return git("rev-parse", name) + ("+changes" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return None

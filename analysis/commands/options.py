@@ -22,7 +22,8 @@ Points = Annotated[
     Path,
     typer.Argument(
         metavar="POINTS",
-        help="A CSV file, a run store (runs/) or a study folder (studies/<name>/).",
+        help="A CSV file, a run store (runs/), a study folder (studies/<name>/), or W&B: "
+        "wandb://entity/project[/group], or a folder of offline runs.",
         show_default=False,
     ),
 ]
@@ -53,7 +54,8 @@ Params = Annotated[
 AllowMixed = Annotated[
     bool,
     typer.Option(
-        "--allow-mixed", help="Fit points of several FLOP conventions or corpora together."
+        "--allow-mixed",
+        help="Fit points of several FLOP conventions, corpora or versions of the code together.",
     ),
 ]
 Columns = Annotated[

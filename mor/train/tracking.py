@@ -82,7 +82,9 @@ class WandbTracker:
         self._attempt(lambda: self._run.save(str(folder.config_file), policy="now"))
 
     def log(self, step: int, **values: float) -> None:
-        self._attempt(lambda: self._run.log(values, step=step))
+        # Committed at once: W&B keeps the newest step open, and would put its loss and tokens
+        # over the result's when the run finishes.
+        self._attempt(lambda: self._run.log(values, step=step, commit=True))
 
     def finish(self, **summary: Any) -> None:
         part = Path(self._run.dir).parent if self._run is not None else None

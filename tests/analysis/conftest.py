@@ -44,6 +44,7 @@ def study_table(
             "convention": "paper",
             "data_fingerprint": "f00d",
             "git_commit": "c0ffee",
+            "code": "7ree",
             "run_id": f"{model}-{size}-{budget:g}-{seed}",
             "source": "synthetic",
         }
@@ -71,6 +72,7 @@ def result_of(row: dict[str, Any]) -> dict[str, Any]:
         "loss": {"train": 1.0, "val_nll_topk": row["loss"] - 0.5, "val_nll_causal": row["loss"]},
         "data": {"name": "stdlib", "fingerprint": row["data_fingerprint"]},
         "git_commit": row["git_commit"],
+        "code": row["code"],
     }
 
 

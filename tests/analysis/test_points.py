@@ -76,8 +76,8 @@ def test_other_files_and_missing_paths_are_refused(tmp_path):
     assert "cannot be read as CSV" in refusal(broken)
 
 
-def test_mixed_conventions_and_corpora_are_refused_unless_allowed(tmp_path):
-    for column in ("convention", "data_fingerprint"):
+def test_mixed_conventions_corpora_and_code_are_refused_unless_allowed(tmp_path):
+    for column in ("convention", "data_fingerprint", "code"):
         text = f"{column},params,tokens,loss,budget\npaper,1,2,3,4\nexact,2,2,3,4\n"
         path = csv(tmp_path, text)
         message = refusal(path)

@@ -1,0 +1,51 @@
+"""The W&B server as the commands here use it: one way in, and one sentence when it is shut."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from analysis.errors import AnalysisError
+
+CLOUD = ("https://api.wandb.ai", "https://api.forge.coreweave.com")  # one service, old and new
+TIMEOUT_S = 30
+
+
+def base_url() -> str:
+    """The server: the cloud, or one's own by WANDB_BASE_URL."""
+    return os.environ.get("WANDB_BASE_URL", CLOUD[0]).rstrip("/")
+
+
+def refuse_without_key() -> None:
+    """Raise AnalysisError unless W&B will find a key: in the environment or where login put it."""
+    from requests.utils import get_netrc_auth
+
+    hosts = CLOUD if base_url() in CLOUD else (base_url(),)
+    if not os.environ.get("WANDB_API_KEY") and not any(map(get_netrc_auth, hosts)):
+        raise AnalysisError(
+            f"There is no W&B key for {base_url()}: type `wandb login`, or set WANDB_API_KEY."
+        )
+
+
+def connect() -> Any:
+    """The public API. Raises AnalysisError where there is no key or no server."""
+    refuse_without_key()
+    with one_reason():
+        import wandb
+
+        return wandb.Api(overrides={"base_url": base_url()}, timeout=TIMEOUT_S)
+
+
+@contextmanager
+def one_reason() -> Iterator[None]:
+    """Turn whatever the client or the server has against a request into one sentence."""
+    try:
+        yield
+    except AnalysisError:
+        raise
+    except Exception as error:
+        words = " ".join(str(error).split())[:200] or type(error).__name__
+        raise AnalysisError(
+            f"W&B at {base_url()} did not take the request ({words}): check the names, the key and "
+            "the network."
+        ) from error
