@@ -23,7 +23,7 @@ Points = Annotated[
     typer.Argument(
         metavar="POINTS",
         help="A CSV file, a run store (runs/), a study folder (studies/<name>/), or W&B: "
-        "wandb://entity/project[/group], or a folder of offline runs.",
+        "wandb://entity/project\\[/group], or a folder of offline runs.",
         show_default=False,
     ),
 ]
