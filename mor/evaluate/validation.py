@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mor.data.batches import Batches
+from mor.evaluate.keys_values import kv_statistics
 from mor.evaluate.routing import DepthObserver, RoutingFigures, ScoreObserver, figures
 from mor.model.recursion import Routed
 from mor.model.transformer import Transformer
@@ -72,7 +74,8 @@ class FinalValidation:
 
     causal: Validation
     topk: Validation
-    routing: RoutingFigures | None  # None: nothing is routed
+    routing: RoutingFigures | None = None  # of a routed model
+    kv_statistics: dict[str, Any] | None = None  # of a model that routes nothing
 
     @property
     def losses(self) -> dict[str, float]:
@@ -87,7 +90,8 @@ class FinalValidation:
 def final_validation(
     model: Transformer, batches: Batches, n_tokens: int, precision: torch.autocast
 ) -> FinalValidation:
-    """Both losses, and for a routed model its routing and its loss at every smaller depth."""
+    """Both losses; of a routed model its routing and its loss at every smaller depth, of another
+    its keys and values across depths."""
 
     def run(routing: str, *observers: Observer, at_most: int | None = None) -> Validation:
         return validate(
@@ -97,7 +101,8 @@ def final_validation(
 
     if model.model.router.type == "none":
         causal = run("causal")
-        return FinalValidation(causal, causal, None)
+        statistics = kv_statistics(model, batches, n_tokens, precision)
+        return FinalValidation(causal, causal, kv_statistics=statistics)
     depths = DepthObserver(model.model)
     scores = ScoreObserver(model.model, next(model.parameters()).device)
     if model.model.router.type == "expert":

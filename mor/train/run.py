@@ -101,7 +101,7 @@ def train_run(config: Config, folder: RunFolder, start: Path | None, hooks: Hook
     folder.write_result(result)
     routing = scalars(result["routing"]) if result["routing"] else {}
     leg.tracker.log(trainer.step_index, **found.losses, **routing)
-    leg.tracker.finish(**{**result, "routing": routing or None})
+    leg.tracker.finish(**{**result, "routing": routing or None, "kv_statistics": None})
 
 
 def _trainer(config: Config, folder: RunFolder | None = None) -> Trainer:
@@ -153,6 +153,7 @@ def _result(
         "flops": {"planned": config.budget, "spent": meter.spent, **meter.all_flops()},
         "loss": {"train": trainer.last_loss, **found.losses} if found else {},
         "routing": found.routing.as_json() if found and found.routing else None,
+        "kv_statistics": found.kv_statistics if found else None,
         "throughput": {
             "device": device,
             "devices": trainer.ranks.size,
