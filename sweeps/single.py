@@ -15,6 +15,7 @@ from sweeps.config import run_config, sweep_config
 from sweeps.definition import finish
 from sweeps.ledger import Ledger
 from sweeps.plan import build_plan
+from sweeps.ranks import follow, following
 from sweeps.routing import print_routing
 from sweeps.study import refuse_unwritable, with_fingerprints, write_plan_file
 from sweeps.tables import print_plan
@@ -25,10 +26,13 @@ from sweeps.worker import stop_on_signals, work_on
 def run_single(values: dict[str, Any], typed: set[str]) -> None:
     """Train the run that a composed configuration describes, and print its result.
 
-    `typed` are the settings of the command line.
+    `typed` are the settings of the command line. Under torchrun this process does its part of it.
 
     Raises ConfigError for what cannot be trained, UserError where the run failed.
     """
+    if following():
+        follow(stop_on_signals())
+        return
     study, console = sweep_config(values), Console()
     [config] = with_fingerprints([finish(run_config(values), study.study, typed)])
     ledger = Ledger(Path(study.runs_dir).absolute())

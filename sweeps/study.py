@@ -19,6 +19,7 @@ from mor.train.tracking import refuse_without_key
 from sweeps.config import SweepConfig, sweep_config
 from sweeps.ledger import Ledger
 from sweeps.plan import Plan, build_plan
+from sweeps.ranks import refuse_several
 from sweeps.routing import print_routing
 from sweeps.tables import print_plan
 
@@ -47,6 +48,7 @@ def launch_study(study: SweepConfig, runs: Iterable[Config]) -> None:
 
     Raises ConfigError for what cannot be planned or launched, LaunchFailed where runs failed.
     """
+    refuse_several("and -m starts many")
     launch_configs(study, with_fingerprints(runs))
 
 

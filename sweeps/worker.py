@@ -24,6 +24,7 @@ from sweeps.attempts import AttemptLog
 from sweeps.claim import Claim, LostClaim
 from sweeps.ledger import Ledger
 from sweeps.provenance import provenance
+from sweeps.ranks import Crew, Order, follow, following
 from sweeps.slurm_queue import seconds_left
 from sweeps.tasks import Queue, Task, read_tasks
 
@@ -39,9 +40,12 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def work(plan_file: Path, runs_dir: Path, launch_id: str, study: str) -> int:
     """Run tasks of a plan file until all have ended; returns how many this worker ran."""
+    stop = stop_on_signals()
+    if following():
+        return follow(stop)
     ledger = Ledger(runs_dir)
     queue = Queue(read_tasks(plan_file, ledger), ledger, launch_id, plan_file.parent)
-    return work_on(queue, study, stop_on_signals())
+    return work_on(queue, study, stop)
 
 
 def work_on(
@@ -51,20 +55,30 @@ def work_on(
 
     With an observer, what is logged goes on to the console and not to the runs' logs only.
     """
-    count = 0
-    while not stop.is_set():
+    from mor.train.distributed import leave
+
+    count, crew = 0, Crew()
+    while crew.next_round(stop):
         queue.refresh()
         if not queue.open():
+            crew.dismiss()
             break
-        if any(_attempt(task, queue, study, stop, observe) for task in queue.ready()):
+        if any(_attempt(task, queue, crew, study, stop, observe) for task in queue.ready()):
             count += 1
         else:
             stop.wait(POLL_S)
+        crew.end_round()
+    leave()
     return count
 
 
 def _attempt(
-    task: Task, queue: Queue, study: str, stop: threading.Event, observe: Observer | None
+    task: Task,
+    queue: Queue,
+    crew: Crew,
+    study: str,
+    stop: threading.Event,
+    observe: Observer | None,
 ) -> bool:
     """Run the task if nobody else does. False: it is held, or was ended meanwhile."""
     claim = Claim(task.folder.path)
@@ -74,7 +88,7 @@ def _attempt(
         if task.finished(queue.ledger) or task.failed(queue.launch_id):
             return False
         with _renewing(claim), _log_file(task.folder.log_file, capture=observe is None):
-            _run(task, queue, claim, study, stop, observe)
+            _run(task, queue, crew, claim, study, stop, observe)
     finally:
         claim.release()
     return True
@@ -83,6 +97,7 @@ def _attempt(
 def _run(
     task: Task,
     queue: Queue,
+    crew: Crew,
     claim: Claim,
     study: str,
     stop: threading.Event,
@@ -90,7 +105,8 @@ def _run(
 ) -> None:
     """Train one segment or run whose claim is held; how it ended is in its status."""
     from mor.train.loop import Diverged, Stopped
-    from mor.train.run import Hooks, train_run, train_trunk
+    from mor.train.memory import OutOfMemory
+    from mor.train.run import Hooks
 
     folder, runs_dir = task.folder, queue.ledger.runs_dir
     status = _Status(task, queue.launch_id)
@@ -108,11 +124,11 @@ def _run(
     try:
         folder.create(task.config)
         status.begin()
-        if task.is_segment:
-            train_trunk(task.config, folder, hooks)
-        else:
-            trunk = task.trunk(queue.ledger)
-            train_run(task.config, folder, trunk.plateau(task.target) if trunk else None, hooks)
+        trunk = None if task.is_segment else task.trunk(queue.ledger)
+        start = trunk.plateau(task.target) if trunk else None
+        order = Order(task.config, folder, task.is_segment, start)
+        crew.give(order)
+        order.carry_out(hooks)
         status.end("done", "finished")
     except Stopped as stopped:
         status.end("stopped", *_why_stopped(task, queue, stop), error=str(stopped))
@@ -125,13 +141,17 @@ def _run(
     except UserError as mistake:
         log.error("%s", mistake)
         status.end("failed", "failed", error=str(mistake))
+        if isinstance(mistake, OutOfMemory):
+            crew.break_up(mistake)
     except OSError as error:
         log.exception("failed")
         cause = "disk full" if error.errno in FULL else "failed"
         status.end("failed", cause, error=_in_words(error, runs_dir))
+        crew.break_up(error)
     except Exception as error:
         log.exception("failed")
         status.end("failed", "failed", error=f"{type(error).__name__}: {error}")
+        crew.break_up(error)
 
 
 def _why_stopped(task: Task, queue: Queue, stop: threading.Event) -> tuple[str, str | None]:

@@ -54,14 +54,17 @@ def start_ranks(arguments: list[str], size: int = 2, **options) -> list[subproce
     ]
 
 
-def finish(ranks: list[subprocess.Popen[str]], timeout: float = 150) -> list[str]:
+def finish(
+    ranks: list[subprocess.Popen[str]], timeout: float = 150, codes: tuple[int, ...] = (0, 0)
+) -> list[str]:
+    """Wait for all ranks; returns what each printed."""
     try:
         outputs = [rank.communicate(timeout=timeout)[0] for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()
-    for rank, output in zip(ranks, outputs, strict=True):
-        assert rank.returncode == 0, output[-3000:]
+    for rank, output, code in zip(ranks, outputs, codes, strict=True):
+        assert rank.returncode == code, output[-3000:]
     return outputs
 
 

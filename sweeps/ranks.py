@@ -1,0 +1,127 @@
+"""A worker that is several processes of one job: rank 0 takes the tasks, all train them together.
+
+Rank 0 alone sees the plan, the claims and the ledger's status. In each round all ranks say whether
+they were asked to stop, and rank 0 hands out a task, or nothing, or the end. Errors that all ranks
+meet alike (a stop, a divergence, a setting that cannot be) end the task; after any other the ranks
+no longer stand at the same place, and the job ends: the next attempt resumes from the newest
+checkpoint.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mor.config import Config, UserError
+from mor.train.folder import RunFolder
+
+if TYPE_CHECKING:
+    from mor.train.distributed import Ranks
+    from mor.train.run import Hooks
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What all ranks are to train now."""
+
+    config: Config
+    folder: RunFolder
+    is_segment: bool
+    start: Path | None  # the trunk's plateau that a run branches off
+
+    def carry_out(self, hooks: Hooks) -> None:
+        from mor.train.run import train_run, train_trunk
+
+        if self.is_segment:
+            train_trunk(self.config, self.folder, hooks)
+        else:
+            train_run(self.config, self.folder, self.start, hooks)
+
+
+END = "end"
+
+
+def following() -> bool:
+    """Whether this process is one of several and not the first."""
+    return int(os.environ.get("WORLD_SIZE") or 1) > 1 and os.environ.get("RANK", "0") != "0"
+
+
+def refuse_several(what: str) -> None:
+    """Raises UserError where the environment is that of several processes of one job."""
+    size = int(os.environ.get("WORLD_SIZE") or 1)
+    if size > 1:
+        raise UserError(
+            f"WORLD_SIZE={size}: torchrun trains one run on several processes, {what}; "
+            "leave out -m for one run, or start the study without torchrun"
+        )
+
+
+def _join() -> Ranks:
+    from mor.train.distributed import join
+
+    return join()
+
+
+@dataclass
+class Crew:
+    """Rank 0's side. A process alone is a crew of one."""
+
+    ranks: Ranks = field(default_factory=_join)
+    _ordered: bool = False  # in this round
+
+    def next_round(self, stop: threading.Event) -> bool:
+        """Begin a round. False, and `stop` is set: a rank was asked to stop."""
+        self._ordered = False
+        if self.ranks.any(stop.is_set())[0]:
+            stop.set()
+        return not stop.is_set()
+
+    def give(self, order: Order) -> None:
+        """Tell the others what to train; at most once in a round."""
+        self._ordered = True
+        self.ranks.shared(order)
+
+    def end_round(self) -> None:
+        """Let the others go on to the next round, if they had nothing to do in this one."""
+        if not self._ordered:
+            self.ranks.shared(None)
+
+    def dismiss(self) -> None:
+        """Let the others go, at the end of a round in which nothing was handed out."""
+        self.ranks.shared(END)
+
+    def break_up(self, error: BaseException) -> None:
+        """After an error of this rank alone: raises it where others wait for this rank."""
+        if self.ranks.size > 1:
+            raise error
+
+
+def follow(stop: threading.Event) -> int:
+    """The side of every other rank: train what rank 0 hands out; returns how many tasks."""
+    from mor.train.distributed import OtherRankFailed, leave
+    from mor.train.loop import Diverged, Stopped
+    from mor.train.memory import OutOfMemory
+    from mor.train.run import Hooks
+
+    ranks, count = _join(), 0
+    while not ranks.any(stop.is_set())[0]:
+        order: Order | str | None = ranks.shared(None)
+        if order == END:
+            break
+        if not isinstance(order, Order):
+            continue
+        count += 1
+        try:
+            order.carry_out(Hooks(should_stop=stop.is_set))
+        except OutOfMemory:
+            raise
+        except (Stopped, Diverged, OtherRankFailed, UserError) as end:
+            log.info("rank %d, %s: %s", ranks.rank, order.folder.run_id, end)
+    leave()
+    return count
