@@ -8,6 +8,7 @@ new module and a line here. Heavy imports (NumPy, pandas, matplotlib) stand insi
 import typer
 
 from analysis.commands import (
+    agree,
     compare,
     design,
     envelope,
@@ -26,6 +27,7 @@ COMMANDS = {
     "joint": joint,
     "envelope": envelope,
     "compare": compare,
+    "agree": agree,
     "figures": figures,
     "design": design,
     "suggest": suggest,

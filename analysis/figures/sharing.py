@@ -11,6 +11,8 @@ from analysis.figures import style
 from analysis.formatting import count
 
 STRATEGIES = ("cycle", "sequence", "middle_cycle", "middle_sequence")
+DODGE = 0.09  # of the way to the next strategy, for each recursion more
+TOO_NEAR = 0.1  # of the panel's losses
 MARKERS = {2: "o", 3: "s", 4: "^"}
 COLUMNS = ["source", "base", "n_nonemb", "sharing", "recursions", "val_nll"]
 
@@ -50,15 +52,18 @@ def draw(rows: pd.DataFrame, folder: Path, stem: str, loss_label: str) -> style.
 
 def _panel(axes: Axes, part: pd.DataFrame) -> None:
     positions = {name: i for i, name in enumerate(STRATEGIES)}
-    for _, row in part[part["sharing"] == "-"].iterrows():
-        style.level(axes, row["val_nll"], count(row["n_nonemb"]))
+    reach = float(part["val_nll"].max() - part["val_nll"].min())
+    for heights, names in _apart(part[part["sharing"] == "-"], TOO_NEAR * reach):
+        for height in heights[:-1]:
+            style.level(axes, height, "")
+        style.level(axes, heights[-1], ", ".join(names))
     colours = style.shades(style.COLOURS["recursive"], max(2, len(MARKERS)))
     tied = part[part["sharing"].isin(STRATEGIES)]
     for recursions, rows in tied.groupby("recursions"):
         mean = rows.groupby("sharing")["val_nll"].mean().rename(index=positions).sort_index()
         number = int(str(recursions))
         axes.plot(
-            mean.index,
+            mean.index + DODGE * (number - 2.5),
             mean.to_numpy(),
             marker=MARKERS.get(number, "D"),
             markersize=5,
@@ -68,6 +73,19 @@ def _panel(axes: Axes, part: pd.DataFrame) -> None:
     axes.set_xticks(range(len(STRATEGIES)), [name.replace("_", "\n") for name in STRATEGIES])
     axes.set_xlim(-0.4, len(STRATEGIES) - 0.1)
     axes.margins(y=0.14)
+
+
+def _apart(vanilla: pd.DataFrame, least: float) -> list[tuple[list[float], list[str]]]:
+    """Losses of the vanilla models from low to high, those too near for two names together."""
+    groups: list[tuple[list[float], list[str]]] = []
+    for _, row in vanilla.sort_values("val_nll").iterrows():
+        height, name = float(row["val_nll"]), count(row["n_nonemb"])
+        if groups and height - groups[-1][0][-1] < least:
+            groups[-1][0].append(height)
+            groups[-1][1].append(name)
+        else:
+            groups.append(([height], [name]))
+    return groups
 
 
 def _legend(figure: Figure, data: pd.DataFrame) -> None:

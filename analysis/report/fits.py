@@ -3,13 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
+from analysis import law as laws
 from analysis import lawfit
 from analysis.curves import from_points
 from analysis.envelope import fit_envelope
 from analysis.errors import AnalysisError
 from analysis.isoflop import IsoflopResult, PowerLaw
+from analysis.parametric import LawFit
 from analysis.series import ordered
 
 APPROACHES = {
@@ -22,7 +25,10 @@ Interval = tuple[float, float] | None
 
 @dataclass(frozen=True)
 class Exponent:
-    """N_opt ~ C^a and D_opt ~ C^b by one approach; `reason` says why there is none."""
+    """N_opt ~ C^a and D_opt ~ C^b by one approach; `reason` says why there is none.
+
+    `n_opt`: the compute-optimal parameters at the largest budget, by the same fit.
+    """
 
     model: str
     approach: int
@@ -33,6 +39,7 @@ class Exponent:
     reason: str = ""
     warnings: tuple[str, ...] = ()
     law: str = ""
+    n_opt: float | None = None
 
     @property
     def name(self) -> str:
@@ -70,22 +77,32 @@ def _or_refusal(
 
 def _envelope(model: str, rows: pd.DataFrame, result: IsoflopResult) -> Exponent:
     done = fit_envelope(model, from_points(rows), resamples=result.resamples, seed=result.seed)
-    return _of_laws(model, 1, done.params_law, done.tokens_law, done.warnings)
+    largest = float(rows["budget"].max())
+    return _of_laws(model, 1, done.params_law, done.tokens_law, done.warnings, largest)
 
 
 def _isoflop(model: str, result: IsoflopResult) -> Exponent:
     frontier = result.models[model]
-    return _of_laws(model, 2, frontier.params_law, frontier.tokens_law, frontier.warnings)
+    laws, largest = (frontier.params_law, frontier.tokens_law), frontier.minima[-1].budget
+    return _of_laws(model, 2, *laws, frontier.warnings, largest)
 
 
 def _of_laws(
-    model: str, approach: int, a: PowerLaw, b: PowerLaw, warnings: tuple[str, ...]
+    model: str,
+    approach: int,
+    a: PowerLaw,
+    b: PowerLaw,
+    warnings: tuple[str, ...],
+    largest: float,
 ) -> Exponent:
     """The warning that says why there is no exponent is the reason; the others stay warnings."""
     why = [w for w in warnings if w.startswith("No exponent: ")] if a.exponent is None else []
     reason = why[0].removeprefix("No exponent: ") if why else ""
     rest = tuple(w for w in warnings if w not in why)
-    return Exponent(model, approach, a.exponent, a.interval, b.exponent, b.interval, reason, rest)
+    known = a.coefficient is not None and a.exponent is not None
+    n_opt = a.coefficient * largest**a.exponent if known else None  # type: ignore[operator]
+    exponents = (a.exponent, a.interval, b.exponent, b.interval)
+    return Exponent(model, approach, *exponents, reason, rest, n_opt=n_opt)
 
 
 def _law(model: str, rows: pd.DataFrame, result: IsoflopResult) -> Exponent:
@@ -97,6 +114,25 @@ def _law(model: str, rows: pd.DataFrame, result: IsoflopResult) -> Exponent:
     if lost:
         reason = "a term of the law has gone to zero, so neither exponent is held by the points"
         return Exponent(model, 3, reason=reason, warnings=done.warnings, law=terms)
-    return Exponent(
-        model, 3, values["a"], ends["a"], values["b"], ends["b"], "", done.warnings, terms
-    )
+    found = (values["a"], ends["a"], values["b"], ends["b"])
+    n_opt = optimum_of_law(done.fit, rows)
+    return Exponent(model, 3, *found, "", done.warnings, terms, n_opt)
+
+
+def optimum_of_law(fit: LawFit, rows: pd.DataFrame) -> float | None:
+    """The size at which a fitted law is lowest at the largest budget of `rows`.
+
+    Tokens follow from size as they do among the points of that budget (a line in log-log), so no
+    convention is assumed. None where fewer than two sizes were trained there, or where the law
+    has no minimum within a factor of 1,000 of them.
+    """
+    top = rows[rows["budget"] == rows["budget"].max()]
+    if top["params"].nunique() < 2:
+        return None
+    log_params, log_tokens = np.log(top["params"].to_numpy(float)), np.log(top["tokens"])
+    slope, level = np.polyfit(log_params, log_tokens.to_numpy(float), 1)
+    beyond = np.log(1000)
+    sizes = np.linspace(log_params.min() - beyond, log_params.max() + beyond, 4001)
+    losses = laws.log_loss(laws.Chinchilla(sizes, level + slope * sizes), fit.theta[None])[0]
+    best = int(losses.argmin())
+    return None if best in (0, len(sizes) - 1) else float(np.exp(sizes[best]))
