@@ -8,6 +8,7 @@ the depths stay, so that every sharing keeps its layers, while widths and budget
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -66,6 +67,14 @@ def study_config(values: dict[str, Any]) -> StudyConfig:
     sizes = _settings_of("study.scale.sizes", scale.pop("sizes", None))
     scaled = replace(from_dict(ScaleConfig, scale, "study.scale."), sizes=sizes)
     name = str(values["name"])
+    for setting, word in (("study.name", name), ("study.scale.name", scaled.name or "x")):
+        if not re.fullmatch(r"\w[\w.-]*", word, re.ASCII):
+            raise ConfigError(
+                setting,
+                word,
+                "it names a folder",
+                "use letters, digits, - _ . and begin with a letter, a digit or _",
+            )
     axes = values.get("axes") or {}
     variants = _settings_of("study.variants", values.get("variants"))
     for name_of, settings in variants.items():

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mor.config import UserError
+from mor.train.tracking import refuse_without_key
 from sweeps.config import run_config, sweep_config
 from sweeps.definition import finish
 from sweeps.ledger import Ledger
@@ -52,12 +53,19 @@ def run_single(values: dict[str, Any], typed: set[str]) -> None:
         workers=1,
     )
     refuse_unwritable("runs_dir", ledger.runs_dir)
+    refuse_without_key([config])
     [run] = plan.runs
     queue = Queue(tasks_of(plan.as_json(configs=True), ledger), ledger, uuid.uuid4().hex)
+    stop = stop_on_signals()
     with _progress(console) as progress:
-        work_on(queue, plan.study, stop_on_signals(), _Bars(progress))
+        work_on(queue, plan.study, stop, _Bars(progress))
     folder = ledger.folder(run.run_id)
     result = folder.result()
+    if result is None and stop.is_set():
+        raise UserError(
+            f"run {run.run_id}: stopped by {stop.signal_name}, its state is in a checkpoint; "
+            "type the same command again to go on from there"
+        )
     if result is None or result["status"] != "done":
         blame = [folder] + ([ledger.folder(run.trunk_id)] if run.trunk_id else [])
         for one in blame:

@@ -25,7 +25,7 @@ from mor.model.sharing import layout
 from mor.train.distributed import join, local_device
 from mor.train.divergence import known_divergence, mark_diverged
 from mor.train.folder import RunFolder
-from mor.train.loop import Diverged, Leg, Trainer, status_of, train_leg
+from mor.train.loop import Diverged, Leg, Stopped, Trainer, status_of, train_leg
 from mor.train.schedule import has_trunk, schedule
 from mor.train.tracking import NoTracker, tracker
 
@@ -63,12 +63,16 @@ def train_trunk(config: Config, folder: RunFolder, hooks: Hooks) -> None:
     )
     trainer = _trainer(config, folder)
     try:
-        train_leg(trainer, leg, on_status=hooks.on_status, should_stop=hooks.should_stop)
+        train_leg(trainer, leg, on_status=_with_mfu(trainer, hooks), should_stop=hooks.should_stop)
     except Diverged as error:
         if ranks.first:
             mark_diverged(folder, trainer.step_index, trainer.meter.spent, str(error))
+        leg.tracker.finish(status="diverged", flops=_flops(trainer))
         raise
-    leg.tracker.finish(step=trainer.step_index, spent=trainer.meter.spent)
+    except Stopped:
+        leg.tracker.finish(status="stopped", flops=_flops(trainer))
+        raise
+    leg.tracker.finish(status="done", step=trainer.step_index, flops=_flops(trainer))
 
 
 def train_run(config: Config, folder: RunFolder, start: Path | None, hooks: Hooks) -> None:
@@ -87,10 +91,15 @@ def train_run(config: Config, folder: RunFolder, start: Path | None, hooks: Hook
     )
     trainer = _trainer(config, folder)
     try:
-        train_leg(trainer, leg, on_status=hooks.on_status, should_stop=hooks.should_stop)
+        train_leg(trainer, leg, on_status=_with_mfu(trainer, hooks), should_stop=hooks.should_stop)
     except Diverged as error:
+        result = _result(config, trainer, hooks, "diverged", None, str(error))
         if ranks.first:
-            folder.write_result(_result(config, trainer, hooks, "diverged", None, str(error)))
+            folder.write_result(result)
+        leg.tracker.finish(**result)
+        raise
+    except Stopped:
+        leg.tracker.finish(status="stopped", flops=_flops(trainer))
         raise
     model, n_tokens = trainer.spread.whole(), config.train.val_tokens
     if not ranks.first:
@@ -102,6 +111,21 @@ def train_run(config: Config, folder: RunFolder, start: Path | None, hooks: Hook
     routing = scalars(result["routing"]) if result["routing"] else {}
     leg.tracker.log(trainer.step_index, **found.losses, **routing)
     leg.tracker.finish(**{**result, "routing": routing or None, "kv_statistics": None})
+
+
+def _with_mfu(trainer: Trainer, hooks: Hooks) -> Callable[[dict[str, Any]], None]:
+    """Heartbeats that say the share of the device's peak, too."""
+    device = device_name(trainer.device)
+
+    def on_status(numbers: dict[str, Any]) -> None:
+        hooks.on_status({**numbers, "mfu": _mfu(trainer.config, trainer, device)})
+
+    return on_status
+
+
+def _flops(trainer: Trainer) -> dict[str, float]:
+    """What was spent: under the run's own convention, and under each."""
+    return {"spent": trainer.meter.spent, **trainer.meter.all_flops()}
 
 
 def _trainer(config: Config, folder: RunFolder | None = None) -> Trainer:

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Collection
 
 from mor.config import Config, from_dict
-from mor.train.folder import RunFolder
+from mor.train.divergence import clear_diverged
 from sweeps.study import kept_settings, launch_configs
 from sweeps.tasks import Task
 from sweeps.watch import Look, Row, StudyView
@@ -57,16 +57,9 @@ def launch_again(view: StudyView, run_ids: Collection[str], diverged: bool) -> N
     chosen = [task for task in view.tasks if task.task_id in run_ids]
     if diverged:
         for task in chosen:
-            _forget_divergence(task.folder)
-            trunk = task.trunk(view.ledger)
-            if trunk is not None:
-                _forget_divergence(trunk)
+            for folder in (task.folder, task.trunk(view.ledger)):
+                if folder is not None:
+                    clear_diverged(folder)
     by_id = {run["run_id"]: run["config"] for run in view.plan["runs"]}
     configs: list[Config] = [from_dict(Config, by_id[task.task_id]) for task in chosen]
     launch_configs(settings, configs)
-
-
-def _forget_divergence(folder: RunFolder) -> None:
-    result = folder.result()
-    if result is not None and result["status"] == "diverged":
-        folder.result_file.unlink()

@@ -206,3 +206,19 @@ def test_one_run_in_this_process(model, sweep, tmp_path):
     [in_pool] = results(tmp_path / "pool").values()
     assert alone["run_id"] == in_pool["run_id"]
     assert alone["loss"] == in_pool["loss"]
+
+
+def test_ctrl_c_in_a_single_run_says_how_to_go_on(tmp_path):
+    single = ["study=quick", "size=9k", "train.warmup_budget=2e8", "model=vanilla", "budget=2e10"]
+    run = start(tmp_path, *single)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "runs").glob("*/metrics.jsonl")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    run.send_signal(signal.SIGINT)
+    output, _ = run.communicate(timeout=60)
+    assert "stopped by SIGINT" in output
+    assert "type the same command again to go on" in output
+    assert "Traceback" not in output
+    [attempts] = (tmp_path / "runs").glob("*/attempts.jsonl")
+    assert [json.loads(line)["cause"] for line in attempts.open()] == ["stopped"]

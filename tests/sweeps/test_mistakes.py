@@ -69,6 +69,23 @@ def test_a_ledger_of_another_version_is_not_touched(refused, sweep, tmp_path, to
     assert result.read_text() == newer
 
 
+@pytest.mark.parametrize("name", ["../escape", "a/b", "..", "-x", "a b"])
+def test_a_study_stays_in_its_folder(name, refused, tmp_path):
+    sentence = refused("-m", "study=quick", f"study.name='{name}'", "launch=plan")
+    assert sentence.startswith(f"study.name={name}")
+    assert not list(tmp_path.glob("**/plan.json"))
+
+
+def test_online_tracking_without_a_key_is_said_before_training(refused, tmp_path, monkeypatch, toy):
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    for multirun in ([], ["-m", "launch=local"]):
+        sentence = refused(*multirun, *toy, "model=vanilla", "budget=3e8", "runtime.wandb=online")
+        assert sentence.startswith("runtime.wandb=online: there is no API key")
+        assert not list(tmp_path.glob("runs/*/metrics.jsonl"))
+
+
 def test_help_teaches(sweep):
     ended = sweep("--help")
     assert ended.returncode == 0
