@@ -76,6 +76,24 @@ def test_they_change_no_loss(toy_run: Any) -> None:
         assert validate(model, batches, 512, rule, PRECISION) == ours
 
 
+@pytest.mark.parametrize("name", ["expert-4", "token-4"])
+def test_figures_depend_on_no_batch_size(name: str, toy_run: Any, monkeypatch: Any) -> None:
+    corpus = prepare(toy_run("mor").data)
+    model = build(ROUTED[name])
+    model.embed = torch.nn.Embedding(256, SIZE.d_model)
+    found = []
+    for at_once, batch in ((8192, 4), (64, 1)):
+        monkeypatch.setattr("mor.evaluate.validation.FORWARD_TOKENS", at_once)
+        found.append(final_validation(model, Batches(corpus, 32, batch, 0), 512, PRECISION))
+    one, other = found
+    assert one.causal.nll == pytest.approx(other.causal.nll, rel=1e-6)
+    assert one.topk.nll == pytest.approx(other.topk.nll, rel=1e-6)
+    assert one.routing.nll_by_depth == pytest.approx(other.routing.nll_by_depth, rel=1e-6)
+    assert one.routing.depth_share == other.routing.depth_share
+    assert one.routing.dead_token_ratio == other.routing.dead_token_ratio
+    assert one.routing.sample == other.routing.sample
+
+
 def observed(name: str, routing: str, n_batches: int = 3) -> tuple[Any, Any, list[Any]]:
     model = build(ROUTED[name])
     depths, scores = DepthObserver(model.model), ScoreObserver(model.model, torch.device("cpu"))
