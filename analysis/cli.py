@@ -18,11 +18,13 @@ from analysis.commands import (
     joint,
     report,
     suggest,
+    wandb_report,
 )
 
 COMMANDS = {
     "isoflop": isoflop,
     "report": report,
+    "wandb-report": wandb_report,
     "fit": fit,
     "joint": joint,
     "envelope": envelope,
