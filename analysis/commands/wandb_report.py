@@ -62,9 +62,9 @@ def command(
         from analysis.report.wandb_page import publish
         from analysis.wandb_client import refuse_without_key
 
-        refuse_without_key()
         found = chosen.load(names=("trunk",))
         place = _place(found, project, group)
+        refuse_without_key()  # before the fits
         result = fit_isoflop(
             found.table, window=window, resamples=resampling.bootstrap, seed=resampling.seed
         )
