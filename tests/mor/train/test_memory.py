@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -85,6 +86,43 @@ def test_a_size_that_fell_short_is_not_tried_by_the_next_attempt(toy_run, tmp_pa
     assert MicroBatch(config, torch.device("cpu"), 1, run.path).size == 1
     longer = replace(config, train=replace(config.train, seq_len=64))  # another shape: whole again
     assert MicroBatch(longer, torch.device("cpu"), 1, run.path).size == 4
+
+
+@pytest.fixture
+def gpu(monkeypatch) -> torch.device:
+    """A GPU that only says its name and size: 80 GiB."""
+    properties = SimpleNamespace(total_memory=80 * GB)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
+    return torch.device("cuda", 0)
+
+
+def test_auto_measures_two_sizes_on_a_gpu_once(toy_run, tmp_path, gpu):
+    config = toy_run("mor", batch_size=64)
+    asked: list[int] = []
+
+    def peak(sequences: int) -> float:
+        asked.append(sequences)
+        return (10 + 6 * sequences) * GB
+
+    first = MicroBatch(config, gpu, 2, tmp_path)
+    assert first.size is None
+    first.measure(peak, least=lambda size: size)  # 90 % of 80 GiB hold 10, and 10 of 6
+    assert asked == [1, 2]
+    assert first.size == 8  # the largest divisor of a rank's 32
+    assert first.parts() == [slice(i, i + 8) for i in (0, 8, 16, 24)]
+    assert MicroBatch(config, gpu, 2, tmp_path).size == 8
+    assert MicroBatch(config, gpu, 1, tmp_path).size is None  # another share of the batch
+    smaller = MicroBatch(config, gpu, 4, tmp_path)
+    smaller.measure(peak, least=lambda size: 2)  # a rank with less room
+    assert smaller.size == 2
+
+
+def test_a_number_is_kept_where_the_ranks_can_take_it(toy_run):
+    config = toy_run("mor", batch_size=12)
+    given = replace(config, runtime=replace(config.runtime, micro_batch=4))
+    sizes = [MicroBatch(given, torch.device("cpu"), n).size for n in (1, 2, 3, 4, 6)]
+    assert sizes == [4, 3, 4, 3, 2]
 
 
 def test_one_sequence_that_does_not_fit_is_refused_in_one_sentence(toy_run, tmp_path, monkeypatch):
