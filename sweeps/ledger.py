@@ -59,12 +59,13 @@ class Ledger:
         return [result for result in found if result is not None]
 
     def measured_flops_per_s(self, gpu: str) -> dict[tuple[str, str], float]:
-        """Median exact FLOP/s per (model, size) of the finished runs on a device named `gpu`."""
+        """Median exact FLOP/s of one device per (model, size), of the finished runs on `gpu`s."""
         speeds: dict[tuple[str, str], list[float]] = {}
         for result in self.results():
             speed = result.get("throughput", {})
             device = str(speed.get("device", ""))
             if device_key(device) == gpu and speed.get("flops_per_s"):
                 key = (result["model"], result["size"])
-                speeds.setdefault(key, []).append(float(speed["flops_per_s"]))
+                each = float(speed["flops_per_s"]) / speed.get("devices", 1)
+                speeds.setdefault(key, []).append(each)
         return {key: statistics.median(values) for key, values in speeds.items()}
