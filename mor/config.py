@@ -265,6 +265,10 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
         if not isinstance(value, dict):
             raise ConfigError(name, value, "this is a group of settings", f"set {name}.<key>=...")
         return from_dict(typing.cast(type, hint), value, f"{name}.")
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise ConfigError(name, value, "expected a mapping", f"set {name}.<key>=...")
+        return {str(key): item for key, item in value.items()}
     if origin is tuple:
         arm = typing.get_args(hint)[0]
         items = [value] if isinstance(value, str | int | float) else value

@@ -14,16 +14,40 @@ MODES = ("plan", "local", "slurm", "auto")
 
 
 @dataclass(frozen=True)
-class SlurmConfig:
-    """What each worker's job asks Slurm for; null leaves it to the cluster's defaults."""
+class Resources:
+    """What one job asks for; null: from an estimate of the run's memory (`sweeps.resources`)."""
+
+    nodes: int | None = None
+    gpus_per_node: int | None = None
+    cpus_per_task: int | None = None
+    mem_gb: int | None = None  # memory of a node, GB
+
+
+@dataclass(frozen=True)
+class SlurmConfig(Resources):
+    """How jobs are submitted; null leaves it to the plan or to the cluster's defaults."""
 
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
-    timeout_min: int = 1440  # wall time, minutes
-    gpus_per_node: int = 1
-    cpus_per_task: int = 8
-    mem_gb: int | None = None  # memory, GB
+    constraint: str | None = None
+    timeout_min: int | None = None  # wall time, minutes; null: from the plan's cost
+    time_margin: float = 1.5  # of the estimated time, in the time limit
+    pack_min: float = 30.0  # minutes of short runs put together into one job
+    array_parallelism: int | None = None  # elements of an array at a time; null: all
+    setup: tuple[str, ...] = ()  # shell lines before the job starts
+    sbatch: dict[str, Any] = field(default_factory=dict)  # any other flag of sbatch
+    per_size: dict[str, Any] | None = None  # size -> Resources of its own
+
+    def for_size(self, size: str) -> Resources:
+        """What is set for a size: its own, else what is set for all. Raises ConfigError."""
+        own = (self.per_size or {}).get(size) or {}
+        if not isinstance(own, dict):
+            raise ConfigError(
+                f"launch.slurm.per_size.{size}", own, "expected a mapping", "set mem_gb: ... in it"
+            )
+        general = {f.name: getattr(self, f.name) for f in dataclasses.fields(Resources)}
+        return from_dict(Resources, {**general, **own}, f"launch.slurm.per_size.{size}.")
 
 
 @dataclass(frozen=True)
@@ -31,9 +55,10 @@ class LaunchConfig:
     """How a plan is carried out."""
 
     mode: str = "auto"  # plan | local | slurm | auto
-    workers: int | None = None  # processes at a time; null: CPU cores / runtime.threads
+    workers: int | None = None  # processes at a time here; null: CPU cores / runtime.threads
     plan_file: str | None = None  # write the plan as JSON here, too
     max_hours: float = 24.0  # refuse a plan that this machine needs longer for
+    max_gpu_hours: float | None = None  # refuse to submit a plan that needs more
     force: bool = False  # launch it all the same
     slurm: SlurmConfig = field(default_factory=SlurmConfig)
 
@@ -44,6 +69,9 @@ class ClusterConfig:
 
     gpu: str = "h100"
     mfu: float = 0.4  # assumed until the ledger has a measured one
+    gpu_memory_gb: float | None = None  # of one GPU; null: by its kind
+    node_gpus: int | None = None  # GPUs of one node; null: as Slurm says
+    node_cpus: int | None = None  # CPU cores of one node; null: as Slurm says
 
 
 @dataclass(frozen=True)
@@ -88,7 +116,23 @@ def sweep_config(values: dict[str, Any]) -> SweepConfig:
             "its peak is not known",
             "choose one of " + ", ".join(PEAK_TFLOPS),
         )
+    _check_slurm(config.launch.slurm)
     return config
+
+
+def _check_slurm(slurm: SlurmConfig) -> None:
+    for size in slurm.per_size or {}:
+        slurm.for_size(size)
+    smallest = {
+        **{"nodes": 1, "gpus_per_node": 0, "cpus_per_task": 1, "mem_gb": 1, "timeout_min": 1},
+        **{"time_margin": 1, "pack_min": 0, "array_parallelism": 1},
+    }
+    for name, least in smallest.items():
+        value = getattr(slurm, name)
+        if value is not None and value < least:
+            raise ConfigError(
+                f"launch.slurm.{name}", value, f"must be at least {least}", "leave it out"
+            )
 
 
 def _refuse_unknown(values: dict[str, Any]) -> None:

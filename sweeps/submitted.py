@@ -1,6 +1,6 @@
 """What a study has submitted to Slurm: `launches/<launch id>/jobs.json`, which each launch writes.
 
-{"launch_id": ..., "submitted": "<ISO time>",
+{"launch_id": ..., "submitted": "<ISO time>", "runs_dir": "<the run store>", "code": {...},
  "arrays": [{"array_id": "123", "shape": {...}, "depends_on": "aftercorr:120" or null,
              "elements": [{"index": 0, "job_id": "123_0", "tasks": ["<task id>", ...]}]}]}
 """
@@ -20,6 +20,7 @@ class Element:
     job_id: str
     tasks: tuple[str, ...]
     launch_folder: Path
+    runs_dir: str | None = None  # the run store that its tasks write to
 
     @property
     def logs(self) -> list[Path]:
@@ -34,10 +35,11 @@ def elements(study_folder: Path) -> list[Element]:
     found = []
     for file in sorted((study_folder / "launches").glob("*/jobs.json")):
         try:
-            arrays = json.loads(file.read_text())["arrays"]
+            values = json.loads(file.read_text())
+            runs_dir = values.get("runs_dir")
             found += [
-                Element(str(element["job_id"]), tuple(element["tasks"]), file.parent)
-                for array in arrays
+                Element(str(element["job_id"]), tuple(element["tasks"]), file.parent, runs_dir)
+                for array in values["arrays"]
                 for element in array["elements"]
             ]
         except (OSError, ValueError, KeyError, TypeError):

@@ -4,9 +4,10 @@ order."""
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +20,11 @@ from sweeps.claim import Claim
 from sweeps.ledger import Ledger
 from sweeps.plan import FINISHED
 
+log = logging.getLogger(__name__)
+
 CANCELLED = "cancelled.json"  # in the folder of a launch
 LOOK_S = 1.0  # between looks at it
+PATIENCE_S = 120.0  # a network file system may show a finished file that late
 
 
 @dataclass(frozen=True)
@@ -76,9 +80,19 @@ def cancel_tasks(launch_folder: Path, task_ids: Iterable[str]) -> None:
     write_json(launch_folder / CANCELLED, {"tasks": sorted(tasks)})
 
 
-def read_tasks(plan_file: Path, ledger: Ledger) -> list[Task]:
-    """The tasks of a plan file that was written for workers."""
-    return tasks_of(json.loads(plan_file.read_text()), ledger)
+def read_tasks(plan_file: Path, ledger: Ledger, only: Collection[str] | None = None) -> list[Task]:
+    """The tasks of a plan file that was written for workers; with `only`, those of the trunks and
+    runs that these task ids belong to."""
+    tasks = tasks_of(json.loads(plan_file.read_text()), ledger)
+    if only is None:
+        return tasks
+    chains = {_chain(task) for task in tasks if task.task_id in only}
+    return [task for task in tasks if _chain(task) in chains]
+
+
+def _chain(task: Task) -> str:
+    """The trunk of a task, or the run itself where it has none."""
+    return (task.depends_on or (task.task_id,))[0].split("@")[0]
 
 
 def tasks_of(plan: dict[str, Any], ledger: Ledger) -> list[Task]:
@@ -117,18 +131,24 @@ def tasks_of(plan: dict[str, Any], ledger: Ledger) -> list[Task]:
 
 @dataclass
 class Queue:
-    """What is left of a plan for one launch, as the ledger tells it."""
+    """What is left of a plan for one launch, as the ledger tells it.
+
+    With `only` a worker does these tasks alone. One that needs another task, which is not done and
+    which nobody works on, is given up after `PATIENCE_S`.
+    """
 
     tasks: list[Task]
     ledger: Ledger
     launch_id: str
     launch_folder: Path | None = None  # where `cancel` leaves word
+    only: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
         self._done: set[str] = set()
         self._failed: set[str] = set()
         self._cancelled: frozenset[str] = frozenset()
         self._looked = -math.inf
+        self._alone_since: dict[str, float] = {}  # tasks that wait for what nobody works on
 
     def refresh(self) -> None:
         """Look at every task that has not ended yet."""
@@ -143,6 +163,20 @@ class Queue:
                 or self.cancelled(task)
             ):
                 self._failed.add(task.task_id)
+        if self.only is not None:
+            self._give_up(self.only)
+
+    def _give_up(self, only: frozenset[str]) -> None:
+        now, by_id = time.monotonic(), {task.task_id: task for task in self.tasks}
+        for task in self.open():
+            missing = set(task.depends_on) - self._done - only
+            if missing and not any(by_id[name].claimed() for name in missing):
+                since = self._alone_since.setdefault(task.task_id, now)
+                if now - since > PATIENCE_S:
+                    log.error("%s: needs %s, which is not done", task.task_id, *missing)
+                    self._failed.add(task.task_id)
+            else:
+                self._alone_since.pop(task.task_id, None)
 
     def cancelled(self, task: Task, at_once: bool = False) -> bool:
         """Whether `python -m sweeps cancel` has named the task; looked up once in a second."""
@@ -155,8 +189,21 @@ class Queue:
     def open(self) -> list[Task]:
         """Tasks that have neither ended nor lost a task that they need."""
         ended = self._done | self._failed
-        needed = self._needed()
-        return [t for t in self.tasks if t.task_id not in ended and t.task_id in needed]
+        wanted = self._needed() if self.only is None else self._needed() & self.only
+        return [t for t in self.tasks if t.task_id not in ended and t.task_id in wanted]
+
+    def unsuccessful(self) -> list[Task]:
+        """Tasks of this worker that are open, failed or diverged."""
+        bad = {task.task_id for task in self.open()} | self._failed
+        return [
+            task
+            for task in self.tasks
+            if (self.only is None or task.task_id in self.only)
+            and (
+                task.task_id in bad
+                or (not task.is_segment and self.ledger.state(task.folder.run_id) == "diverged")
+            )
+        ]
 
     def ready(self) -> list[Task]:
         """Open tasks whose dependencies are done, in the order in which to take them."""

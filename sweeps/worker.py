@@ -38,13 +38,22 @@ LIMIT_NEAR_S = 150.0  # a stop this near to a job's time limit is because of it
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def work(plan_file: Path, runs_dir: Path, launch_id: str, study: str) -> int:
-    """Run tasks of a plan file until all have ended; returns how many this worker ran."""
+def work(
+    plan_file: Path,
+    runs_dir: Path,
+    launch_id: str,
+    study: str,
+    only: tuple[str, ...] | None = None,
+) -> int:
+    """Run tasks of a plan file, or `only` some of them, until all have ended; returns how many this
+    worker ran."""
     stop = stop_on_signals()
     if following():
         return follow(stop)
     ledger = Ledger(runs_dir)
-    queue = Queue(read_tasks(plan_file, ledger), ledger, launch_id, plan_file.parent)
+    wanted = None if only is None else frozenset(only)
+    tasks = read_tasks(plan_file, ledger, wanted)
+    queue = Queue(tasks, ledger, launch_id, plan_file.parent, wanted)
     return work_on(queue, study, stop)
 
 
@@ -290,8 +299,10 @@ class Stop(threading.Event):
 
 
 def stop_on_signals() -> Stop:
-    """An event that is set when the process is asked to end: the task in hand is checkpointed."""
+    """An event that is set when the process is asked to end: the task in hand is checkpointed.
+
+    USR2 is what Slurm sends before a time limit and at a preemption."""
     stop = Stop()
-    for name in (signal.SIGTERM, signal.SIGINT):
+    for name in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
         signal.signal(name, lambda number, _: stop.by(number))
     return stop

@@ -1,15 +1,19 @@
-"""Slurm, through submitit: one array of workers that share a plan, submitted in a moment.
+"""Slurm, through submitit: a plan as arrays of jobs with dependencies, submitted in a moment.
 
-Each array element is the same worker as in a local pool: it takes runs from the plan until none is
-left, so short runs are packed into one job, and a job that ends early (time limit, preemption)
-leaves checkpoints from which the next launch of the same command goes on.
+`sweeps.launch.jobs` says what the jobs are; here they get their resources and time limits, the
+cluster is asked whether it can run them, and each array is submitted and written down. What is
+done, and what a job of an earlier launch is queued for, is not submitted again.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
+import contextlib
+import math
+import shlex
+import signal
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,67 +22,185 @@ from rich.console import Console
 
 from mor.config import UserError
 from sweeps.config import SlurmConfig, SweepConfig
-from sweeps.launch.files import add_to_study, new_launch
+from sweeps.launch import checks, cluster
+from sweeps.launch.element import run_element
+from sweeps.launch.files import Launch, add_to_study, new_launch
+from sweeps.launch.jobs import Array, arrays_of, nodes_left
+from sweeps.launch.record import Record, queued_tasks
+from sweeps.launch.snapshot import take_snapshot
 from sweeps.ledger import Ledger
-from sweeps.plan import Plan
-from sweeps.worker import work
+from sweeps.plan import FINISHED, Plan
+from sweeps.resources import shape_of
+from sweeps.tables import duration
+
+WARNING_S = 120  # before the time limit: enough for the step in hand and a checkpoint
+LOST_WITHOUT_ACCOUNTING = (
+    "this Slurm keeps no accounting: whether a job that left the queue ran out of time, memory or "
+    "its node cannot be told; the runs are not affected"
+)
 
 
 def launch_slurm(plan: Plan, ledger: Ledger, study: SweepConfig, console: Console) -> list[str]:
-    """Submit workers for a plan and return their job ids at once.
+    """Submit what is left of a plan and return the ids of the arrays at once.
 
-    Raises UserError where there is no Slurm or it refuses the submission; nothing runs then.
+    Raises UserError where there is no Slurm, or it could not run the jobs: nothing is submitted.
     """
-    left = plan.totals()["remaining"]["runs"]
-    if left == 0:
+    if plan.totals()["remaining"]["runs"] == 0:
         console.print(f"all {len(plan.runs)} runs of study {plan.study} are done already")
         return []
-    if shutil.which("sbatch") is None or shutil.which("srun") is None:
-        raise UserError(
-            "launch=slurm: sbatch and srun are not on the PATH of this machine; type launch=local "
-            "to train here, or log in to a node that submits"
-        )
-    launch = new_launch(plan, ledger, Path(study.studies_dir).absolute() / plan.study)
-    executor = submitit.SlurmExecutor(launch.folder / "workers")
-    executor.update_parameters(**_parameters(plan, study.launch.slurm))
-    workers = study.launch.workers or len({run.trunk_id or run.run_id for run in plan.runs})
-    argument_lists = [[argument] * workers for argument in launch.arguments]
-    try:
-        jobs = executor.map_array(work, *argument_lists)
-    except (subprocess.SubprocessError, submitit.core.utils.FailedJobError) as error:
-        words = " ".join(str(error).split())[-200:]
-        raise UserError(
-            f"launch=slurm: sbatch refused ({words}); change launch.slurm.partition or what stands "
-            "beside it in conf/launch/local.yaml, or type launch=local to train here"
-        ) from None
+    slurm, facts = study.launch.slurm, cluster.ask()
+    studies_dir = Path(study.studies_dir).absolute()
+    partition = checks.partition_of(slurm, facts)
+    pricing = checks.with_node(study.cluster, partition)
+    queued = queued_tasks(studies_dir, ledger.runs_dir)
+    nodes = nodes_left(plan, lambda task: shape_of(task.config, slurm, pricing), queued)
+    if not nodes:
+        console.print(f"all runs of study {plan.study} that are left are in the queue already")
+        return []
+    arrays = arrays_of(nodes, queued, 60 * slurm.pack_min, facts.max_array_size)
+    checks.refuse_too_large({node.shape for node in nodes}, slurm, partition)
+    checks.refuse_too_expensive(nodes, plan, study)
+    checks.refuse_full(plan, ledger, study)
+    minutes = [time_limit(array, slurm, partition.limit_min) for array in arrays]
+    _refuse_rejected(arrays, minutes, slurm)
+    if not facts.accounting:
+        console.print(LOST_WITHOUT_ACCOUNTING, soft_wrap=True)
+
+    launch = new_launch(plan, ledger, studies_dir / plan.study)
+    code = take_snapshot(launch.folder / "code")
+    if code["git_commit"] is None:
+        console.print("no git checkout: the jobs run from a copy of the installed packages")
     add_to_study(launch)
-    ids = [job.job_id for job in jobs]
-    last = f" ... {ids[-1]}" if len(ids) > 1 else ""
-    console.print(
-        f"{left} runs submitted as {len(ids)} jobs: {ids[0]}{last}\n"
-        f"python -m sweeps status {plan.study}   shows what they do\n"
-        f"squeue --me   shows where they wait; type the same command again to go on after an end",
-        highlight=False,
-        soft_wrap=True,
-    )
-    return ids
+    record = Record(launch, ledger.runs_dir, code)
+    for array, limit in zip(arrays, minutes, strict=True):
+        with _undisturbed():
+            _submit(array, parameters(array, limit, slurm, launch, plan.study), launch)
+            record.add(array, limit)
+    _report(plan, arrays, queued, console)
+    return [str(array.array_id) for array in arrays]
 
 
-def _parameters(plan: Plan, slurm: SlurmConfig) -> dict[str, Any]:
-    """submitit's parameters of one worker's job."""
+def time_limit(array: Array, slurm: SlurmConfig, limit_min: int | None) -> int:
+    """Minutes: as set, else what the plan's cost says, at most the partition's limit."""
+    wanted = slurm.timeout_min or array.minutes(slurm.time_margin)
+    return min(wanted, limit_min or wanted)
+
+
+def parameters(
+    array: Array, minutes: int, slurm: SlurmConfig, launch: Launch, study: str
+) -> dict[str, Any]:
+    """submitit's parameters of one array."""
+    shape, dependency = array.shape, array.dependency()
+    flags = {
+        "requeue": True,
+        **({"kill-on-invalid-dep": "yes"} if dependency else {}),
+        **{name.replace("_", "-"): value for name, value in slurm.sbatch.items()},
+    }
     given = {
         "partition": slurm.partition,
         "account": slurm.account,
         "qos": slurm.qos,
-        "time": slurm.timeout_min,
-        "gpus_per_node": slurm.gpus_per_node or None,
-        "cpus_per_task": slurm.cpus_per_task,
-        "mem": f"{slurm.mem_gb}G" if slurm.mem_gb else None,
+        "constraint": slurm.constraint,
+        "gpus_per_node": shape.gpus_per_node or None,
+        "dependency": dependency,
     }
-    root = str(Path(__file__).resolve().parents[2])
-    paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
     return {
-        "job_name": plan.study,
-        "setup": [f"export PYTHONPATH={paths}"],
+        "job_name": study,
+        "time": minutes,
+        "nodes": shape.nodes,
+        "ntasks_per_node": shape.tasks_per_node,
+        "cpus_per_task": shape.cpus_per_task,
+        "mem": f"{shape.mem_gb}G",
+        "signal_delay_s": min(WARNING_S, math.ceil(minutes * 60 / 4)),
+        "array_parallelism": slurm.array_parallelism or len(array.units),
+        "srun_args": [f"--cpus-per-task={shape.cpus_per_task}"],  # not inherited since 22.05
+        "setup": _setup(slurm, launch.folder / "code"),
+        "additional_parameters": flags,
         **{name: value for name, value in given.items() if value is not None},
     }
+
+
+def _setup(slurm: SlurmConfig, code: Path) -> list[str]:
+    """Shell lines in front of the worker: it imports the snapshot and nothing from where it
+    stands."""
+    path = f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}"
+    return [*slurm.setup, "export PYTHONSAFEPATH=1", path]
+
+
+def _submit(array: Array, given: dict[str, Any], launch: Launch) -> None:
+    """Submit one array. Raises UserError where Slurm refuses it."""
+    executor = submitit.SlurmExecutor(launch.folder / "workers")  # a new one: it would wait 0.2 s
+    executor.update_parameters(**given)
+    units = [unit.tasks for unit in array.units]
+    columns = [[argument] * len(units) for argument in launch.arguments]
+    try:
+        jobs = executor.map_array(run_element, *columns, units)
+    except (subprocess.SubprocessError, submitit.core.utils.FailedJobError) as error:
+        words = " ".join(str(error).split())[-200:]
+        raise UserError(
+            f"launch=slurm: sbatch refused ({words}); what was submitted before goes on, and the "
+            "same command submits the rest"
+        ) from None
+    array.array_id = str(jobs[0].job_id).split("_")[0]
+
+
+def _refuse_rejected(arrays: list[Array], minutes: list[int], slurm: SlurmConfig) -> None:
+    """Raises UserError where sbatch would not take a job of some shape."""
+    for shape, limit in {a.shape: m for a, m in zip(arrays, minutes, strict=True)}.items():
+        asked = {
+            "partition": slurm.partition,
+            "account": slurm.account,
+            "qos": slurm.qos,
+            "constraint": slurm.constraint,
+            "time": limit,
+            "nodes": shape.nodes,
+            "ntasks-per-node": shape.tasks_per_node,
+            "cpus-per-task": shape.cpus_per_task,
+            "mem": f"{shape.mem_gb}G",
+            "gpus-per-node": shape.gpus_per_node or None,
+            **{name.replace("_", "-"): value for name, value in slurm.sbatch.items()},
+        }
+        set_here = {name: value for name, value in asked.items() if value not in (None, False)}
+        reason = cluster.rejection(
+            [f"--{n}" if value is True else f"--{n}={value}" for n, value in set_here.items()]
+        )
+        if reason:
+            words = ", ".join(f"{name}={value}" for name, value in set_here.items())
+            raise UserError(
+                f"launch=slurm: sbatch would refuse a job of {words} ({reason}); change what "
+                "stands under launch.slurm, nothing was submitted"
+            )
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ctrl-C and the like wait until an array is submitted and written down."""
+    held: list[int] = []
+    names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {name: signal.signal(name, lambda number, _: held.append(number)) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+    if held:
+        print("what was submitted goes on; the same command submits the rest", file=sys.stderr)
+        signal.raise_signal(held[0])
+
+
+def _report(plan: Plan, arrays: list[Array], queued: dict[str, str], console: Console) -> None:
+    nodes = [node for array in arrays for unit in array.units for node in unit.nodes]
+    runs = sum(not node.is_segment for node in nodes)
+    elements = sum(len(array.units) for array in arrays)
+    waiting = sum(run.run_id in queued for run in plan.runs if run.status not in FINISHED)
+    ids = [str(array.array_id) for array in arrays]
+    last = f" ... {ids[-1]}" if len(ids) > 1 else ""
+    cost = duration(checks.gpu_hours(nodes))
+    already = f"; {waiting} runs are in the queue already" if waiting else ""
+    console.print(
+        f"{runs} runs submitted as {elements} jobs in {len(arrays)} arrays: {ids[0]}{last} "
+        f"(about {cost} of {plan.gpu} time){already}\n"
+        f"python -m sweeps watch {plan.study}",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -27,3 +27,13 @@ def wait(condition: Callable[[], object], seconds: float = 120) -> None:
 def results(runs: Path) -> dict[str, dict]:
     """Every result of a run store, by run id."""
     return {p.parent.name: json.loads(p.read_text()) for p in sorted(runs.glob("*/result.json"))}
+
+
+def queue(columns: str) -> list[str]:
+    """A line of squeue for each job and array element that waits or runs."""
+    return slurm("squeue", "-h", "-r", "-o", columns).split()
+
+
+def jobs_files(studies: Path) -> list[Path]:
+    """The jobs.json of every launch below a folder of studies, the oldest first."""
+    return sorted(studies.glob("*/launches/*/jobs.json"))

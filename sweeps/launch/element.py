@@ -1,0 +1,120 @@
+"""What one array element runs: the worker, limited to its own tasks, and how it ends.
+
+Ends with exit code 0 only if all its tasks are done, so that Slurm starts what hangs on it only
+then. A worker that was asked to stop (time limit, preemption) has checkpointed; its job is put back
+into the queue under the same id and goes on from there.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from sweeps.ledger import Ledger
+from sweeps.tasks import Queue, read_tasks
+from sweeps.worker import stop_on_signals, work
+
+REQUEUE_TRIES = 3
+PORTS = (20_000, 20_000)  # first one and how many: MASTER_PORT, by the job's number
+
+
+class TasksFailed(Exception):
+    """Some tasks of this element are not done: whatever hangs on it must not start."""
+
+
+def run_element(
+    plan_file: Path, runs_dir: Path, launch_id: str, study: str, tasks: tuple[str, ...]
+) -> None:
+    """Work on some tasks of a plan. Raises TasksFailed where one failed, diverged or cannot go on.
+
+    Several processes of one job (one for each GPU) find torchrun's variables in their environment.
+    """
+    stop_on_signals()  # instead of submitit's handlers, until the worker sets its own
+    export_ranks()
+    work(plan_file, runs_dir, launch_id, study, tasks)
+    if int(os.environ.get("RANK", "0")) > 0:
+        return
+    ledger = Ledger(runs_dir)
+    only = frozenset(tasks)
+    queue = Queue(read_tasks(plan_file, ledger, only), ledger, launch_id, plan_file.parent, only)
+    queue.refresh()
+    if queue.ready() and requeue():  # it was stopped: a worker that ends by itself leaves none
+        return
+    left = [task.task_id for task in queue.unsuccessful()]
+    if left:
+        raise TasksFailed(f"not done: {', '.join(left)}; see log.txt of each in {runs_dir}")
+
+
+def export_ranks() -> None:
+    """Set RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT from Slurm's variables, as
+    torchrun does. Nothing for a job of one process."""
+    slurm = os.environ
+    world = int(slurm.get("SLURM_NTASKS", "1"))
+    if world == 1:
+        return
+    first, count = PORTS
+    os.environ.update(
+        RANK=slurm["SLURM_PROCID"],
+        WORLD_SIZE=str(world),
+        LOCAL_RANK=slurm["SLURM_LOCALID"],
+        LOCAL_WORLD_SIZE=str(world // int(slurm.get("SLURM_JOB_NUM_NODES", "1"))),
+        MASTER_ADDR=_master(),
+        MASTER_PORT=str(first + int(slurm["SLURM_JOB_ID"]) % count),
+    )
+
+
+def _master() -> str:
+    """Where the first process listens: its node's name, or its address where that is unknown."""
+    if int(os.environ.get("SLURM_JOB_NUM_NODES", "1")) == 1:
+        return "127.0.0.1"
+    names = subprocess.run(
+        ["scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]],
+        capture_output=True, text=True, check=True, timeout=60,
+    ).stdout.split()  # fmt: skip
+    try:
+        socket.getaddrinfo(names[0], None)
+    except OSError:
+        return os.environ.get("SLURM_LAUNCH_NODE_IPADDR", names[0])
+    return names[0]
+
+
+def requeue() -> bool:
+    """Put this job back into the queue, unless it was cancelled or Slurm does so itself.
+
+    True: Slurm ends this process next, and starts the job again under the same id.
+    """
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None:
+        return False
+    if _state(job) != "RUNNING":
+        return False
+    # the signal that ends this job must not end the command that requeues it
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        for attempt in range(REQUEUE_TRIES):
+            if _client("scontrol", "requeue", job) is not None:
+                return True
+            time.sleep(1 + attempt)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return False
+
+
+def _state(job: str) -> str | None:
+    """This very job's state; of an array, the element's."""
+    output = _client("squeue", "-h", "-j", job, "-o", "%A %T") or ""
+    states = dict(line.split() for line in output.splitlines())
+    return states.get(job)
+
+
+def _client(*command: str) -> str | None:
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=60
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,119 @@
+"""Memory estimates against what autograd keeps, and the resources that follow from them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from mor.config import Config, ConfigError, DataConfig, RuntimeConfig, SizeConfig, TrainConfig
+from sweeps.config import ClusterConfig, SlurmConfig
+from sweeps.resources import memory, shape_of
+
+MEDIUM = SizeConfig("medium", 8, 128, n_heads=4, n_kv_heads=2, d_head=32, d_ff=384)
+BIG = SizeConfig("7b", 32, 4096, n_heads=32, n_kv_heads=8, d_head=128, d_ff=14336)
+H100 = ClusterConfig("h100")
+
+
+def config(model, size=MEDIUM, precision="bf16", **runtime) -> Config:
+    train = TrainConfig(batch_size=4, seq_len=256, precision=precision)
+    data = DataConfig(vocab_size=512)
+    return Config(model, size, data, train, runtime=RuntimeConfig(**runtime))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("architecture", ["vanilla", "recursive", "mor"])
+@pytest.mark.parametrize("recompute", ["none", "layer"])
+def test_activations_are_what_autograd_keeps(architectures, architecture, precision, recompute):
+    import torch
+
+    from mor.model.transformer import Transformer
+
+    made = config(architectures[architecture], precision=precision, recompute=recompute)
+    model = Transformer(made.model, made.size, made.data.vocab_size, seed=0)
+    model.set_speed(made.runtime)
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    tokens = torch.randint(512, (4, 256))
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"),
+    ):
+        out = model(tokens, tokens, step=0, keep_logits=False)
+    assert out.total_loss.requires_grad
+    copies = 2 * sum(p.numel() for p in model.parameters()) if precision == "bf16" else 0
+    measured = sum(kept.values()) - copies  # cast copies of the weights stand under weights
+    estimate = memory(made).activations
+    if recompute == "layer":  # the layer in hand comes on top of what is kept
+        whole = dataclasses.replace(made, runtime=RuntimeConfig(recompute="none"))
+        assert measured < estimate < memory(whole).activations
+    else:
+        assert 0.6 < estimate / measured < 1.6, measured
+
+
+def test_state_is_sixteen_bytes_a_parameter_and_two_of_the_cast_copy(architectures):
+    from mor.flops import run_cost
+
+    made = config(architectures["vanilla"], precision="fp32")
+    assert memory(made).state == 16 * run_cost(made).params.total
+    half = config(architectures["vanilla"], precision="bf16")
+    assert memory(half).state == 18 * run_cost(half).params.total
+
+
+def test_activations_grow_with_the_micro_batch_and_shrink_with_routing(architectures):
+    whole = memory(config(architectures["recursive"])).activations
+    assert memory(config(architectures["recursive"], micro_batch=2)).activations == whole / 2
+    assert memory(config(architectures["mor"])).activations < whole
+
+
+def test_one_gpu_unless_the_state_does_not_fit(architectures):
+    vanilla = architectures["vanilla"]
+    for size, gpus in ((MEDIUM, 1), (BIG, 4)):
+        shape = shape_of(config(vanilla, size, parallel="fsdp"), SlurmConfig(), H100)
+        assert (shape.nodes, shape.gpus_per_node) == (1, gpus)
+    small = dataclasses.replace(H100, gpu_memory_gb=24, node_gpus=4)
+    shape = shape_of(config(vanilla, BIG, parallel="fsdp"), SlurmConfig(), small)
+    assert shape.nodes > 1
+    assert shape.gpus_per_node == 4
+    assert shape.tasks_per_node == 4
+    with pytest.raises(ConfigError, match=r"size=7b: a micro-batch of 64 .*recompute=layer"):
+        shape_of(config(vanilla, BIG, micro_batch=64), SlurmConfig(), small)
+    with pytest.raises(ConfigError, match=r"runtime.parallel=ddp: size 7b .*parallel=fsdp"):
+        shape_of(config(vanilla, BIG), SlurmConfig(), H100)
+
+
+def test_without_a_gpu_threads_and_the_memory_of_training(architectures):
+    made = config(architectures["vanilla"], device="cpu", threads=3)
+    shape = shape_of(made, SlurmConfig(), H100)
+    assert (shape.gpus_per_node, shape.cpus_per_task, shape.nodes) == (0, 3, 1)
+    assert 2 <= shape.mem_gb <= 4
+
+
+def test_a_size_has_its_own_resources_before_those_for_all(architectures):
+    slurm = SlurmConfig(mem_gb=5, cpus_per_task=3, per_size={"medium": {"mem_gb": 7}})
+    shape = shape_of(config(architectures["vanilla"]), slurm, H100)
+    assert (shape.mem_gb, shape.cpus_per_task) == (7, 3)
+    with pytest.raises(ConfigError, match=r"launch.slurm.per_size.medium.gpu"):
+        SlurmConfig(per_size={"medium": {"gpu": 7}}).for_size("medium")
+
+
+def test_the_papers_sizes_fit_one_h100(architectures):
+    import yaml
+
+    from tests.conftest import REPO
+
+    for name in ("135m", "360m", "730m", "1.7b"):
+        values = yaml.safe_load((REPO / "conf" / "size" / f"{name}.yaml").read_text())
+        made = dataclasses.replace(
+            config(architectures["vanilla"], SizeConfig(**values)),
+            data=DataConfig(vocab_size=49152),
+            train=TrainConfig(),
+        )
+        assert shape_of(made, SlurmConfig(), H100).gpus == 1
