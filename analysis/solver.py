@@ -76,8 +76,13 @@ def _objective(problem: Problem, residual: Floats) -> Floats:
     return np.asarray(total.sum(axis=1))
 
 
-def polish(problem: Problem, theta: Floats, steps: int = STEPS) -> Polished:
-    """Descend from every row of `theta` at once until no step helps."""
+def polish(
+    problem: Problem, theta: Floats, steps: int = STEPS, held: int | None = None
+) -> Polished:
+    """Descend from every row of `theta` at once until no step helps.
+
+    Column `held` of theta stays as it is: the objective along it is its profile.
+    """
     theta = theta.copy()
     objective = score(problem, theta)
     gradient = np.full(len(theta), np.inf)
@@ -87,6 +92,8 @@ def polish(problem: Problem, theta: Floats, steps: int = STEPS) -> Polished:
     for step in range(1, steps + 1):  # noqa: B007
         here = problem.weights_of(active)
         slope, irls, newton = _normal_equations(here, theta[active])
+        if held is not None:
+            _hold(held, slope, irls, newton)
         gradient[active] = np.sqrt((slope * slope).sum(axis=1))
         moves = [_move(matrix, irls, slope, damping[active]) for matrix in (irls, newton)]
         tried = np.stack([score(here, theta[active] + move) for move in moves])
@@ -104,6 +111,16 @@ def polish(problem: Problem, theta: Floats, steps: int = STEPS) -> Polished:
         if not len(active):
             break
     return Polished(theta, objective, gradient, step)
+
+
+def _hold(column: int, slope: Floats, *matrices: Floats) -> None:
+    """Take a column out of the normal equations: its step is zero, the others' as if it were not
+    there."""
+    slope[:, column] = 0
+    for matrix in matrices:
+        matrix[:, column, :] = 0
+        matrix[:, :, column] = 0
+        matrix[:, column, column] = 1
 
 
 def _move(matrix: Floats, scale: Floats, slope: Floats, damping: Floats) -> Floats:

@@ -1,11 +1,12 @@
 """`python -m analysis compare POINTS`: architectures at equal compute."""
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from analysis.commands import options
-from analysis.commands.talk import one_sentence, print_json, print_warnings
+from analysis.commands.talk import one_sentence, print_drawn, print_json, print_warnings
 
 if TYPE_CHECKING:
     from analysis.compare import Compared, Comparison, Plateau
@@ -32,6 +33,7 @@ def command(
     chosen: options.Chosen,
     resampling: options.Resampling,
     as_json: options.AsJson = False,
+    out: options.Out = None,
     baseline: Baseline = "vanilla",
 ) -> None:
     """Compare architectures at equal compute: loss gap and effective compute multiplier.
@@ -46,7 +48,9 @@ def command(
         found = chosen.load()
         fitted = fit_isoflop(found.table, resamples=resampling.bootstrap, seed=resampling.seed)
         done = compare(fitted, baseline)
+        drawn = options.draw_into(out, lambda folder: _draw(done, folder))
     warnings = [*found.warnings, *done.warnings]
+    print_drawn(drawn, as_json)
     if as_json:
         content = {
             "baseline": done.baseline,
@@ -58,6 +62,12 @@ def command(
     typer.echo(f"{len(found.table)} points from {found.source}, against {done.baseline}\n")
     _print(done)
     print_warnings(warnings)
+
+
+def _draw(done: "Compared", folder: Path) -> list[Any]:
+    from analysis.figures import effective_compute
+
+    return [effective_compute.draw(done, folder, "effective_compute")]
 
 
 def _print(done: "Compared") -> None:

@@ -1,13 +1,16 @@
 """`python -m analysis envelope POINTS`: approach 1."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from analysis.commands import options
-from analysis.commands.talk import one_sentence, print_json, print_warnings
+from analysis.commands.talk import one_sentence, print_drawn, print_json, print_warnings
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from analysis.envelope import Envelope
 
 EPILOG = """
@@ -39,6 +42,7 @@ def command(
     chosen: options.Chosen,
     resampling: options.Resampling,
     as_json: options.AsJson = False,
+    out: options.Out = None,
     curves: Curves = "points",
 ) -> None:
     """Fit N_opt ~ C^a along the lower envelope of training curves (approach 1).
@@ -61,6 +65,8 @@ def command(
             fit_envelope(str(model), rows, resamples=resampling.bootstrap, seed=resampling.seed)
             for model, rows in table.groupby("model", sort=True)
         ]
+        drawn = options.draw_into(out, lambda folder: _draw(done, table, folder))
+    print_drawn(drawn, as_json)
     if as_json:
         models = {envelope.model: _json(envelope) for envelope in done}
         content = {"models": models, "curves": curves, "source": found.source}
@@ -70,6 +76,12 @@ def command(
     print_warnings(warnings)
     for envelope in done:
         _print(envelope)
+
+
+def _draw(done: "list[Envelope]", curves: "pd.DataFrame", folder: Path) -> list[Any]:
+    from analysis.figures import envelope_curves
+
+    return [envelope_curves.draw(done, curves, folder, "envelope")]
 
 
 def _json(done: "Envelope") -> dict[str, Any]:

@@ -1,13 +1,16 @@
 """`python -m analysis fit POINTS`: approach 3, with a certificate."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from analysis.commands import options
-from analysis.commands.talk import one_sentence, print_json, print_warnings
+from analysis.commands.talk import one_sentence, print_drawn, print_json, print_warnings
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from analysis.lawfit import Report
 
 EPILOG = """
@@ -44,6 +47,7 @@ def command(
     resampling: options.Resampling,
     solving: options.Solving,
     as_json: options.AsJson = False,
+    out: options.Out = None,
     law: LawName = "chinchilla",
 ) -> None:
     """Fit L = E + A/N^alpha + B/D^beta (approach 3), with intervals and a certificate.
@@ -67,6 +71,8 @@ def command(
                 str(model): lawfit.report(lawfit.chinchilla(rows), rows, asked)
                 for model, rows in found.table.groupby("model", sort=True)
             }
+        drawn = options.draw_into(out, lambda folder: _draw(reports, found.table, folder))
+    print_drawn(drawn, as_json)
     if as_json:
         print_json(_json(reports, law, found.source, found.warnings))
         return
@@ -76,6 +82,13 @@ def command(
         typer.echo(f"\n{model or 'all models'}: {FORMULAS[law]}")
         typer.echo("\n".join(lawfit.as_lines(done)))
         print_warnings(done.warnings)
+
+
+def _draw(reports: "dict[str, Report]", table: "pd.DataFrame", folder: Path) -> list[Any]:
+    from analysis.figures import law_fit
+
+    tables = {name: table[table["model"] == name] if name else table for name in reports}
+    return list(law_fit.draw_all(reports, tables, folder))
 
 
 FORMULAS = {

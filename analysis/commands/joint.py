@@ -1,9 +1,17 @@
 """`python -m analysis joint POINTS`: what a recursion is worth, tested against nothing and all."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import typer
 
 from analysis.commands import options
-from analysis.commands.talk import one_sentence, print_json, print_warnings
+from analysis.commands.talk import one_sentence, print_drawn, print_json, print_warnings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from analysis.lawfit import Report
 
 EPILOG = """
 [bold]Examples[/bold]
@@ -24,6 +32,7 @@ def command(
     resampling: options.Resampling,
     solving: options.Solving,
     as_json: options.AsJson = False,
+    out: options.Out = None,
 ) -> None:
     """Fit L = E + A (N_once + r^phi N_rec)^-alpha + B D^-beta and test phi against 0 and 1.
 
@@ -36,6 +45,8 @@ def command(
 
         found = chosen.load(JOINT_NUMBERS, ("trunk",))
         done = nested.fit_nested(found.table, solving.asked(resampling))
+        drawn = options.draw_into(out, lambda folder: _draw(done.free, found.table, folder))
+    print_drawn(drawn, as_json)
     if as_json:
         content = {**lawfit.as_json(done.free), **nested.as_json(done), "source": found.source}
         print_json({**content, "warnings": [*found.warnings, *content["warnings"]]})
@@ -45,3 +56,9 @@ def command(
     typer.echo("\nL = E + A (N_once + r^phi N_rec)^-alpha + B D^-beta")
     typer.echo("\n".join([*lawfit.as_lines(done.free), *nested.as_lines(done)]))
     print_warnings(done.free.warnings)
+
+
+def _draw(done: "Report", table: "pd.DataFrame", folder: Path) -> list[Any]:
+    from analysis.figures import law_fit
+
+    return list(law_fit.draw_all({"": done}, {"": table}, folder))

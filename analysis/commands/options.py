@@ -161,6 +161,16 @@ class Solving:
         return Asked(self.delta, self.starts, resampling.bootstrap, self.resample, resampling.seed)
 
 
+def draw_into(out: Path | None, draw: Callable[[Path], list[Any]]) -> list[Path]:
+    """Call `draw` on the folder of --out, made first; the SVG of each figure that it returns."""
+    if out is None:
+        return []
+    from analysis.files import make_folder
+
+    make_folder(out)
+    return [out / figure.name("svg") for figure in draw(out)]
+
+
 def flat(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command one option for each field of the groups among its parameters."""
     parameters = inspect.signature(command).parameters

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -29,6 +30,12 @@ def print_warnings(warnings: Iterable[str]) -> None:
     """One line each, on stdout with the numbers that they are about."""
     for warning in warnings:
         typer.echo(f"warning: {warning}")
+
+
+def print_drawn(files: Iterable[Path], as_json: bool) -> None:
+    """Where the figures are; on stderr beside JSON."""
+    for file in files:
+        typer.echo(f"drawn: {file}", err=as_json)
 
 
 def parse_columns(text: str | None) -> dict[str, str]:
