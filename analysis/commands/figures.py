@@ -127,3 +127,5 @@ def _print(drawn: "Drawn") -> None:
         if outcome.missing:
             told = f": {outcome.command}" if outcome.command else ""
             typer.echo(f"missing  {entry.name:<22} {outcome.missing}{told}")
+    if any(" -m study=" in outcome.command for _, outcome in drawn if outcome.missing):
+        typer.echo("on a laptop: study=quick in place of study=paper, the others with +scale=toy")

@@ -17,8 +17,8 @@ KINDS = {"key": ("#0072B2", "o"), "value": ("#D55E00", "s")}
 
 
 def has_statistics(run: Run) -> bool:
-    """Whether keys and values were measured."""
-    return bool(run.result.get("kv_statistics"))
+    """Whether keys and values of a recursive model were measured."""
+    return bool(run.result.get("kv_statistics")) and run.recursions > 1
 
 
 def draw(run: Run, folder: Path, stem: str) -> style.SavedFigure:

@@ -285,7 +285,7 @@ ENTRIES = (
             kv_depth.has_statistics,
             lambda runs, folder, stem: kv_depth.draw(runs[0], folder, stem),
             1,
-            "no vanilla or recursive run has kv_statistics in its result.json",
+            "no recursive run has kv_statistics in its result.json",
             ROUTED.replace("model=mor", "model=recursive"),
         ),
     ),

@@ -71,6 +71,7 @@ def _beside(
     both = both.assign(rank=rank).sort_values("rank", kind="stable")
     own = {tuple(row) for row in sides[0][[*table.keys, "nth"]].to_numpy()}
     no_run = [tuple(row) not in own for row in both[[*table.keys, "nth"]].to_numpy()]
+    no_print = [place == len(order) for place in sorted(rank)]
     columns: list[Column] = []
     for column in table.columns:
         printed = f"{column.key}{PAPER_MARK}"
@@ -86,6 +87,8 @@ def _beside(
                 both[column.key] = both[column.key].astype(object)
                 both.loc[no_run, column.key] = None
             if _filled(published[column.key]):
+                both[printed] = both[printed].astype(object)
+                both.loc[no_print, printed] = None
                 columns.append(Column(printed, f"{column.title}{PAPER_MARK}", column.form))
     return columns, both[[c.key for c in columns]].reset_index(drop=True)
 
