@@ -23,7 +23,6 @@ from sweeps.slurm_queue import Incarnation, history, this_job
 
 WIDTH = 768  # bytes of a line
 NOTE = 200  # characters of a note at most
-SLACK_S = 15.0  # between Slurm's clock for a job and ours for the attempt within it
 
 CAUSES = (
     "finished",
@@ -129,7 +128,9 @@ class AttemptLog:
         with filelock.FileLock(self._lock):
             for attempt in self.read():
                 if attempt.attempt == number:
-                    open_to_slurm = cause in ("stopped", "time limit") and attempt.job_id
+                    open_to_slurm = (
+                        cause in ("stopped", "time limit", "preempted") and attempt.job_id
+                    )
                     self._write(
                         dataclasses.replace(
                             attempt,
@@ -198,8 +199,8 @@ def settled(
     job = _within(attempt, incarnations or ())
     if job is not None and job.ended is not None and job.state in SLURM_CAUSES:
         cause = SLURM_CAUSES[job.state]
-        if cause == "requeued" and attempt.cause == "time limit":
-            cause = "time limit"  # it requeued itself before the limit
+        if cause == "requeued" and attempt.cause in ("time limit", "preempted"):
+            cause = attempt.cause  # it has requeued itself, warned by Slurm
         ended = attempt.ended or job.ended
         return dataclasses.replace(attempt, ended=ended, cause=cause, settled=True)
     if attempt.cause is not None:  # Slurm has not said more, or not yet
@@ -216,12 +217,11 @@ def settled(
 
 def _within(attempt: Attempt, incarnations: Sequence[Incarnation]) -> Incarnation | None:
     """The incarnation of a job (a requeue makes another) that an attempt was in."""
-    begun = [
-        job
-        for job in incarnations
-        if job.started is not None and job.started <= attempt.started + SLACK_S
-    ]
-    return max(begun, key=lambda job: job.started or 0.0, default=None)
+    ran = sorted(
+        (job for job in incarnations if job.started is not None), key=lambda job: job.started or 0.0
+    )
+    begun = [job for job in ran if (job.started or 0.0) <= attempt.started]
+    return begun[-1] if begun else next(iter(ran), None)  # clocks differ a little
 
 
 def _parse(line: bytes) -> Attempt | None:

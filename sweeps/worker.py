@@ -34,7 +34,7 @@ Observer = Callable[[Task, dict[str, Any]], None]
 
 POLL_S = 0.5  # while other workers hold all that is ready
 RENEW_S = 15.0  # between renewals of a claim
-LIMIT_NEAR_S = 150.0  # a stop this near to a job's time limit is because of it
+LIMIT_NEAR_S = 200.0  # a stop this near to a job's limit is because of it: Slurm may warn early
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -171,6 +171,8 @@ def _why_stopped(task: Task, queue: Queue, stop: threading.Event) -> tuple[str, 
     left = seconds_left()
     if left is not None and left < LIMIT_NEAR_S:
         return "time limit", name
+    if left is not None and name == "SIGUSR2":  # Slurm's warning, and not of the time limit
+        return "preempted", name
     return "stopped", name
 
 

@@ -86,8 +86,11 @@ def ran(state: str, started: float = 990.0, ended: float | None = 1105.0) -> Inc
         (STOPPED, [ran("RUNNING", ended=None)], "stopped", False),
         # the job ran again since: what counts is the time within which the attempt began
         (STOPPED, [ran("REQUEUED"), ran("RUNNING", 1200.0, None)], "requeued", True),
+        (STOPPED, [ran("PREEMPTED"), ran("RUNNING", 1003.0, None)], "preempted", True),
+        (STOPPED, [ran("PREEMPTED", 1001.0)], "preempted", True),  # its clock is a second ahead
         (dataclasses.replace(STOPPED, cause="time limit"), [ran("REQUEUED")], "time limit", True),
         (dataclasses.replace(STOPPED, cause="time limit"), [ran("PREEMPTED")], "preempted", True),
+        (dataclasses.replace(STOPPED, cause="preempted"), [ran("REQUEUED")], "preempted", True),
     ],
 )
 def test_slurm_has_the_last_word_on_why(attempt, jobs, cause, is_settled):
