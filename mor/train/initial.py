@@ -8,6 +8,7 @@ from mor.config import Config, ConfigError
 from mor.data.prepare import prepare
 from mor.model.exchange import load as load_published
 from mor.model.initialise import initialise
+from mor.model.llama import ExchangeError
 from mor.model.transformer import Transformer
 from mor.train import checkpoint
 from mor.train.checkpoint import CorruptCheckpoint
@@ -49,7 +50,5 @@ def trained_model(folder: Path) -> Transformer:
     try:
         checkpoint.load(final, weights)
     except CorruptCheckpoint as error:
-        raise ConfigError(
-            "train.init_from", folder, f"its weights are damaged ({error})", "name another run"
-        ) from None
+        raise ExchangeError(f"{folder}: its weights are damaged ({error}); name another") from None
     return model

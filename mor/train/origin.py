@@ -13,9 +13,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from mor.config import Config, ConfigError
+from mor.config import Config
 from mor.model.checks import check_start
-from mor.model.llama import LLAMA, OWN, Shape, read_shape
+from mor.model.llama import LLAMA, OWN, ExchangeError, Shape, read_shape
 from mor.train.folder import RunFolder
 
 DEFAULT_METHOD = "stepwise"
@@ -27,12 +27,15 @@ def final_checkpoint(folder: Path) -> Path:
 
 
 def with_origin(config: Config) -> Config:
-    """The configuration with what its initial weights are, filled in. Raises ConfigError."""
+    """The configuration with what its initial weights are, filled in. Raises UserError."""
     train = config.train
     if train.init_from is None:
         return config
     folder = Path(train.init_from).absolute()
-    shape, fingerprint = read_origin(folder)
+    try:
+        shape, fingerprint = read_origin(folder)
+    except ExchangeError as mistake:
+        raise ExchangeError(f"train.init_from={mistake}") from None
     check_start(
         (shape.model, shape.size, shape.vocab_size),
         (config.model, config.size, config.data.vocab_size),
@@ -48,7 +51,7 @@ def with_origin(config: Config) -> Config:
 
 @functools.cache
 def read_origin(folder: Path) -> tuple[Shape, str]:
-    """Shape and fingerprint (16 hex digits) of a model. Raises ConfigError, ExchangeError."""
+    """Shape and fingerprint (16 hex digits) of a model. Raises ExchangeError, ConfigError."""
     digest = hashlib.sha256()
     if (final_checkpoint(folder) / "meta.json").exists():
         config = RunFolder(folder).config()
@@ -61,10 +64,8 @@ def read_origin(folder: Path) -> tuple[Shape, str]:
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     else:
-        raise ConfigError(
-            "train.init_from",
-            folder,
-            "holds neither a finished run nor published weights",
-            "name runs/<run id> of a vanilla run, or a folder that python -m mor export wrote",
+        raise ExchangeError(
+            f"{folder}: holds neither a finished run nor published weights; name runs/<run id> of "
+            "one that is done, or a folder that python -m mor export wrote"
         )
     return shape, digest.hexdigest()[:16]

@@ -146,7 +146,7 @@ def test_a_llama_of_transformers_starts_a_run(toy_run: Any, tmp_path: Path) -> N
 
 def test_what_cannot_be_started_from_is_named(toy_run: Any, full: Path, tmp_path: Path) -> None:
     config = toy_run("mor")
-    with pytest.raises(ConfigError, match=r"train.init_from=.*neither a finished run nor"):
+    with pytest.raises(UserError, match=r"train.init_from=.*neither a finished run nor"):
         started(config, tmp_path / "nowhere")
     wider = replace(config, size=dataclasses.replace(config.size, d_ff=48))
     with pytest.raises(ConfigError, match=r"same width and vocabulary; type size.d_ff=40"):
@@ -170,5 +170,9 @@ def test_a_folder_that_holds_something_is_never_written_into(full: Path, tmp_pat
         run("export", full, tmp_path / "out")
     with pytest.raises(UserError, match="neither a finished run"):
         run("export", tmp_path / "nowhere", tmp_path / "new")
+    [weights] = (full / "checkpoints" / "final").glob("*.distcp")
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(UserError, match="its weights are damaged"):
+        run("export", full, tmp_path / "new")
     assert not (tmp_path / "new").exists()
     assert not list(tmp_path.glob(".*.tmp"))
