@@ -145,7 +145,8 @@ def test_requeued_from_outside(submitted):
 def test_preempted_with_and_without_grace(submitted, partition):
     case = submitted(f"launch.slurm.partition={partition}")
     nodes = slurm("sinfo", "-h", "-p", "high", "-o", "%D")
-    slurm("sbatch", "-p", "high", f"--nodes={nodes}", "--exclusive", "--wrap", "srun sleep 3")
+    command = ["sbatch", "-p", "high", f"--nodes={nodes}", "--exclusive", "--output=/dev/null"]
+    slurm(*command, "--wrap", "srun sleep 3")
     case.ends("preempted")
 
 
