@@ -88,13 +88,13 @@ def losses(folder: RunFolder) -> list[float]:
     return [json.loads(line)["loss"] for line in folder.metrics_file.read_text().splitlines()]
 
 
+COUNTED = ("run_id", "status", "tokens", "steps", "epochs", "mean_recursions_train", "flops")
+
+
 def numbers(folder: RunFolder) -> dict:
-    """What a result counts: all of it but speed, dates and what is computed from the weights."""
-    return {
-        key: value
-        for key, value in (folder.result() or {}).items()
-        if key not in ("throughput", "finished", "loss", "routing")
-    }
+    """What a result counts, beside what is computed from the weights."""
+    result = folder.result()
+    return {key: result[key] for key in COUNTED}
 
 
 class Pair:
