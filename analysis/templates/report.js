@@ -27,7 +27,7 @@ function compute(value) {
   const [mantissa, power] = value.toExponential(3).split("e");
   return Number(mantissa) + "e" + Number(power);
 }
-const FORMS = { count, compute, percent: (v) => trim(100 * v, 3) + "%", fixed: (v) => trim(v, 4) };
+const FORMS = { count, compute, percent: (v) => trim(100 * v, 3) + "%", fixed: (v) => trim(v, 6) };
 
 function logTicks(low, high, most) {
   const plans = [[1, 1.5, 2, 3, 5, 7], [1, 2, 5], [1, 3], [1]];
@@ -155,10 +155,11 @@ class Chart {
   panel(panel, all, width) {
     const { x, y } = this.spec;
     const height = panel.short ? Math.min(240, width * 0.6) : Math.max(190, Math.min(300, width * 0.72));
-    const box = { left: y.ticks ? 74 : 44, right: width - 10, top: 24, bottom: height - 38 };
+    const ends = { x: range(x, all, "x"), y: range(y, panel.items, "y") };
+    const longest = Math.max(...this.ticks(y, ends.y, 5).map((tick) => tick.text.length));
+    const box = { left: (y.label ? 22 : 4) + 6.5 * longest, right: width - 10, top: 24, bottom: height - 38 };
     const svg = make("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": panel.title }, this.panels);
     make("text", { x: 0, y: 13, class: "title" }, svg, panel.title);
-    const ends = { x: range(x, all, "x"), y: range(y, panel.items, "y") };
     const sx = scale(x, ends.x, box.left, box.right);
     const sy = y.down ? scale(y, ends.y, box.top, box.bottom) : scale(y, ends.y, box.bottom, box.top);
     this.axes(svg, box, x, y, ends, sx, sy);
@@ -188,15 +189,18 @@ class Chart {
     svg.addEventListener("click", (event) => this.show(nearest(event)));
   }
 
+  ticks(axis, [low, high], most) {
+    const at = axis.ticks ? [] : (axis.log ? logTicks : linearTicks)(low, high, most);
+    return axis.ticks || at.map((value) => ({ at: value, text: FORMS[axis.form](value) }));
+  }
+
   axes(svg, box, x, y, ends, sx, sy) {
     const most = Math.max(2, Math.floor((box.right - box.left) / 52));
-    const ticks = (axis, [low, high], number) =>
-      axis.ticks || (axis.log ? logTicks(low, high, number) : linearTicks(low, high, number)).map((at) => ({ at, text: FORMS[axis.form](at) }));
-    for (const tick of ticks(x, ends.x, most)) {
+    for (const tick of this.ticks(x, ends.x, most)) {
       make("line", { x1: sx(tick.at), x2: sx(tick.at), y1: box.top, y2: box.bottom, class: "grid" }, svg);
       make("text", { x: sx(tick.at), y: box.bottom + 14, "text-anchor": "middle" }, svg, tick.text);
     }
-    for (const tick of ticks(y, ends.y, 5)) {
+    for (const tick of this.ticks(y, ends.y, 5)) {
       make("line", { x1: box.left, x2: box.right, y1: sy(tick.at), y2: sy(tick.at), class: "grid" }, svg);
       make("text", { x: box.left - 5, y: sy(tick.at) + 4, "text-anchor": "end" }, svg, tick.text);
     }

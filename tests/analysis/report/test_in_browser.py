@@ -217,6 +217,20 @@ def test_text_and_marks_have_contrast(browser, report, scheme):
     assert bad == []
 
 
+OVERLAPS = """() => [...document.querySelectorAll('svg')].flatMap((svg) => {
+  const turned = [...svg.querySelectorAll('text[transform]')].map((n) => n.getBoundingClientRect());
+  const others = [...svg.querySelectorAll('text[text-anchor=end]')];
+  return others.filter((n) => turned.some((t) => n.getBoundingClientRect().left < t.right - 1))
+    .map((n) => n.textContent);
+})"""
+
+
+def test_no_tick_lies_over_the_name_of_its_axis(desktop, phone):
+    for page in (desktop, phone):
+        assert page.locator("svg text[transform]").count() > 5
+        assert page.evaluate(OVERLAPS) == []
+
+
 def test_dark_and_light_differ(browser, report):
     backgrounds = set()
     for scheme in ("light", "dark"):
