@@ -46,7 +46,7 @@ function linearTicks(low, high, most) {
   const rough = (high - low) / most, unit = 10 ** Math.floor(Math.log10(rough));
   const step = unit * [1, 2, 5, 10].find((m) => m * unit >= rough * 0.999);
   const ticks = [];
-  for (let t = Math.ceil(low / step) * step; t <= high + step * 1e-9; t += step) ticks.push(Number(t.toPrecision(12)));
+  for (let n = Math.ceil(low / step - 1e-9); n <= high / step + 1e-9; n++) ticks.push(Number((n * step).toPrecision(12)));
   return ticks;
 }
 
@@ -226,7 +226,8 @@ class Chart {
       entry.x = clip(sx(item.x));
       entry.y = sy(item.y);
       const star = item.kind === "star", shape = star ? (item.hollow ? SHAPES.circle(8) : SHAPES.star(8)) : SHAPES[item.shape](R);
-      const kind = (star ? "star" : "mark") + (item.hollow ? " hollow" : "");
+      const beyond = entry.x !== sx(item.x); // of the panel: drawn at its end, told apart
+      const kind = (star ? "star" : "mark") + (item.hollow || beyond ? " hollow" : "");
       make("path", { d: shape, transform: `translate(${entry.x.toFixed(1)},${entry.y.toFixed(1)})`, class: `${kind} ${colour}` }, node);
     }
     node.addEventListener("focus", () => this.show(entry));

@@ -231,6 +231,15 @@ def test_no_tick_lies_over_the_name_of_its_axis(desktop, phone):
         assert page.evaluate(OVERLAPS) == []
 
 
+def test_ticks_are_round_numbers(desktop):
+    texts = desktop.locator("svg text[text-anchor]:not([transform])").all_text_contents()
+    assert len(texts) > 50
+    assert not [text for text in texts if "e-" in text or len(text) > 40]
+    ticks = desktop.evaluate("[linearTicks(-0.3, 0.3, 6), linearTicks(1.9, 2.05, 5)]")
+    assert ticks[0] == [-0.3, -0.2, -0.1, 0, 0.1, 0.2, 0.3]
+    assert ticks[1] == [1.9, 1.95, 2, 2.05]
+
+
 def test_dark_and_light_differ(browser, report):
     backgrounds = set()
     for scheme in ("light", "dark"):
