@@ -16,7 +16,7 @@ from tests.sweeps.conftest import REPO
 from tests.sweeps.slurm.client import jobs_files, queue, results, slurm, wait
 from tests.sweeps.slurm.conftest import MAX_ARRAY_SIZE
 
-pytestmark = pytest.mark.xdist_group("slurm")  # one cluster, one worker
+pytestmark = [pytest.mark.xdist_group("slurm"), pytest.mark.slow]  # one cluster, one worker
 
 STUDY = [
     *("-m", "study=quick", "size=9k", "train.val_tokens=1024", "train.warmup_budget=2e8"),
