@@ -15,7 +15,8 @@ from analysis.isoflop import fit_isoflop
 from analysis.points import load_points
 from analysis.wandb_points import read_offline
 from tests.analysis.conftest import result_of, study_table
-from tests.wandb_backend import KEY, Backend
+from tests.analysis.wandb_backend import Backend
+from tests.wandb_loopback import KEY
 
 # As a run tracks: metrics on the way, the result as its summary at the end.
 TRACK = """

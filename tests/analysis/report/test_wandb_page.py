@@ -14,7 +14,8 @@ from analysis.report.wandb_page import Place, build
 from tests.analysis.conftest import result_of, study_table
 from tests.analysis.report.conftest import build as build_study
 from tests.analysis.report.conftest import load
-from tests.wandb_backend import KEY, Backend
+from tests.analysis.wandb_backend import Backend
+from tests.wandb_loopback import KEY
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,8 @@ from mor.train.loop import Stopped
 from mor.train.run import Hooks, train_run
 from mor.train.tracking import offline_parts
 from sweeps.commands.sync import _sync
-from tests.mor.train.wandb_backend import KEY, Backend
+from tests.mor.train.wandb_backend import Backend
+from tests.wandb_loopback import KEY
 
 BLOCK = 32768
 

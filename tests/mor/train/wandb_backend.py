@@ -1,22 +1,20 @@
 """A W&B server of a few lines on the loopback: enough of GraphQL and of the file stream that the
-real client logs runs to it. `Backend.hang()` makes it accept connections and answer nothing."""
+real client logs runs to it."""
 
 from __future__ import annotations
 
-import gzip
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-KEY = "k" * 40  # W&B refuses shorter ones
+from tests.wandb_loopback import Loopback
+
 USER = {
     "id": "1", "entity": "us", "username": "us", "email": "us@here", "name": "us", "flags": "{}",
     "admin": False, "teams": {"edges": []},
 }  # fmt: skip
 
 
-class Backend:
+class Backend(Loopback):
     """Runs as they arrive: `runs` by id, `history` and `summary` of each."""
 
     def __init__(self) -> None:
@@ -24,60 +22,16 @@ class Backend:
         self.history: dict[str, list[dict[str, Any]]] = {}
         self.summary: dict[str, dict[str, Any]] = {}
         self.files: dict[str, bytes] = {}
-        self.unknown: list[str] = []
-        self._awake = threading.Event()
-        self._awake.set()
-        backend = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-            def answer(self) -> None:
-                length = int(self.headers.get("Content-Length") or 0)
-                body = self.rfile.read(length)
-                if self.headers.get("Content-Encoding") == "gzip":
-                    body = gzip.decompress(body)
-                backend._awake.wait()
-                data = json.dumps(backend.handle(self.path, body)).encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            do_GET = do_PUT = do_POST = answer
-
-        class Server(ThreadingHTTPServer):
-            def handle_error(self, *_: object) -> None:
-                pass  # a client that hung up
-
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def hang(self) -> None:
-        self._awake.clear()
-
-    def close(self) -> None:
-        self._awake.set()
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__()
 
     def handle(self, path: str, body: bytes) -> Any:
-        if path.startswith("/graphql"):
-            asked = json.loads(body)
-            return {"data": self._graphql(asked["query"], asked.get("variables") or {})}
         if path.endswith("/file_stream"):
             self._stream(path.split("/")[-2], json.loads(body))
         elif path.startswith("/upload/"):
             self.files[path.removeprefix("/upload/")] = body
-        return {}
+        return super().handle(path, body)
 
-    def _graphql(self, query: str, given: dict[str, Any]) -> Any:
+    def graphql(self, query: str, given: dict[str, Any]) -> Any:
         if "upsertBucket" in query:
             return {"upsertBucket": {"bucket": self._upsert(given), "inserted": True}}
         if "createRunFiles" in query:

@@ -3,13 +3,11 @@ through its public API and to save a report."""
 
 from __future__ import annotations
 
-import gzip
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-KEY = "k" * 40  # W&B refuses shorter ones
+from tests.wandb_loopback import Loopback
+
 USER = {
     "id": "1", "entity": "us", "username": "us", "email": "us@here", "name": "us", "flags": "{}",
     "admin": False, "teams": {"edges": []},
@@ -21,48 +19,15 @@ PROJECT = {
 }  # fmt: skip
 
 
-class Backend:
+class Backend(Loopback):
     """`runs`: (group, summary) by id, to be read. `views`: the reports that were saved."""
 
     def __init__(self) -> None:
         self.runs: dict[str, tuple[str, dict[str, Any]]] = {}
         self.views: list[dict[str, Any]] = []
-        self.unknown: list[str] = []
-        backend = self
+        super().__init__()
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-            def answer(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                if self.headers.get("Content-Encoding") == "gzip":
-                    body = gzip.decompress(body)
-                data: dict[str, Any] = {}
-                if self.path.startswith("/graphql"):
-                    asked = json.loads(body)
-                    data = {"data": backend._graphql(asked["query"], asked.get("variables") or {})}
-                sent = json.dumps(data).encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(sent)))
-                self.end_headers()
-                self.wfile.write(sent)
-
-            do_GET = do_PUT = do_POST = answer
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    def _graphql(self, query: str, given: dict[str, Any]) -> Any:
+    def graphql(self, query: str, given: dict[str, Any]) -> Any:
         if "upsertView" in query:
             self.views.append(given)
             named = {key: given.get(key) for key in ("type", "name", "displayName", "description")}
