@@ -2,11 +2,13 @@
 
 Ends with exit code 0 only if all its tasks are done, so that Slurm starts what hangs on it only
 then. A worker that was asked to stop (time limit, preemption) has checkpointed; its job is put back
-into the queue under the same id and goes on from there.
+into the queue under the same id and goes on from there, unless it trains nothing however often it
+is started.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -14,11 +16,13 @@ import subprocess
 import time
 from pathlib import Path
 
+from mor.files import write_json
 from sweeps.ledger import Ledger
 from sweeps.tasks import Queue, read_tasks
 from sweeps.worker import stop_on_signals, work
 
 REQUEUE_TRIES = 3
+IDLE_STARTS = 3  # of a job, one after the other, that trained nothing: it is not requeued any more
 PORTS = (20_000, 20_000)  # first one and how many: MASTER_PORT, by the job's number
 
 
@@ -42,11 +46,30 @@ def run_element(
     only = frozenset(tasks)
     queue = Queue(read_tasks(plan_file, ledger, only), ledger, launch_id, plan_file.parent, only)
     queue.refresh()
-    if queue.ready() and requeue():  # it was stopped: a worker that ends by itself leaves none
-        return
+    if queue.ready():  # it was stopped: a worker that ends by itself leaves none
+        if idle_starts(plan_file.parent, queue) >= IDLE_STARTS:
+            raise TasksFailed(
+                f"nothing was trained in {IDLE_STARTS} starts of this job: its time limit may be "
+                "too short to prepare the data and reach a first step; type the launch again with "
+                "a larger launch.slurm.timeout_min"
+            )
+        if requeue():
+            return
     left = [task.task_id for task in queue.unsuccessful()]
     if left:
         raise TasksFailed(f"not done: {', '.join(left)}; see log.txt of each in {runs_dir}")
+
+
+def idle_starts(launch_folder: Path, queue: Queue) -> int:
+    """How many starts of this job in a row, this one included, have left its tasks as they were."""
+    file = launch_folder / "idle" / f"{os.environ.get('SLURM_JOB_ID', 'none')}.json"
+    spent = [(task.folder.status() or {}).get("spent", 0.0) for task in queue.tasks]
+    now = [len(queue.open()), sum(spent)]
+    before = json.loads(file.read_text()) if file.exists() else None
+    starts = before["starts"] + 1 if before and before["left"] == now else 1
+    file.parent.mkdir(exist_ok=True)
+    write_json(file, {"left": now, "starts": starts})
+    return starts
 
 
 def export_ranks() -> None:
