@@ -19,7 +19,8 @@ def ordered(models: Sequence[str]) -> list[str]:
 
 
 def name_series(rows: list[dict[str, Any]], settings: dict[str, dict[str, Any]]) -> list[str]:
-    """Rename the model of each row, in place, by the settings that differ among its runs.
+    """Rename the model of each row, in place, by the settings that differ among its runs, and note
+    these, as the command line takes them, in the row's `curve`.
 
     `settings` holds each run's identity fields by run id; runs without them keep their name.
     Returns a note for each model that was split.
@@ -35,6 +36,7 @@ def name_series(rows: list[dict[str, Any]], settings: dict[str, dict[str, Any]])
             values = flat[row["run_id"]]
             shown = ", ".join(f"{key.split('.')[-1]}={values.get(key)}" for key in differing)
             row["model"] = f"{model} ({shown})"
+            row["curve"] = " ".join(f"{key}={values.get(key)}" for key in differing)
         notes.append(
             f"The runs of {model} differ in {', '.join(differing)}: each combination is a curve "
             "of its own."

@@ -35,6 +35,7 @@ class Suggestion:
     cost: float
     before: float
     after: float
+    settings: str = ""  # of its curve, as the command line takes them
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def suggest(law: TrueLaw, points: pd.DataFrame, candidates: pd.DataFrame, runs: 
             Suggestion(
                 str(row["model"]), str(row["size"]), float(row["budget"]), int(seeds[best]),
                 float(row["params"]), float(row["tokens"]), float(cost[best]), before,
-                float(after[best]),
+                float(after[best]), str(row.get("curve", "")),
             )
         )  # fmt: skip
         held, before = held + adds[best], float(after[best])
@@ -124,6 +125,7 @@ def repeats(points: pd.DataFrame, hours: Mapping[str, float], unit: str) -> pd.D
                 "params": first["params"],
                 "tokens": first["tokens"],
                 "seed": int(seeds.max()) + 1 if len(seeds) else 1,
+                "curve": first["curve"] if isinstance(first.get("curve"), str) else "",
                 "cost": np.mean([hours[name] for name in same["run_id"]]) if known else flops,
                 "unit": unit if known else FLOPS,
             }

@@ -58,7 +58,7 @@ def command(
     with one_sentence():
         from analysis.points import LAW_NUMBERS
 
-        found = chosen.load((*LAW_NUMBERS, "budget"))
+        found = chosen.load((*LAW_NUMBERS, "budget"), ("curve",))
         done, refused = _suggest(found, runs, candidates, model)
     warnings = [*found.warnings, *refused]
     if as_json:
@@ -119,15 +119,13 @@ def _hours(found: "PointSet") -> tuple[dict[str, float], str]:
 
 
 def overrides(run: "Suggestion") -> str:
-    """What `sweep.py -m` takes: the axes of the run. A curve's own settings stand in its name,
-    as in mor (n_recursions=2), and are the model's."""
+    """What `sweep.py -m` takes: the axes of the run, and what its curve differs in."""
     from analysis.formatting import compute
 
-    name, _, inside = run.model.partition(" (")
-    settings = [f"model.{part}" for part in inside.rstrip(")").split(", ") if part]
     size = f"size={run.size}" if run.size else f"params={run.params:.6g}"
+    name = run.model.partition(" (")[0]
     axes = [f"model={name}", size, f"budget={compute(run.budget)}", f"seed={run.seed}"]
-    return " ".join([*axes, *settings])
+    return " ".join([*axes, run.settings]).strip()
 
 
 def _json(done: "Suggested") -> dict[str, Any]:

@@ -32,6 +32,13 @@ def test_a_swept_setting_makes_a_curve_each_and_is_said():
     assert "m.n_recursions" in notes[0]
 
 
+def test_a_curve_says_what_to_type():
+    rows = [row for row, _ in (run("a"), run("b"))]
+    settings = [{"model": {"router": {"alpha": alpha}, "kv": "recursion"}} for alpha in (0.1, 0.2)]
+    name_series(rows, dict(zip("ab", settings, strict=True)))
+    assert [row["curve"] for row in rows] == ["model.router.alpha=0.1", "model.router.alpha=0.2"]
+
+
 def test_results_without_settings_keep_their_name():
     rows = [{"run_id": "a", "model": "mor"}]
     assert name_series(rows, {"a": {}}) == []

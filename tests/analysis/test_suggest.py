@@ -94,6 +94,14 @@ def test_the_command_prints_what_the_sweep_takes(tmp_path, points):
     assert "->" in shown
 
 
+def test_a_curve_is_typed_with_the_settings_it_differs_in(tmp_path, points):
+    file = tmp_path / "points.csv"
+    points.assign(model="mor (alpha=0.2)", curve="model.router.alpha=0.2").to_csv(file, index=False)
+    [run] = json.loads(invoke(file, "--runs", 1, "--json").stdout)["models"][0]["runs"]
+    assert run["overrides"].startswith("model=mor size=s")
+    assert run["overrides"].endswith(" model.router.alpha=0.2")
+
+
 def test_candidates_come_from_a_plan_at_its_price(tmp_path, points):
     file = tmp_path / "points.csv"
     points.assign(model="mor", run_id=[f"r{i}" for i in points.index]).to_csv(file, index=False)
