@@ -62,8 +62,9 @@ def run_single(values: dict[str, Any], typed: set[str]) -> None:
     folder = ledger.folder(run.run_id)
     result = folder.result()
     if result is None and stop.is_set():
+        by = stop.signal_name or "another of its processes"
         raise UserError(
-            f"run {run.run_id}: stopped by {stop.signal_name}, its state is in a checkpoint; "
+            f"run {run.run_id}: stopped by {by}, its state is in a checkpoint; "
             "type the same command again to go on from there"
         )
     if result is None or result["status"] != "done":

@@ -166,8 +166,10 @@ def _run(
 def _why_stopped(task: Task, queue: Queue, stop: threading.Event) -> tuple[str, str | None]:
     """The cause of a stop and a note, as far as this process can know; Slurm may know better."""
     name = getattr(stop, "signal_name", None)
-    if name is None or queue.cancelled(task, at_once=True):
+    if queue.cancelled(task, at_once=True):
         return "cancelled", None
+    if name is None:  # nobody asked this process: another of the run's was
+        return "stopped", "another of its processes"
     left = seconds_left()
     if left is not None and left < LIMIT_NEAR_S:
         return "time limit", name

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.attempts import AttemptLog
 from tests.mor.train.test_parallel import finish, start_ranks
 from tests.sweeps.conftest import REPO
 
@@ -67,11 +68,13 @@ def test_a_stop_asked_of_one_rank_stops_all_and_one_process_goes_on(sweep, tmp_p
         time.sleep(0.05)
     ranks[1].send_signal(signal.SIGTERM)
     outputs = finish(ranks, codes=(2, 0))
-    assert "stopped at step" in outputs[0]
+    assert "stopped by another of its processes, its state is in a checkpoint" in outputs[0]
     [trunk] = (tmp_path / "runs").glob("*-trunk-*")
     [newest] = sorted((trunk / "checkpoints").glob("step-*"))[-1:]
     assert len(list(newest.glob("*.distcp"))) == 2
     assert json.loads((trunk / "status.json").read_text())["state"] == "stopped"
+    [attempt] = AttemptLog(trunk).read()
+    assert (attempt.cause, attempt.note) == ("stopped", "another of its processes")
     again = sweep(*ONE, "budget=2e9")
     assert again.returncode == 0, again.stderr
     assert f"resumed from {newest.name}" in (trunk / "log.txt").read_text()
