@@ -218,9 +218,6 @@ class SavedFigure:
 
 def save(figure: Figure, data: pd.DataFrame, folder: Path, stem: str) -> None:
     """The figure in three formats and its data, each file whole or absent."""
-    # Lay out once, not once a format.
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
     # Without dates the same points give the same bytes.
     metadata: dict[str, dict[str, str | None]] = {
         "png": {"Software": None},
@@ -230,5 +227,6 @@ def save(figure: Figure, data: pd.DataFrame, folder: Path, stem: str) -> None:
     for suffix, fields in metadata.items():
         stream = io.BytesIO()
         figure.savefig(stream, format=suffix, dpi=200, metadata=fields)
+        figure.set_layout_engine("none")  # the first format has laid it out for all
         write_whole(folder / f"{stem}.{suffix}", stream.getvalue())
     write_whole(folder / f"{stem}.csv", data.to_csv(index=False))
