@@ -38,7 +38,7 @@ def check_model(model: ModelConfig, size: SizeConfig) -> None:
     _check_kv(model, size)
     if model.capacity is not None:
         _check_capacity(model)
-    _check_relaxation(model)
+    _check_relaxation(model, size)
     _check_router(model)
 
 
@@ -132,7 +132,7 @@ def _check_capacity(model: ModelConfig) -> None:
         raise ConfigError("model.capacity", shown, problem, f"type 'model.capacity=[{example}]'")
 
 
-def _check_relaxation(model: ModelConfig) -> None:
+def _check_relaxation(model: ModelConfig, size: SizeConfig) -> None:
     relaxation = model.relaxation
     if relaxation.type == "none":
         return
@@ -145,6 +145,13 @@ def _check_relaxation(model: ModelConfig) -> None:
         )
     positive("model.relaxation.rank", relaxation.rank)
     positive("model.relaxation.prompt_length", relaxation.prompt_length)
+    if relaxation.type in ("lora", "dora") and relaxation.rank > size.d_model:
+        raise ConfigError(
+            "model.relaxation.rank",
+            relaxation.rank,
+            f"above size.d_model={size.d_model}: a change of full rank is no saving",
+            f"type model.relaxation.rank={max(1, size.d_model // 8)}",
+        )
 
 
 def check_start(

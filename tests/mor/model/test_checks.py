@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mor.config import ConfigError, ModelConfig
+from mor.config import ConfigError, ModelConfig, RelaxationConfig
 from mor.model.checks import check_model
 from tests.mor.model.variants import ALL, SIZE, expert, recursive, relax, token
 
@@ -27,6 +27,11 @@ WRONG = {
     ),
     "reuse of many": (ModelConfig("v", kv="sequence", kv_share=9), "kv_share=9", "size.n_layers=8"),
     "relaxation": (recursive(relaxation=relax("lore")), "relaxation.type=lore", "lora"),
+    "rank above the width": (
+        recursive(relaxation=RelaxationConfig("dora", rank=33)),
+        "model.relaxation.rank=33",
+        "size.d_model=32",
+    ),
     "relaxed vanilla": (
         ModelConfig("v", relaxation=relax("lora")),
         "model.relaxation.type=lora",
