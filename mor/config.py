@@ -243,11 +243,13 @@ def _schema(cls: Any) -> tuple[dict[str, Any], dict[str, dataclasses.Field[Any]]
 
 
 def did_you_mean(key: str, known: typing.Iterable[str], path: str = "") -> str:
-    """What to type instead of a misspelt name: the nearest known one, or all of them."""
+    """What to type instead of a misspelt name: the nearest known one, or all of a few."""
     names = sorted(known)
     close = difflib.get_close_matches(key, names, n=1)
     if close:
         return f"did you mean {path}{close[0]}?"
+    if len(names) > 20:
+        return "python sweep.py --help lists the settings"
     return "known here: " + ", ".join(f"{path}{name}" for name in names)
 
 

@@ -39,7 +39,7 @@ def explain(error: BaseException) -> str:
             f"{error.override}: cannot be read; type key=value, a list as 'key=[a,b]', and several "
             "values of a study as key=a,b"
         )
-    if match := re.search(r"Could not find '([\w-]+)/([^']+)'.*?options in [^:]+:(.*)", text, re.S):
+    if match := re.search(r"Could not find '([\w-]+)/([^']*)'.*?options in [^:]+:(.*)", text, re.S):
         options = re.findall(r"[\w.-]+", match[3].split("Config search path")[0])
         return f"{match[1]}={match[2]}: not known; choose one of " + ", ".join(options)
     if match := re.search(r"Could not override '?(\S+?)'?\. No match in the defaults list", text):

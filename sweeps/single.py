@@ -18,7 +18,12 @@ from sweeps.ledger import Ledger
 from sweeps.plan import build_plan
 from sweeps.ranks import follow, following
 from sweeps.routing import print_routing
-from sweeps.study import refuse_unwritable, with_fingerprints, write_plan_file
+from sweeps.study import (
+    refuse_unwritable,
+    refuse_without_gpu,
+    with_fingerprints,
+    write_plan_file,
+)
 from sweeps.tables import print_plan
 from sweeps.tasks import Queue, Task, tasks_of
 from sweeps.worker import stop_on_signals, work_on
@@ -54,6 +59,7 @@ def run_single(values: dict[str, Any], typed: set[str]) -> None:
     )
     refuse_unwritable("runs_dir", ledger.runs_dir)
     refuse_without_key([config])
+    refuse_without_gpu([config])
     [run] = plan.runs
     queue = Queue(tasks_of(plan.as_json(configs=True), ledger), ledger, uuid.uuid4().hex)
     stop = stop_on_signals()

@@ -69,6 +69,8 @@ def launch_configs(study: SweepConfig, configs: list[Config]) -> None:
     refuse_unwritable("runs_dir", ledger.runs_dir)
     refuse_unwritable("studies_dir", Path(study.studies_dir).absolute())
     refuse_without_key(configs)
+    if mode != "slurm":
+        refuse_without_gpu(configs)
     keep_settings(study, mode)
     if mode == "slurm":
         from sweeps.launch.slurm import launch_slurm
@@ -139,6 +141,15 @@ def write_plan_file(plan: Plan, path: Path) -> None:
         raise UserError(
             f"launch.plan_file={path}: cannot be written ({error.strerror}); choose another path"
         ) from None
+
+
+def refuse_without_gpu(configs: Iterable[Config]) -> None:
+    """Raises ConfigError where a run asks for a GPU and this machine has none."""
+    asking = next((config for config in configs if config.runtime.device == "cuda"), None)
+    if asking is not None:
+        from mor.train.run import choose_device  # torch: only where somebody asks for a GPU
+
+        choose_device(asking)
 
 
 def refuse_unwritable(setting: str, folder: Path) -> None:

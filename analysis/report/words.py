@@ -15,7 +15,15 @@ BASELINE = "vanilla"
 TOLD = {
     "ahead": "is ahead of {base}",
     "behind": "is behind {base}",
+    "lower": "has a lower loss than {base}, with no interval to tell it from noise,",
+    "higher": "has a higher loss than {base}, with no interval to tell it from noise,",
     "open": "cannot be told apart from {base}",
+}
+VERBS = {
+    "ahead": "is ahead",
+    "behind": "is behind",
+    "lower": "has the lower loss",
+    "higher": "has the higher loss",
 }
 
 
@@ -70,12 +78,14 @@ def _summary(done: Compared, budgets: list[float]) -> str:
 
 
 def _side(row: Comparison) -> str:
-    """ahead, behind or open: by the interval of the gap where there is one."""
+    """ahead or behind, lower or higher where no interval says by how much, or open."""
     ends = row.gap_interval
     if ends is not None and ends[0] <= 0 <= ends[1]:
         return "open"
     if ends is None and row.gap * row.measured_gap <= 0:
         return "open"
+    if ends is None:
+        return "lower" if row.gap < 0 else "higher"
     return "ahead" if row.gap < 0 else "behind"
 
 
@@ -117,7 +127,7 @@ def _line(row: Comparison, baseline: str) -> str:
         )
     elif not ends:
         bound = "; there is no interval"
-    said = f"{row.model} is {side} by {size}{told}{bound}."
+    said = f"{row.model} {VERBS[side]} by {size}{told}{bound}."
     if row.multiplier is not None and math.isfinite(row.multiplier):
         span = row.multiplier_interval
         width = f" (95 % interval {span[0]:.2f} to {span[1]:.2f})" if span else ""

@@ -31,7 +31,7 @@ from sweeps.launch.snapshot import take_snapshot
 from sweeps.ledger import Ledger
 from sweeps.plan import FINISHED, Plan
 from sweeps.resources import shape_of
-from sweeps.tables import duration
+from sweeps.tables import counted, duration
 
 WARNING_S = 120  # before the time limit: enough for the step in hand and a checkpoint
 LOST_WITHOUT_ACCOUNTING = (
@@ -198,7 +198,8 @@ def _report(plan: Plan, arrays: list[Array], queued: dict[str, str], console: Co
     cost = duration(checks.gpu_hours(nodes))
     already = f"; {waiting} runs are in the queue already" if waiting else ""
     console.print(
-        f"{runs} runs submitted as {elements} jobs in {len(arrays)} arrays: {ids[0]}{last} "
+        f"{counted(runs, 'run')} submitted as {counted(elements, 'job')} in "
+        f"{counted(len(arrays), 'array')}: {ids[0]}{last} "
         f"(about {cost} of {plan.gpu} time){already}\n"
         f"python -m sweeps watch {plan.study}",
         highlight=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 QUICK = "study=quick"
 CASES = [
@@ -18,6 +19,8 @@ CASES = [
     ([QUICK, "train.lr=0"], ["train.lr=0", "above 0"]),
     ([QUICK, "data=files", "data.paths=[nowhere/*.txt]"], ["data.paths", "nowhere"]),
     ([QUICK, "runtime.device=tpu"], ["runtime.device=tpu", "auto, cpu, cuda"]),
+    (["-m", QUICK, "size="], ["size=", "choose one of"]),
+    ([QUICK, "+nothing=1"], ["nothing=1", "--help"]),
     ([QUICK, "cluster.gpu=abacus", "launch=plan"], ["cluster.gpu=abacus", "h100"]),
     ([QUICK, "model=vanilla,mor"], ["model", "add -m"]),
     ([QUICK, "launch.plan_file=/proc/nowhere/plan.json"], ["launch.plan_file", "another path"]),
@@ -42,6 +45,16 @@ def test_a_mistake_is_one_sentence(arguments, words, refused):
     sentence = refused(*arguments)
     for word in words:
         assert word in sentence, sentence
+
+
+def test_a_gpu_that_is_not_there_is_missed_before_anything_starts(refused, tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    for given in ([QUICK], ["-m", QUICK, "size=9k"]):
+        assert "runtime.device=cuda: torch sees no GPU here" in refused(
+            *given, "runtime.device=cuda"
+        )
+    assert not list(tmp_path.glob("runs/*/log.txt"))
 
 
 def test_settings_may_stand_on_both_sides_of_m_and_groups_may_be_globbed(sweep):

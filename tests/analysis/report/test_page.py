@@ -115,6 +115,8 @@ def test_an_edge_is_told_as_a_bound_without_an_interval(tmp_path):
     (line,) = said.budgets[0].lines
     assert "of vanilla only the lowest measured loss is known" in line
     assert "95 %" not in line
+    assert "ahead" not in said.summary + line  # nobody leads by a gap of unknown error
+    assert "mor has a lower loss than vanilla, with no interval to tell" in said.summary
     left = dict(gather(tmp_path, result, points, False, "")["left_out"])
     assert any("vanilla at 1e15: edge" in reason for reason in left["Minima"])
     assert len(left["Exponents"]) == 6
