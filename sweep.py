@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mor.config import UserError
-from sweeps.mistakes import explain, flags_first
+from sweeps.mistakes import RunStopped, explain, flags_first
 
 mistakes: list[UserError] = []  # of a single run: Hydra would print its own words before ours
 
@@ -37,7 +37,8 @@ def app(config: DictConfig) -> None:
 
 
 def main() -> int:
-    """Run the command line: exit code 0, or 2 with one sentence for a user's mistake."""
+    """Run the command line: exit code 0, 2 with one sentence for a user's mistake, or 130
+    where it was told to stop."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to the sentence below
     try:
         sys.argv[1:] = flags_first(sys.argv[1:])
@@ -51,6 +52,9 @@ def main() -> int:
         print("stopped; type the same command again to go on from the checkpoints", file=sys.stderr)
         return 130
     for mistake in mistakes:
+        if isinstance(mistake, RunStopped):
+            print(mistake, file=sys.stderr)
+            return 130
         print(f"error: {mistake}", file=sys.stderr)
     return 2 if mistakes else 0
 

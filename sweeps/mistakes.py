@@ -11,6 +11,10 @@ from mor.config import UserError, did_you_mean
 from sweeps.config import known_settings
 
 
+class RunStopped(UserError):
+    """No mistake: a run was asked to stop; the message says how to go on."""
+
+
 def flags_first(arguments: list[str]) -> list[str]:
     """The command line with -m in front, so that settings may stand on both sides of it.
 

@@ -15,6 +15,7 @@ from mor.train.tracking import refuse_without_key
 from sweeps.config import run_config, sweep_config
 from sweeps.definition import finish
 from sweeps.ledger import Ledger
+from sweeps.mistakes import RunStopped
 from sweeps.plan import build_plan
 from sweeps.ranks import follow, following
 from sweeps.routing import print_routing
@@ -69,7 +70,7 @@ def run_single(values: dict[str, Any], typed: set[str]) -> None:
     result = folder.result()
     if result is None and stop.is_set():
         by = stop.signal_name or "another of its processes"
-        raise UserError(
+        raise RunStopped(
             f"run {run.run_id}: stopped by {by}, its state is in a checkpoint; "
             "type the same command again to go on from there"
         )
@@ -81,9 +82,11 @@ def run_single(values: dict[str, Any], typed: set[str]) -> None:
                 raise UserError(f"run {run.run_id}: {error}; its log: {one.log_file}")
         raise UserError(f"run {run.run_id}: it did not end; type the same command again to go on")
     loss = result["loss"]
+    nll = f"{loss['val_nll_causal']:.4f} nats per token"
+    if config.model.router.type == "expert":
+        nll += f" (causal), {loss['val_nll_topk']:.4f} (top-k)"
     console.print(
-        f"{run.run_id}: validation loss {loss['val_nll_causal']:.4f} nats per token (causal), "
-        f"{loss['val_nll_topk']:.4f} (top-k); spent {result['flops']['spent']:.4g} of "
+        f"{run.run_id}: validation loss {nll}; spent {result['flops']['spent']:.4g} of "
         f"{result['budget']:.4g} {result['convention']} FLOPs, {result['tokens']:,} tokens\n"
         f"{os.path.relpath(folder.result_file)}",
         highlight=False,

@@ -11,19 +11,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mor.config import Config, DataConfig, UserError, to_dict
+from mor.config import Config, DataConfig, UserError
 from mor.data.fingerprint import fingerprint
 from mor.files import write_json
 from mor.train.origin import with_origin
 from mor.train.tracking import refuse_without_key
 from sweeps.config import SweepConfig, sweep_config
+from sweeps.launch.files import SETTINGS, keep_settings
 from sweeps.ledger import Ledger
 from sweeps.plan import Plan, build_plan
 from sweeps.ranks import refuse_several
 from sweeps.routing import print_routing
 from sweeps.tables import print_plan
-
-SETTINGS = "settings.json"  # in a study's folder
 
 
 class LaunchFailed(UserError):
@@ -71,7 +70,6 @@ def launch_configs(study: SweepConfig, configs: list[Config]) -> None:
     refuse_without_key(configs)
     if mode != "slurm":
         refuse_without_gpu(configs)
-    keep_settings(study, mode)
     if mode == "slurm":
         from sweeps.launch.slurm import launch_slurm
 
@@ -89,17 +87,19 @@ def _launch_here(
     plan = build_plan(study.study.name, configs, ledger, machine)
     workers = pool_size(plan, study.launch)
     refuse_too_long(plan, study.launch, workers)
+    keep_settings(study, "local")
     totals = plan.totals()
     if totals["remaining"]["runs"] == 0:
         console.print(f"all {len(plan.runs)} runs of study {plan.study} are done already")
     else:
         print_plan(plan, console)
     folder = Path(study.studies_dir).absolute() / plan.study
+    labelled = any(run.config.label for run in plan.runs)
     outcome = launch_local(plan, ledger, folder, workers, console)
     print_routing((ledger.folder(run.run_id).result() for run in plan.runs), console)
     console.print(
         f"{outcome.done} of {len(plan.runs)} runs done. "
-        f"Fits and charts on one page: python -m analysis report {os.path.relpath(folder)}",
+        f"{_next(labelled)} {os.path.relpath(folder)}",
         highlight=False,
         soft_wrap=True,
     )
@@ -108,15 +108,6 @@ def _launch_here(
             f"study {plan.study}: {outcome.failed} runs failed (see above) and {outcome.left} did "
             "not end; mend the cause, and the same command goes on from the newest checkpoints"
         )
-
-
-def keep_settings(study: SweepConfig, mode: str) -> None:
-    """Keep what is around the runs beside the study's plan, for `python -m sweeps retry`."""
-    settings = {**to_dict(study), "study": {"name": study.study.name}}
-    settings["launch"] = {**settings["launch"], "mode": mode, "plan_file": None}
-    folder = Path(study.studies_dir).absolute() / study.study.name
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / SETTINGS, settings)
 
 
 def kept_settings(study_folder: Path) -> SweepConfig:
@@ -130,6 +121,13 @@ def kept_settings(study_folder: Path) -> SweepConfig:
         ) from None
     settings = sweep_config(values)
     return dataclasses.replace(settings, studies_dir=str(study_folder.parent))
+
+
+def _next(labelled: bool) -> str:
+    """What to type when a study has ended: its variants are tables, its axes are curves."""
+    if labelled:
+        return "Its tables and figures: python -m analysis figures"
+    return "Fits and charts on one page: python -m analysis report"
 
 
 def write_plan_file(plan: Plan, path: Path) -> None:

@@ -209,7 +209,7 @@ class StudyView:
         if one.running:
             return "running"
         last = one.attempts[-1].cause if one.attempts else None
-        if job is not None:
+        if job is not None and one.task.task_id not in cancelled:
             return "preempted" if last == "preempted" and job.state == "PENDING" else "pending"
         state = one.own.get("state")
         if state in ("failed", "diverged"):

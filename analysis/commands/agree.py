@@ -27,6 +27,9 @@ Exit codes: 0 compared (warnings included), 2 the points or an option cannot be 
 """
 
 
+PIPED_WIDTH = 140  # columns where nobody's window says how many there are
+
+
 @options.flat
 def command(
     points: options.Points,
@@ -74,6 +77,8 @@ def command(
     typer.echo(f"{len(first.table)} points from {first.source}")
     print_warnings(warnings)
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=PIPED_WIDTH)
     _print_headline(cases)
     _print_exponents(console, cases)
     _print_conclusions(console, concluded, cases)

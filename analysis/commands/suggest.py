@@ -67,6 +67,10 @@ def command(
     typer.echo(f"{len(found.table)} points from {found.source}")
     for one in done:
         _print(one)
+    typer.echo(
+        "\nHalf widths (95 %) are those of independent noise as large as the residuals, around the "
+        "fitted law;\nthe bootstrap of `fit` only reaches what these points happen to be."
+    )
     typer.echo("\nEach line goes behind the command that launched the study:")
     for one in done:
         for run in one.runs:

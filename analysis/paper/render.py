@@ -8,6 +8,11 @@ import pandas as pd
 from analysis.files import write_whole
 from analysis.paper.tables import NONE, PAPER_MARK, Column, Table
 
+BESIDE = (
+    "Losses are nats per token of each side's own corpus and tokenizer: compare the order of the "
+    "variants, never the values."
+)
+
 
 @dataclass(frozen=True)
 class SavedTable:
@@ -37,7 +42,8 @@ def save_table(
     cells = tuple(
         tuple(column.text(row[column.key]) for column in columns) for row in data.to_dict("records")
     )
-    caption = " ".join(part for part in (f"{source}.", table.note) if part)
+    caution = BESIDE if runs is not None and with_published else ""
+    caption = " ".join(part for part in (f"{source}.", table.note, caution) if part)
     header = tuple(column.title for column in columns)
     saved = SavedTable(table.name, table.title, caption, header, cells)
     write_whole(folder / f"{table.name}.csv", data.to_csv(index=False))

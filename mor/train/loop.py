@@ -34,6 +34,7 @@ __all__ = ["Diverged", "Leg", "Stopped", "Trainer", "status_of", "train_leg"]
 log = logging.getLogger(__name__)
 
 STATUS_S = 1.0  # seconds between heartbeats
+LOG_S = 10.0  # seconds between lines of the run's log
 
 
 class Stopped(Exception):
@@ -142,10 +143,12 @@ class _Journal:
     ) -> None:
         self._trainer, self._leg, self._on_status = trainer, leg, on_status
         self._metrics = MetricsWriter(leg.folder.metrics_file)
-        self._heartbeat = -math.inf
+        self._heartbeat = self._logged = -math.inf
 
     def write(self, values: dict[str, float]) -> None:
         trainer = self._trainer
+        if time.monotonic() - self._logged >= LOG_S:
+            self._log()
         if trainer.step_index % trainer.config.runtime.log_steps == 0:
             entry = {
                 **values,
@@ -160,7 +163,22 @@ class _Journal:
             self._heartbeat = time.monotonic()
             self._on_status(status_of(trainer))
 
+    def _log(self) -> None:
+        """A line for who reads the log: where training stands."""
+        self._logged = time.monotonic()
+        trainer, target = self._trainer, self._leg.target
+        log.info(
+            "step %d: loss %.4f, %.3g of %.3g FLOPs, %.0f tokens/s",
+            trainer.step_index,
+            trainer.last_loss,
+            trainer.meter.spent,
+            target,
+            trainer.throughput.tokens_per_s,
+        )
+
     def close(self) -> None:
+        if self._trainer.step_index:
+            self._log()
         self._metrics.close()
 
 

@@ -13,6 +13,7 @@ from sweeps.tasks import Task
 from sweeps.watch import OPEN, Row, StudyView
 
 TAIL = 8  # lines of a log
+ACTIVE = ("running", "pending", "preempted")  # somebody works on the study, or will
 
 
 def explain(view: StudyView, task: Task) -> Iterator[str]:
@@ -32,7 +33,7 @@ def explain(view: StudyView, task: Task) -> Iterator[str]:
         yield ""
         yield from map(_line, attempts)
     if row.state not in ("done", "running"):
-        yield from _tails(view, task)
+        yield from _tails(view, task, job=row.state not in ("pending", "planned"))
 
 
 def _reason(row: Row, task: Task, rows: dict[str, Row]) -> Iterator[str]:
@@ -51,7 +52,11 @@ def _reason(row: Row, task: Task, rows: dict[str, Row]) -> Iterator[str]:
         yield f"it was cancelled before it began; python -m sweeps retry {row.name} starts it"
     elif row.state == "planned":
         before = rows.get(task.depends_on[0]) if task.depends_on else None
-        if before is not None and before.state in OPEN:
+        if row.job_id:
+            yield f"its job has ended without it; python -m sweeps retry {row.name} goes on"
+        elif not any(other.state in ACTIVE for other in rows.values()):
+            yield "nothing works on its study now; it goes on when the study is launched again"
+        elif before is not None and before.state in OPEN:
             yield f"it waits for its trunk segment {before.name}, which is {before.state}"
         else:
             yield "no worker has taken it; it goes on when the study is launched again"
@@ -68,11 +73,11 @@ def _line(attempt: Attempt) -> str:
     return f"attempt {attempt.attempt}  {began}  {attempt.host}{job}  {end}{note}"
 
 
-def _tails(view: StudyView, task: Task) -> Iterator[str]:
-    """The last lines of the run's log and of what its job printed."""
+def _tails(view: StudyView, task: Task, job: bool) -> Iterator[str]:
+    """The last lines of the run's log and, with `job`, of what its job printed."""
     files = [task.folder.log_file]
     held = by_task(elements(view.folder)).get(task.task_id, [])
-    files += held[0].logs if held else []
+    files += held[0].logs if held and job else []
     for file in files:
         if file.exists() and file.stat().st_size:
             yield f"\n{file}:"

@@ -8,9 +8,13 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from mor.config import to_dict
 from mor.files import write_json
+from sweeps.config import SweepConfig
 from sweeps.ledger import Ledger
 from sweeps.plan import Plan
+
+SETTINGS = "settings.json"  # in a study's folder
 
 
 @dataclass(frozen=True)
@@ -46,3 +50,15 @@ def add_to_study(launch: Launch) -> None:
             new[kind] = list(entries.values())
         new.pop("totals")  # of this launch alone
     write_json(study_file, new)
+
+
+def keep_settings(study: SweepConfig, mode: str) -> None:
+    """Keep what is around the runs beside the study's plan, for `python -m sweeps retry`.
+
+    For launches that were accepted: a refused one must leave the settings of the one before.
+    """
+    settings = {**to_dict(study), "study": {"name": study.study.name}}
+    settings["launch"] = {**settings["launch"], "mode": mode, "plan_file": None}
+    folder = Path(study.studies_dir).absolute() / study.study.name
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / SETTINGS, settings)

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
 import submitit
 from rich.console import Console
 
@@ -24,7 +25,7 @@ from mor.config import UserError
 from sweeps.config import SlurmConfig, SweepConfig
 from sweeps.launch import checks, cluster
 from sweeps.launch.element import run_element
-from sweeps.launch.files import Launch, add_to_study, new_launch
+from sweeps.launch.files import Launch, add_to_study, keep_settings, new_launch
 from sweeps.launch.jobs import Array, arrays_of, nodes_left
 from sweeps.launch.record import Record, queued_tasks
 from sweeps.launch.snapshot import take_snapshot
@@ -48,6 +49,12 @@ def launch_slurm(plan: Plan, ledger: Ledger, study: SweepConfig, console: Consol
     if plan.totals()["remaining"]["runs"] == 0:
         console.print(f"all {len(plan.runs)} runs of study {plan.study} are done already")
         return []
+    lock = filelock.FileLock(Path(study.studies_dir).absolute() / ".submit.lock")
+    with lock:  # two submissions at once would both find an empty queue
+        return _launch(plan, ledger, study, console)
+
+
+def _launch(plan: Plan, ledger: Ledger, study: SweepConfig, console: Console) -> list[str]:
     slurm, facts = study.launch.slurm, cluster.ask()
     studies_dir = Path(study.studies_dir).absolute()
     partition = checks.partition_of(slurm, facts)
@@ -55,6 +62,8 @@ def launch_slurm(plan: Plan, ledger: Ledger, study: SweepConfig, console: Consol
     queued = queued_tasks(studies_dir, ledger.runs_dir)
     nodes = nodes_left(plan, lambda task: shape_of(task.config, slurm, pricing), queued)
     if not nodes:
+        add_to_study(new_launch(plan, ledger, studies_dir / plan.study))
+        keep_settings(study, "slurm")
         console.print(f"all runs of study {plan.study} that are left are in the queue already")
         return []
     arrays = arrays_of(nodes, queued, 60 * slurm.pack_min, facts.max_array_size)
@@ -71,6 +80,7 @@ def launch_slurm(plan: Plan, ledger: Ledger, study: SweepConfig, console: Consol
     if code["git_commit"] is None:
         console.print("no git checkout: the jobs run from a copy of the installed packages")
     add_to_study(launch)
+    keep_settings(study, "slurm")
     record = Record(launch, ledger.runs_dir, code)
     for array, limit in zip(arrays, minutes, strict=True):
         with _undisturbed():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -136,6 +137,7 @@ def test_ctrl_c_checkpoints_and_the_same_command_goes_on(sweep, tmp_path):
     assert again.returncode == 0, again.stdout
     [log] = (tmp_path / "runs").glob("*-trunk-*/log.txt")
     assert "resumed from step-" in log.read_text()
+    assert re.search(r"step \d+: loss \d\.\d+, .* FLOPs, \d+ tokens/s", log.read_text())
 
 
 def test_sigterm_stops_the_workers_with_the_launch(tmp_path):

@@ -67,7 +67,7 @@ def test_a_stop_asked_of_one_rank_stops_all_and_one_process_goes_on(sweep, tmp_p
         assert [rank.poll() for rank in ranks] == [None, None]
         time.sleep(0.05)
     ranks[1].send_signal(signal.SIGTERM)
-    outputs = finish(ranks, codes=(2, 0))
+    outputs = finish(ranks, codes=(130, 0))
     assert "stopped by another of its processes, its state is in a checkpoint" in outputs[0]
     [trunk] = (tmp_path / "runs").glob("*-trunk-*")
     [newest] = sorted((trunk / "checkpoints").glob("step-*"))[-1:]

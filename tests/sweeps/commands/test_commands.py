@@ -101,6 +101,7 @@ def test_cancel_ends_only_the_jobs_that_hold_nothing_else(store, monkeypatch):
     monkeypatch.setenv("PATH", f"{fake_slurm(store.folder, queue)}{os.pathsep}/usr/bin:/bin")
     task = {task.task_id: task for task in store.view().tasks}
     assert cancel_run(store.view(), task[one]).jobs == ()  # its segment leads to `two`, too
+    assert store.states()[one] == "cancelled"  # though its job still runs
     assert cancel_run(store.view(), task[three]).jobs == ("6",)
     assert "scancel 6\n" in (store.folder / "calls").read_text()
     assert cancel_study(store.view()).jobs == ("5_0", "5_1", "6")
@@ -124,6 +125,7 @@ def test_why_says_it_in_words(store, monkeypatch):
     run, other = store.runs()[:2]
     store.begin(run, state="failed", error="no room").end(1, "disk full", "no room")
     store.ledger.folder(run).log_file.write_text("the last words\n")
+    assert "nothing works on its study now" in sweeps("why", other)
     text = sweeps("why", run)
     for words in ("disk full", "free some space", f"retry {run}", "the last words", "attempt 1"):
         assert words in text
@@ -131,6 +133,8 @@ def test_why_says_it_in_words(store, monkeypatch):
     queue = "7|PENDING|QOSMaxJobsPerUserLimit||N/A|10:00|main|(null)\n"
     monkeypatch.setenv("PATH", f"{fake_slurm(store.folder, queue)}{os.pathsep}/usr/bin:/bin")
     assert "as many jobs as your QOS allows" in sweeps("why", other)
+    monkeypatch.setenv("PATH", f"{fake_slurm(store.folder)}{os.pathsep}/usr/bin:/bin")
+    assert f"its job has ended without it; python -m sweeps retry {other}" in sweeps("why", other)
 
 
 def test_reasons_are_matched_by_their_longest_beginning():

@@ -113,6 +113,31 @@ def test_what_is_refused_leaves_nothing_and_the_number_that_is_suggested_is_acce
     assert sweep(*FAR, re.search(r"launch.max_gpu_hours=[\d.e+]+(?=, or)", said)[0]).returncode == 0
 
 
+def test_a_refused_launch_leaves_the_settings_of_the_one_before(
+    fake_slurm, sweep, refused, tmp_path
+):
+    fake_slurm()
+    assert sweep(*FAR).returncode == 0
+    kept = (tmp_path / "studies" / "quick" / "settings.json").read_text()
+    refused(*FAR, "budget=6e19", "launch.slurm.partition=nope")
+    assert (tmp_path / "studies" / "quick" / "settings.json").read_text() == kept
+
+
+def test_a_study_whose_runs_wait_for_another_one_is_saved_all_the_same(
+    fake_slurm, sweep, tmp_path, monkeypatch
+):
+    fake_slurm()
+    assert sweep(*FAR).returncode == 0
+    ids = [p.name for p in (tmp_path / "slurm" / "submitted").iterdir()]
+    left = "PENDING|Priority||N/A|10:00|main|(null)"
+    queue = "".join(f"{100 + int(n)}_{i}|{left}\n" for n in ids for i in range(9))
+    (tmp_path / "slurm" / "squeue").write_text(f"#!/bin/bash\ncat <<END\n{queue}END\n")
+    ended = sweep(*FAR, "study.name=other")
+    assert "are in the queue already" in ended.stdout, ended.stdout + ended.stderr
+    assert (tmp_path / "studies" / "other" / "plan.json").exists()
+    assert (tmp_path / "studies" / "other" / "settings.json").exists()
+
+
 def test_without_accounting_what_is_lost_is_said_and_it_goes_on(fake_slurm, sweep):
     submitted = fake_slurm(settings=SETTINGS.replace("slurmdbd", "none"))
     ended = sweep(*FAR)
