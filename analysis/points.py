@@ -146,7 +146,7 @@ def load_points(
             f"--study {study} has no plan at {folder / 'plan.json'}: give the study folder itself."
         )
     plan = run_store.read_study(folder)
-    chosen = run_store.Study(folder, path, plan.run_ids)
+    chosen = run_store.Study(folder, path, plan.run_ids, plan.labels)
     return _from_store(chosen, f"{path} (study {study})", loss, params, allow_mixed, wanted)
 
 
@@ -215,7 +215,8 @@ def _from_store(
 ) -> PointSet:
     study = where if isinstance(where, run_store.Study) else None
     store = study.runs_dir if study else Path(source)
-    rows, warnings = run_store.read_runs(store, study.run_ids if study else None, loss, params)
+    names, labels = (study.run_ids, study.labels) if study else (None, None)
+    rows, warnings = run_store.read_runs(store, names, loss, params, labels)
     table = tidy(pd.DataFrame(rows), wanted.extra)
     if "n_rec" in wanted.numbers:
         table = with_parts(table)

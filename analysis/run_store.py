@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ class Study:
     folder: Path
     runs_dir: Path
     run_ids: list[str]
+    labels: Mapping[str, str] = field(default_factory=dict)  # what it calls runs: their variants
 
 
 def is_trunk(run_id: str) -> bool:
@@ -44,7 +45,10 @@ def read_study(folder: Path) -> Study:
             "each entry of `runs` needs one."
         )
     wanted = [run_id for run_id in dict.fromkeys(ids) if not is_trunk(run_id)]
-    return Study(folder, _find_store(folder, Path(plan.get("runs_dir", "runs"))), wanted)
+    labels = {
+        run["run_id"]: run["label"] for run in runs if isinstance(run, dict) and run.get("label")
+    }
+    return Study(folder, _find_store(folder, Path(plan.get("runs_dir", "runs"))), wanted, labels)
 
 
 def _find_store(study: Path, runs_dir: Path) -> Path:
@@ -61,9 +65,16 @@ def _find_store(study: Path, runs_dir: Path) -> Path:
 
 
 def read_runs(
-    store: Path, wanted: list[str] | None, loss: str, params: str
+    store: Path,
+    wanted: list[str] | None,
+    loss: str,
+    params: str,
+    labels: Mapping[str, str] | None = None,
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Points of the finished runs in `store` (only those `wanted`, if given), and warnings."""
+    """Points of the finished runs in `store` (only those `wanted`, if given), and warnings.
+
+    A run with a label goes by it: a study's variants are its curves.
+    """
     present = sorted(
         folder.name for folder in store.iterdir() if folder.is_dir() and not is_trunk(folder.name)
     )
@@ -85,12 +96,16 @@ def read_runs(
         for name, file in files.items()
         if name not in set(pending)
     }
-    rows, said = rows_of(results, str(store), loss, params)
+    rows, said = rows_of(results, str(store), loss, params, labels)
     return rows, [*warnings, *said]
 
 
 def rows_of(
-    results: Mapping[str, tuple[str, dict[str, Any]]], source: str, loss: str, params: str
+    results: Mapping[str, tuple[str, dict[str, Any]]],
+    source: str,
+    loss: str,
+    params: str,
+    labels: Mapping[str, str] | None = None,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Points of the results that are done, and warnings; each result with where it is kept."""
     rows = []
@@ -106,6 +121,8 @@ def rows_of(
         warnings.append(
             f"Left out {plural(len(left_out), 'run')} with status {status!r}: {listing(left_out)}."
         )
+    for row in rows:
+        row["model"] = (labels or {}).get(row["run_id"], row["model"])
     settings = {name: result.get("settings", {}) for name, (_, result) in results.items()}
     warnings.extend(name_series(rows, settings))
     if not rows:

@@ -92,6 +92,7 @@ def gather(
         "summary": _summary(points),
         "said": words.say(result, points, found),
         "frontiers": _ordered(result),
+        "variants": _variants(result, points),
         "exponents": exponents,
         "routing": routing_found,
         "runs": sorted(shown, key=lambda run: (run["model"], run["budget_value"], run["n"])),
@@ -112,6 +113,18 @@ def _ordered(result: IsoflopResult) -> list[tuple[str, Any]]:
     return [
         (e["label"], result.models[e["label"]]) for e in charts.model_entries(list(result.models))
     ]
+
+
+def _variants(result: IsoflopResult, points: PointSet) -> str:
+    """What to say in place of a line for each of many curves that have one size at each budget."""
+    sizes = points.table.groupby(["model", "budget"])["params"].nunique()
+    if len(result.models) <= 3 or sizes.max() > 1:
+        return ""
+    command = f"python -m analysis figures {points.source}"
+    return (
+        f"{len(result.models)} variants, each of one size at a budget: there are no isoFLOP curves "
+        f"to fit. Their losses are in the table of runs; {command} sets them beside the paper's."
+    )
 
 
 def _summary(points: PointSet) -> str:

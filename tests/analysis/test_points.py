@@ -174,6 +174,17 @@ def test_a_store_with_nothing_finished_is_refused(tmp_path):
     assert "none with a result.json" in refusal(tmp_path)
 
 
+def test_a_studys_variants_are_its_curves(study):
+    plan = json.loads((study / "plan.json").read_text())
+    for run in plan["runs"]:
+        run["label"] = "plain" if "1e+10" in run["run_id"] else None
+    (study / "plan.json").write_text(json.dumps(plan))
+    table = load_points(study).table
+    named = table["model"].where(table["run_id"].str.contains("1e+10", regex=False), "rest")
+    assert set(named) == {"plain", "rest"}
+    assert set(table["model"]) == {"plain", "vanilla"}
+
+
 def test_a_study_reads_its_planned_runs_only(study):
     points = load_points(study)
     assert set(points.table["model"]) == {"vanilla"}

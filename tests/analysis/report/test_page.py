@@ -126,6 +126,17 @@ def test_equal_budgets_are_compared_in_full_flops(report):
     assert "3e12 FLOPs for vanilla; mor +10% of that" in text_of(report)
 
 
+def test_a_study_of_variants_is_not_told_curve_by_curve(tmp_path):
+    path = tmp_path / "points.csv"
+    rows = "".join(f"v{i},{5 + i},9,{3 - i / 10},4\n" for i in range(5))
+    path.write_text("model,params,tokens,loss,budget\n" + rows)
+    points = load_points(path, wanted=WANTED)
+    page = write_report(tmp_path / "page.html", fit_isoflop(points.table), points, reference=False)
+    short = text_of(page).split("Who wins at equal compute")[0]
+    assert "5 variants, each of one size at a budget: there are no isoFLOP curves" in short
+    assert "No exponent" not in short
+
+
 def test_one_model_is_no_comparison_and_names_are_text(tmp_path):
     path = tmp_path / "points.csv"
     rows = "".join(f"<b>x</b>,{n},9,{loss},4\n" for n, loss in ((1, 3), (2, 2), (3, 3)))
