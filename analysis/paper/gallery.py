@@ -3,9 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-import jinja2
-
 from analysis.files import make_folder, write_whole
+from analysis.pages import environment
 from analysis.paper.catalogue import Entry, Material, Outcome
 
 Drawn = list[tuple[Entry, Outcome]]
@@ -27,14 +26,7 @@ def draw_entries(entries: list[Entry], material: Material, also_published: bool)
 
 def write_gallery(drawn: Drawn, folder: Path, command: str) -> Path:
     """`index.html` in `folder`: every figure and table with its files, and what is missing."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("analysis"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
     page = folder / "index.html"
-    html = environment.get_template("figures.html.j2").render(shown=drawn, command=command)
+    html = environment().get_template("figures.html.j2").render(shown=drawn, command=command)
     write_whole(page, html)
     return page

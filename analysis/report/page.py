@@ -18,6 +18,7 @@ from analysis.errors import AnalysisError
 from analysis.files import make_folder, write_whole
 from analysis.formatting import compute, count, plural
 from analysis.isoflop import IsoflopResult, fit_isoflop
+from analysis.pages import environment
 from analysis.points import PointSet
 from analysis.reference import TABLE9_SOURCE, load_table9
 from analysis.report import charts, fits, records, routing, words
@@ -53,7 +54,7 @@ def write_report(
         )
     content = gather(file.absolute().parent, result, points, reference, command)
     make_folder(file.absolute().parent)
-    html = _environment().get_template("report.html.j2").render(content)
+    html = _templates().get_template("report.html.j2").render(content)
     write_whole(file, html)
     return file
 
@@ -236,23 +237,17 @@ def _provenance(
     }
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("analysis"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.globals.update(
+def _templates() -> jinja2.Environment:
+    found = environment()
+    found.globals.update(
         law_text=verdict.law_text,
         verdict=verdict.verdict,
         minimum_cells=verdict.minimum_cells,
         compute=compute,
         static=_static,
     )
-    environment.filters["script_data"] = _script_data
-    return environment
+    found.filters["script_data"] = _script_data
+    return found
 
 
 def _static(name: str) -> Markup:

@@ -84,14 +84,6 @@ def full_square(model: ModelConfig, routed) -> Routed:
     return Routed(BATCH * SEQ, tuple(map(float, routed.tokens)), tuple(map(float, pairs)))
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("backward", [False, True])
 @pytest.mark.parametrize("name", VARIANTS)
 def test_exact_is_what_torch_counts(name, backward):
