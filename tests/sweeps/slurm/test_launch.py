@@ -90,7 +90,7 @@ def test_each_cooldown_waits_for_its_own_segment_and_one_that_fails_cancels_it(
 
 def test_short_runs_share_one_job(cluster, sweep, tmp_path):
     ended = sweep(*STUDY, "model=vanilla,mor", "budget=3e8,6e8", "launch.slurm.pack_min=30")
-    assert "4 runs submitted as 1 jobs in 1 arrays" in ended.stdout, ended.stderr
+    assert "4 runs submitted as 1 job in 1 array" in ended.stdout, ended.stderr
     [element] = elements(tmp_path / "studies")
     assert len(element["tasks"]) == 8
     wait(lambda: len(results(tmp_path / "runs")) == 4)
@@ -107,7 +107,7 @@ def test_a_long_array_is_split_and_what_is_queued_is_not_submitted_again(cluster
     assert "in the queue already" in sweep(*study).stdout
     assert len(queue("%i")) == 2 * runs
     more = sweep(*STUDY, "model=vanilla", "budget=3e8", HELD, f"seed=range({runs + 1})")
-    assert "1 runs submitted as 2 jobs" in more.stdout
+    assert "1 run submitted as 2 jobs" in more.stdout
     assert f"{runs} runs are in the queue already" in more.stdout
     segment = next(array for array in arrays if not array["depends_on"])["array_id"]
     slurm("scancel", segment)
@@ -252,7 +252,7 @@ def test_the_processes_of_a_job_find_each_other(cluster, nodes, tmp_path):
 def test_the_processes_of_a_job_train_one_run_together(cluster, sweep, tmp_path):
     study = [*STUDY, "model=vanilla", "budget=3e8", "launch.slurm.pack_min=30"]
     ended = sweep(*study, "launch.slurm.gpus_per_node=2")  # GPUs in name only: gloo on CPUs
-    assert "1 runs submitted as 1 jobs" in ended.stdout, ended.stderr
+    assert "1 run submitted as 1 job" in ended.stdout, ended.stderr
     wait(lambda: results(tmp_path / "runs"))
     assert set(ends(elements(tmp_path / "studies")).values()) == {"COMPLETED"}
     [file] = jobs_files(tmp_path / "studies")

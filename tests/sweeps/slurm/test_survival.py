@@ -178,7 +178,7 @@ def test_the_worker_is_killed_and_the_run_retried(submitted):
     case.worker().kill()
     wait(lambda: not slurm("squeue", "-h"))
     assert "process died without a word" in case.sweeps("why", case.run.name)
-    assert "1 runs submitted" in case.sweeps("retry", "quick")
+    assert "1 run submitted" in case.sweeps("retry", "quick")
     case.ends("killed")
 
 
@@ -219,7 +219,7 @@ def test_cancelled_and_retried(submitted):
     assert "Slurm jobs ended" in case.sweeps("cancel", "quick")
     wait(lambda: not slurm("squeue", "-h"))
     assert not results(case.folder / "runs")
-    assert "1 runs submitted" in case.sweeps("retry", case.run.name[:-2])
+    assert "1 run submitted" in case.sweeps("retry", case.run.name[:-2])
     case.ends("cancelled")
 
 
