@@ -166,6 +166,10 @@ class Queue:
         if self.only is not None:
             self._give_up(self.only)
 
+    def fail(self, task: Task) -> None:
+        """Not to be tried again in this launch, also where its status could not be written."""
+        self._failed.add(task.task_id)
+
     def _give_up(self, only: frozenset[str]) -> None:
         now, by_id = time.monotonic(), {task.task_id: task for task in self.tasks}
         for task in self.open():

@@ -38,23 +38,22 @@ LIMIT_NEAR_S = 200.0  # a stop this near to a job's limit is because of it: Slur
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def work(
-    plan_file: Path,
-    runs_dir: Path,
-    launch_id: str,
-    study: str,
-    only: tuple[str, ...] | None = None,
-) -> int:
-    """Run tasks of a plan file, or `only` some of them, until all have ended; returns how many this
-    worker ran."""
+def work(plan_file: Path, runs_dir: Path, launch_id: str, study: str) -> int:
+    """Run tasks of a plan file until all have ended; returns how many this worker ran."""
     stop = stop_on_signals()
     if following():
         return follow(stop)
+    return work_on(queue_of(plan_file, runs_dir, launch_id), study, stop)
+
+
+def queue_of(
+    plan_file: Path, runs_dir: Path, launch_id: str, only: tuple[str, ...] | None = None
+) -> Queue:
+    """The tasks of a plan file, or `only` some of them, as a worker takes them."""
     ledger = Ledger(runs_dir)
     wanted = None if only is None else frozenset(only)
     tasks = read_tasks(plan_file, ledger, wanted)
-    queue = Queue(tasks, ledger, launch_id, plan_file.parent, wanted)
-    return work_on(queue, study, stop)
+    return Queue(tasks, ledger, launch_id, plan_file.parent, wanted)
 
 
 def work_on(
@@ -149,16 +148,19 @@ def _run(
         status.close("lost claim")  # the status is another's now
     except UserError as mistake:
         log.error("%s", mistake)
+        queue.fail(task)
         status.end("failed", "failed", error=str(mistake))
         if isinstance(mistake, OutOfMemory):
             crew.break_up(mistake)
     except OSError as error:
         log.exception("failed")
+        queue.fail(task)
         cause = "disk full" if error.errno in FULL else "failed"
         status.end("failed", cause, error=_in_words(error, runs_dir))
         crew.break_up(error)
     except Exception as error:
         log.exception("failed")
+        queue.fail(task)
         status.end("failed", "failed", error=f"{type(error).__name__}: {error}")
         crew.break_up(error)
 

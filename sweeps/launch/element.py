@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 
 from mor.files import write_json
-from sweeps.ledger import Ledger
-from sweeps.tasks import Queue, read_tasks
-from sweeps.worker import stop_on_signals, work
+from sweeps.ranks import follow, following
+from sweeps.tasks import Queue
+from sweeps.worker import queue_of, stop_on_signals, work_on
 
 REQUEUE_TRIES = 3
 IDLE_STARTS = 3  # of a job, one after the other, that trained nothing: it is not requeued any more
@@ -37,14 +37,13 @@ def run_element(
 
     Several processes of one job (one for each GPU) find torchrun's variables in their environment.
     """
-    stop_on_signals()  # instead of submitit's handlers, until the worker sets its own
+    stop = stop_on_signals()  # instead of submitit's handlers
     export_ranks()
-    work(plan_file, runs_dir, launch_id, study, tasks)
-    if int(os.environ.get("RANK", "0")) > 0:
+    if following():
+        follow(stop)
         return
-    ledger = Ledger(runs_dir)
-    only = frozenset(tasks)
-    queue = Queue(read_tasks(plan_file, ledger, only), ledger, launch_id, plan_file.parent, only)
+    queue = queue_of(plan_file, runs_dir, launch_id, tasks)
+    work_on(queue, study, stop)
     queue.refresh()
     if queue.ready():  # it was stopped: a worker that ends by itself leaves none
         if idle_starts(plan_file.parent, queue) >= IDLE_STARTS:

@@ -29,12 +29,12 @@ def start(toy_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(element, "stop_on_signals", lambda: None)
 
     def run(spent: float | None) -> int:
-        def work(*_: object) -> None:
+        def work_on(*_: object) -> None:
             if spent is not None:
                 folder.path.mkdir(parents=True, exist_ok=True)
                 folder.write_status(state="stopped", spent=spent)
 
-        monkeypatch.setattr(element, "work", work)
+        monkeypatch.setattr(element, "work_on", work_on)
         element.run_element(tmp_path / "plan.json", ledger.runs_dir, "launch", "s", tasks)
         return len(requeued)
 
@@ -51,3 +51,20 @@ def test_a_job_that_trains_nothing_ends_after_three_starts(start: Any) -> None:
     assert start(5.0) == 3
     with pytest.raises(element.TasksFailed, match=r"3 starts.*timeout_min"):
         start(5.0)
+
+
+def test_a_task_that_failed_without_a_word_is_not_tried_again(
+    start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk the status cannot say so: the worker's own memory must."""
+    real = element.queue_of
+
+    def failing(*given: Any) -> Any:
+        queue = real(*given)
+        for task in queue.tasks:
+            queue.fail(task)
+        return queue
+
+    monkeypatch.setattr(element, "queue_of", failing)
+    with pytest.raises(element.TasksFailed, match="not done"):
+        start(None)
