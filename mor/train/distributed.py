@@ -57,9 +57,6 @@ class Channel:
         dist.broadcast_object_list(box, src=0, group=self.group, device=torch.device("cpu"))
         return box[0]
 
-    def barrier(self) -> None:
-        self._reduce([0.0], dist.ReduceOp.MAX)
-
 
 @dataclass(frozen=True)
 class Ranks(Channel):

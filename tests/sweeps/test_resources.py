@@ -28,22 +28,14 @@ def test_activations_are_what_autograd_keeps(architectures, architecture, precis
     import torch
 
     from mor.model.transformer import Transformer
+    from tests.memory import kept_for_backward
 
     made = config(architectures[architecture], precision=precision, recompute=recompute)
     model = Transformer(made.model, made.size, made.data.vocab_size, seed=0)
     model.set_speed(made.runtime)
-    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    kept: dict[int, int] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
     tokens = torch.randint(512, (4, 256))
     with (
-        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        kept_for_backward(model) as kept,
         torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"),
     ):
         out = model(tokens, tokens, step=0, keep_logits=False)

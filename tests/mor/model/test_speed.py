@@ -12,6 +12,7 @@ import torch._dynamo.testing
 from mor.config import RuntimeConfig
 from mor.model.layers import Layer
 from mor.model.losses import chunked_loss, whole_loss
+from tests.memory import kept_for_backward
 from tests.mor.model.variants import ALL, build, draw
 
 NAMES = ["vanilla", "recursive-shared-lora", "expert", "expert-shared", "expert-hybrid", "token"]
@@ -117,16 +118,7 @@ def saved_bytes(name: str, runtime: RuntimeConfig) -> int:
     """Bytes that a forward pass keeps for its backward, weights left out."""
     model = build(ALL[name])
     model.set_speed(runtime)
-    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    kept: dict[int, int] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with kept_for_backward(model) as kept:
         out = model(*draw(4, 64), keep_logits=False)
     total = sum(kept.values())
     del out
