@@ -124,7 +124,7 @@ def flop_ratio(name: str, options: argparse.Namespace) -> float:
     flops = []
     for model in (MODELS[name], MODELS["vanilla"]):
         cost = cost_model(model, SIZE, VOCAB, "exact")
-        flops.append(cost.flops(planned_routing(model, options.seq_len), options.seq_len))
+        flops.append(cost.flops(planned_routing(model, SIZE, options.seq_len), options.seq_len))
     return round(flops[0] / flops[1], 3)
 
 

@@ -25,11 +25,11 @@ T = TypeVar("T")
 
 
 class UserError(Exception):
-    """A mistake that the user can mend: the message is one sentence that says how."""
+    """A mistake that the user can fix: the message is one sentence that says how."""
 
 
 class ConfigError(UserError):
-    """A setting that cannot be: the message names it, its value and the way out."""
+    """An invalid setting: the message names it, its value and how to fix it."""
 
     def __init__(self, setting: str, value: object, problem: str, instead: str) -> None:
         super().__init__(f"{setting}={value}: {problem}; {instead}")
@@ -63,7 +63,7 @@ class SizeConfig:
 class RouterConfig:
     """How tokens are routed (paper sec. 2.2.1)."""
 
-    type: str = "none"  # none | expert (expert choice) | token (token choice)
+    type: str = "none"  # none | expert (expert choice) | token (token choice) | mod
     network: str = "linear"  # linear | mlp (2d hidden) | wide_mlp (4d hidden) | random (none)
     activation: str = "sigmoid"  # sigmoid | tanh | softmax (token choice) | none
     alpha: float = 0.1  # scale of the gate, dimensionless
@@ -90,10 +90,13 @@ class RelaxationConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Architecture: vanilla, recursive (tied layers) or MoR (tied and routed)."""
+    """Architecture: an unshared stack, a block applied several times, or one that routes tokens.
+
+    Which names a field takes is known to the components alone (`mor.model.components`).
+    """
 
     name: str  # as it stands in run ids
-    architecture: str = "vanilla"  # vanilla | recursive | mor
+    architecture: str = "vanilla"  # vanilla | recursive | mor | looped
     n_recursions: int = 1  # Nr, how often the shared block is applied
     block_layers: int | None = None  # unique layers in the shared block; null: divided, rounded up
     sharing: str = "middle_cycle"  # cycle | sequence | middle_cycle | middle_sequence
@@ -106,6 +109,15 @@ class ModelConfig:
     rope_theta: float = 10000.0  # base of the rotary embedding
     norm_eps: float = 1e-5  # epsilon of RMSNorm
     init_std: float = 0.02  # standard deviation of the initial weights
+    # settings that a component brings along, each set as model.<name>; null: it brings none
+    options: Any = field(default=None, metadata={"inline": True})
+
+    @staticmethod
+    def inline_type(values: dict[str, Any]) -> type | None:
+        """The dataclass of the settings in `options`, for a model's settings."""
+        from mor.model.components import options_type
+
+        return options_type(values)
 
 
 @dataclass(frozen=True)
@@ -203,12 +215,19 @@ def from_dict(cls: type[T], values: dict[str, Any], path: str = "") -> T:
     Raises ConfigError for an unknown key (with the nearest known one) or a value of another type.
     """
     hints, known = _schema(typing.cast(Any, cls))
-    kwargs = {}
+    inline, inner = _inline(cls, values)
+    kwargs, own = {}, {}
     for key, value in values.items():
         name = f"{path}{key}"
-        if key not in known:
-            raise ConfigError(name, value, "no such setting", did_you_mean(key, known, path))
-        kwargs[key] = _convert(hints[key], value, name)
+        if key in inner:
+            own[key] = value
+        elif key not in known:
+            names = [*known, *inner]
+            raise ConfigError(name, value, "no such setting", did_you_mean(key, names, path))
+        else:
+            kwargs[key] = _convert(hints[key], value, name)
+    if inline:
+        kwargs["options"] = from_dict(inline, own, path)
     for key, spec in known.items():
         required = (
             spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
@@ -226,6 +245,11 @@ def replace_at(config: T, path: str, value: Any) -> T:
 def _replace_at(node: T, keys: list[str], value: Any, path: str) -> T:
     hints, known = _schema(typing.cast(Any, type(node)))
     key, *rest = keys
+    options = getattr(node, "options", None)
+    if options is not None and not rest and key in _schema(typing.cast(Any, type(options)))[1]:
+        inner = _convert(_schema(typing.cast(Any, type(options)))[0][key], value, path)
+        replaced = dataclasses.replace(options, **{key: inner})
+        return dataclasses.replace(node, options=replaced)  # type: ignore[type-var]
     if key not in known or (rest and not dataclasses.is_dataclass(getattr(node, key))):
         prefix = path.removesuffix(".".join(keys))
         raise ConfigError(path, value, "no such setting", did_you_mean(key, known, prefix))
@@ -239,7 +263,15 @@ def _replace_at(node: T, keys: list[str], value: Any, path: str) -> T:
 @functools.cache
 def _schema(cls: Any) -> tuple[dict[str, Any], dict[str, dataclasses.Field[Any]]]:
     """Types and fields of a dataclass, by name."""
-    return typing.get_type_hints(cls), {f.name: f for f in dataclasses.fields(cls)}
+    fields = {f.name: f for f in dataclasses.fields(cls) if not f.metadata.get("inline")}
+    return typing.get_type_hints(cls), fields
+
+
+def _inline(cls: type[Any], values: dict[str, Any]) -> tuple[type | None, typing.Collection[str]]:
+    """The dataclass whose fields stand beside those of `cls`, and their names."""
+    find = getattr(cls, "inline_type", None)
+    inline = find(values) if find else None
+    return inline, _schema(typing.cast(Any, inline))[1] if inline else ()
 
 
 def did_you_mean(key: str, known: typing.Iterable[str], path: str = "") -> str:
@@ -311,7 +343,14 @@ def _number(value: Any) -> float | int | None:
 
 def to_dict(config: Any) -> dict[str, Any]:
     """A dataclass as plain dictionaries and lists, ready for YAML or JSON."""
-    return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    found: dict[str, Any] = {}
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        if not f.metadata.get("inline"):
+            found[f.name] = _plain(value)
+        elif value is not None:
+            found |= to_dict(value)
+    return found
 
 
 def _plain(value: Any) -> Any:

@@ -27,11 +27,14 @@ def identity(config: Config) -> dict[str, Any]:
 
 
 def _fields(node: Any) -> dict[str, Any]:
-    return {
-        f.name: _canonical(getattr(node, f.name))
-        for f in dataclasses.fields(node)
-        if _counts(f.metadata.get("identity", True), getattr(node, f.name))
-    }
+    found: dict[str, Any] = {}
+    for f in dataclasses.fields(node):
+        value = getattr(node, f.name)
+        if f.metadata.get("inline"):
+            found |= {} if value is None else _fields(value)
+        elif _counts(f.metadata.get("identity", True), value):
+            found[f.name] = _canonical(value)
+    return found
 
 
 def _counts(identity: bool | str, value: Any) -> bool:

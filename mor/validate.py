@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 from mor.config import Config, ConfigError, SizeConfig
-from mor.model.checks import INIT_METHODS, check_model, one_of, positive
+from mor.model.checks import INIT_METHODS
+from mor.model.components import check_model
+from mor.model.lookup import one_of, positive
 
 CONVENTIONS = ("paper", "exact", "6nd")
 SCHEDULES = ("trapezoid", "cosine")

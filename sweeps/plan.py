@@ -15,7 +15,7 @@ from mor.config import Config, to_dict
 from mor.devices import PEAK_TFLOPS
 from mor.flops import RunCost, run_cost
 from mor.identity import budget_name, run_id, trunk_id
-from mor.model.sharing import layout
+from mor.model.components import layout
 from mor.train.schedule import PlannedSteps, has_trunk, planned_steps, schedule
 from sweeps.config import ClusterConfig
 from sweeps.ledger import Ledger

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from mor.config import Config, ConfigError
 from mor.flops import planned_routing, run_cost
-from mor.model.sharing import layout
+from mor.model.components import layout
 from sweeps.config import ClusterConfig, SlurmConfig
 
 GPU_MEMORY_GB = {  # of the vendors' data sheets; the smaller one where there are two
@@ -105,7 +105,7 @@ def _activations(config: Config, sequences: int, width: int) -> float:
     layer = 8 * size.d_model + width * (2 * size.d_model + 2 * heads + 2 * kv_heads + 4 * size.d_ff)
     depths = layout(config.model, size)
     whole = sequences * seq_len
-    routed = planned_routing(config.model, seq_len, sequences).tokens
+    routed = planned_routing(config.model, config.size, seq_len, sequences).tokens
     unshared = len(depths.prologue) + len(depths.epilogue)
     blocks = [(len(block), t) for block, t in zip(depths.recursions, routed, strict=True)]
     applied = unshared * whole + sum(length * tokens for length, tokens in blocks)

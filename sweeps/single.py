@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mor.config import UserError
+from mor.model.components import router_of
 from mor.train.tracking import refuse_without_key
 from sweeps.config import run_config, sweep_config
 from sweeps.definition import finish
@@ -83,7 +84,7 @@ def run_single(values: dict[str, Any], typed: set[str]) -> None:
         raise UserError(f"run {run.run_id}: it did not end; type the same command again to go on")
     loss = result["loss"]
     nll = f"{loss['val_nll_causal']:.4f} nats per token"
-    if config.model.router.type == "expert":
+    if router_of(config.model).chooses_tokens:
         nll += f" (causal), {loss['val_nll_topk']:.4f} (top-k)"
     console.print(
         f"{run.run_id}: validation loss {nll}; spent {result['flops']['spent']:.4g} of "

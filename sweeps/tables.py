@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from mor.model.sharing import layout
+from mor.model.components import layout
 from sweeps.plan import Plan, Run
 
 SHOWN = 60  # rows of a printed plan

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mor.data.batches import Batches
+from mor.model.components import router_of
 from mor.model.layers import Attention
 from mor.model.transformer import Transformer
 
@@ -27,7 +28,7 @@ def kv_statistics(
     The vector of a token is that of all heads together. Keys are taken after their rotation, which
     changes neither: two depths of one position are rotated alike.
     """
-    if model.model.router.type != "none":
+    if router_of(model.model).routes:
         raise ValueError("depths of a routed model hold different tokens")
     seen: list[list[tuple[Tensor, Tensor]]] = []
     hooks = [

@@ -24,17 +24,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mor.config import ModelConfig
 from mor.data.tokenizer import Tokenizer, pieces
-from mor.model.recursion import Routed
-from mor.model.routing import expert_scores, token_scores
-from mor.model.sharing import capacities
-from mor.model.spans import Span
+from mor.model.components import router_of
+from mor.model.routers.base import Router
+from mor.model.routers.routes import Routes
 
 BINS = 50
 DEAD_SEQUENCES = 500  # sequences in which a position that is never selected counts as dead
 SAMPLE = 256  # tokens of text that are kept with their depths
-RAW_RANGE = 8.0  # raw scores (activation none) beyond it are counted in the outermost bins
 
 
 @dataclass(frozen=True)
@@ -95,77 +92,58 @@ def scalars(routing: dict[str, Any]) -> dict[str, float]:
 class DepthObserver:
     """Watches the causal pass: loads, dead positions and a sample of text with depths."""
 
-    def __init__(self, model: ModelConfig) -> None:
-        self.model = model
+    def __init__(self, router: Router, n_blocks: int) -> None:
+        self.model = router.model
         self.tokens = 0
         self.sequences = 0
-        self.taken = [0] * model.n_recursions  # tokens that each recursion took
-        self.reached: Tensor | None = None  # (S,) positions that the last recursion selected
+        self.taken = [0] * n_blocks  # tokens that each block took
+        self.by_depth = [0] * n_blocks  # tokens by how many blocks they took, from 1
+        self.reached: Tensor | None = None  # (S,) positions that the last block selected
         self.sample: tuple[list[int], list[int]] = ([], [])
 
-    def __call__(self, tokens: Tensor, routed: Routed) -> None:
+    def __call__(self, tokens: Tensor, routed: Routes) -> None:
         """Count one batch of tokens (B, S) and how it was routed."""
         batch, length = tokens.shape
+        depths, n = routed.depths, len(self.taken)
         if self.reached is None:
             self.reached = torch.zeros(length, dtype=torch.bool, device=tokens.device)
-            depths = routed.depths[0, :SAMPLE]
-            self.sample = (tokens[0, :SAMPLE].tolist(), depths.tolist())
+            self.sample = (tokens[0, :SAMPLE].tolist(), depths[0, :SAMPLE].tolist())
         left = DEAD_SEQUENCES - self.sequences
         if left > 0:
-            deepest = routed.depths[:left] == self.model.n_recursions
-            self.reached |= deepest.any(0)
+            self.reached |= routed.took(n - 1)[:left].any(0)
         self.taken = [a + b for a, b in zip(self.taken, routed.tokens, strict=True)]
+        counts = torch.bincount(depths.flatten(), minlength=n + 1).tolist()[1:]
+        self.by_depth = [a + b for a, b in zip(self.by_depth, counts, strict=True)]
         self.tokens += batch * length
         self.sequences += batch
 
     @property
     def depth_share(self) -> list[float]:
-        taken = [*self.taken, 0]
-        return [(taken[r] - taken[r + 1]) / self.tokens for r in range(self.model.n_recursions)]
+        return [count / self.tokens for count in self.by_depth]
 
     @property
     def max_violation(self) -> float:
-        if self.model.router.type == "token":
-            return max(self.depth_share) * self.model.n_recursions - 1
-        loads = [
-            taken / self.tokens / capacity
-            for taken, capacity in zip(self.taken, capacities(self.model), strict=True)
-            if capacity < 1
-        ]
-        return max(loads, default=1.0) - 1
+        return router_of(self.model).max_violation(self.model, self.taken, self.tokens)
 
 
 class ScoreObserver:
     """Watches the top-k pass: scores of selected and other tokens, and the inference rule."""
 
-    def __init__(self, model: ModelConfig, device: torch.device) -> None:
-        self.model = model
-        n = model.n_recursions
-        low = {"tanh": -1.0, "none": -RAW_RANGE}.get(model.router.activation, 0.0)
-        high = RAW_RANGE if model.router.activation == "none" else 1.0
-        if model.router.network == "random":
-            low, high = 0.0, 1.0
+    def __init__(self, router: Router, n_blocks: int, device: torch.device) -> None:
+        self.router = router
+        low, high = router.score_range()
         self.low, self.width = low, (high - low) / BINS
-        self.counts = torch.zeros(n, 2 * BINS, dtype=torch.long, device=device)
-        self.hits = torch.zeros(n, dtype=torch.long, device=device)
-        self.asked = [0] * n  # tokens that the rule was asked about
+        self.counts = torch.zeros(n_blocks, 2 * BINS, dtype=torch.long, device=device)
+        self.hits = torch.zeros(n_blocks, dtype=torch.long, device=device)
+        self.asked = [0] * n_blocks  # tokens that the rule was asked about
 
-    def __call__(self, tokens: Tensor, routed: Routed) -> None:
+    def __call__(self, tokens: Tensor, routed: Routes) -> None:
         """Count one batch of tokens (B, S) and how it was routed."""
-        if self.model.router.type == "token":
-            scores = token_scores(self.model.router, routed.logits[0].flatten(0, 1))  # (T, Nr)
-            depths = routed.depths.flatten()
-            for r in range(self.model.n_recursions):
-                self._count(r, scores[:, r], depths == r + 1)
-            return
-        before: Span = routed.everyone
-        for r, after in enumerate(routed.spans):
-            chosen = chosen_among(before, after, routed.everyone.tokens)
-            self._count(r, expert_scores(self.model.router, routed.logits[r]), chosen)
-            if after.tokens < before.tokens:
-                self.hits[r] += ((routed.rule[r] > 0) == chosen).sum()
-                self.asked[r] += before.tokens
-            before = after
+        for found in self.router.scored(routed):
+            self._count(found.block, found.scores, found.chosen)
+            if found.by_rule is not None:
+                self.hits[found.block] += (found.by_rule == found.chosen).sum()
+                self.asked[found.block] += len(found.chosen)
 
     def _count(self, r: int, scores: Tensor, chosen: Tensor) -> None:
         bins = ((scores.float() - self.low) / self.width).long().clamp(0, BINS - 1)
@@ -179,19 +157,10 @@ class ScoreObserver:
 
     @property
     def sampling_accuracy(self) -> list[float | None] | None:
-        if self.model.router.type == "token":
+        if not router_of(self.router.model).chooses_tokens:
             return None
         pairs = zip(self.hits.tolist(), self.asked, strict=True)
         return [hits / asked if asked else None for hits, asked in pairs]
-
-
-def chosen_among(before: Span, after: Span, n_tokens: int) -> Tensor:
-    """Which of the tokens of `before`, in its order, are in `after`."""
-    if after.where is None:
-        return torch.ones(before.tokens, dtype=torch.bool, device=before.tables.cos.device)
-    chosen = torch.zeros(n_tokens, dtype=torch.bool, device=after.where.device)
-    chosen[after.where] = True
-    return chosen if before.where is None else chosen[before.where]  # (T before,)
 
 
 def figures(

@@ -17,14 +17,15 @@ from torch import Tensor
 from mor.data.batches import Batches
 from mor.evaluate.keys_values import kv_statistics
 from mor.evaluate.routing import DepthObserver, RoutingFigures, ScoreObserver, figures
-from mor.model.recursion import Routed
+from mor.model.components import recurrence_of, router_of
+from mor.model.routers.routes import Routes
 from mor.model.transformer import Transformer
 
 # Per forward: 1.6 GB of logits at 49,152 entries; the training batch of 2 million tokens would be
 # 400 GB, and one of 512 takes 1.7 times as long on a CPU. Rounding alone depends on it.
 FORWARD_TOKENS = 8192
 
-Observer = Callable[[Tensor, Routed], None]  # tokens (B, S) and how they were routed
+Observer = Callable[[Tensor, Routes], None]  # tokens (B, S) and how they were routed
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class FinalValidation:
     topk: Validation
     routing: RoutingFigures | None = None  # of a routed model
     kv_statistics: dict[str, Any] | None = None  # of a model that routes nothing
+    nll_by_depth: dict[int, float] | None = None  # loops -> causal loss, of a looped model
 
     @property
     def losses(self) -> dict[str, float]:
@@ -96,7 +98,7 @@ def final_validation(
     model: Transformer, batches: Batches, n_tokens: int, precision: torch.autocast
 ) -> FinalValidation:
     """Both losses; of a routed model its routing and its loss at every smaller depth, of another
-    its keys and values across depths."""
+    its keys and values across depths, and of a looped one its loss at 1 to 2 R loops."""
 
     def run(routing: str, *observers: Observer, at_most: int | None = None) -> Validation:
         return validate(
@@ -104,16 +106,20 @@ def final_validation(
             max_recursions=at_most, observers=observers,
         )  # fmt: skip
 
-    if model.model.router.type == "none":
+    config = model.model
+    spec = router_of(config)
+    if not spec.routes:
         causal = run("causal")
         statistics = kv_statistics(model, batches, n_tokens, precision)
-        return FinalValidation(causal, causal, kv_statistics=statistics)
-    depths = DepthObserver(model.model)
-    scores = ScoreObserver(model.model, next(model.parameters()).device)
-    if model.model.router.type == "expert":
-        causal, topk = run("causal", depths), run("topk", scores)
+        depths = recurrence_of(config).validated_depths(config)
+        by_depth = {r: run("causal", at_most=r).nll for r in depths} if depths else None
+        return FinalValidation(causal, causal, None, statistics, by_depth)
+    observer = DepthObserver(model.router, model.n_blocks)
+    scores = ScoreObserver(model.router, model.n_blocks, next(model.parameters()).device)
+    if spec.chooses_tokens:
+        causal, topk = run("causal", observer), run("topk", scores)
     else:
-        causal = topk = run("causal", depths, scores)
-    shallow = [run("causal", at_most=r).nll for r in range(1, model.model.n_recursions)]
-    routing = figures(depths, scores, [*shallow, causal.nll], batches.corpus.tokenizer())
+        causal = topk = run("causal", observer, scores)
+    shallow = [run("causal", at_most=r).nll for r in spec.shallower(config)]
+    routing = figures(observer, scores, [*shallow, causal.nll], batches.corpus.tokenizer())
     return FinalValidation(causal, topk, routing)

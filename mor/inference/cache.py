@@ -2,7 +2,7 @@
 
 The strategies of `mor.model.kv`, with a past. Each gives a layer the grid of what it cached before,
 with a free slot in which the layer writes the new token's (`Reads.cells`), so the layers know
-nothing of caches. Notable about it:
+nothing of caches. Design notes:
 
 - recursion-wise: a recursion's grid grows only where it takes the token, so sequences have caches
   of their own lengths, and memory is what the routing makes it: (Nr + 1) / 2 Nr of a full one;
@@ -21,9 +21,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mor.config import ModelConfig, SizeConfig
-from mor.model.kv import Plan, Strategy
+from mor.model.components import n_blocks
+from mor.model.kv.spec import mode_of, sources_of
+from mor.model.kv.strategies import ForAllBlocks, Plan, Strategy
 from mor.model.layers import KV, Reads
-from mor.model.sharing import REUSING, Layout, kv_sources
+from mor.model.layout import Layout
+from mor.model.lookup import load_module
 from mor.model.spans import Span
 
 GROWTH = 64  # slots that a full grid grows by
@@ -93,7 +96,7 @@ class Slots:
         return mask.masked_fill_(~sees, -torch.inf)[:, None, None]  # (B, 1, 1, width)
 
 
-class Own:
+class Own(ForAllBlocks):
     """Each layer attends to what it computed itself for the tokens that came this way."""
 
     keeps = True
@@ -120,27 +123,26 @@ class Own:
 
 
 class Recursions:
-    """One strategy for each recursion; a forward enters them in their order, not always all."""
+    """One strategy for each block; a token enters some of them."""
+
+    keeps = False
 
     def __init__(self, each: Sequence[Strategy]) -> None:
-        self.each, self.at = each, -1
+        self.each = each
 
-    def begin(self) -> None:
-        self.at = -1
+    def begin(self) -> None: ...
 
-    @property
-    def keeps(self) -> bool:
-        return self.each[self.at].keeps
+    def at(self, r: int) -> Strategy:
+        return self.each[r]
 
     def reads(self, span: Span, n_layers: int) -> Plan:
-        self.at += 1
-        return self.each[self.at].reads(span, n_layers)
+        raise NotImplementedError("ask the strategy of a block: at(r)")
 
     def keep(self, span: Span, memory: list[KV]) -> None:
-        self.each[self.at].keep(span, memory)
+        raise NotImplementedError("ask the strategy of a block: at(r)")
 
 
-class Following:
+class Following(ForAllBlocks):
     """kv=shared, recursions 2 and on: what recursion 1 cached."""
 
     keeps = False
@@ -155,7 +157,7 @@ class Following:
     def keep(self, span: Span, memory: list[KV]) -> None: ...
 
 
-class Overwriting:
+class Overwriting(ForAllBlocks):
     """kv=hybrid, recursions 2 and on: recursion 1's cache, own keys and values written over it."""
 
     keeps = True
@@ -188,7 +190,7 @@ class Overwriting:
         self.grids = memory
 
 
-class ReusedPast:
+class ReusedPast(ForAllBlocks):
     """kv=cycle, sequence, middle_cycle: a depth reads an earlier depth's cache."""
 
     keeps = True
@@ -235,17 +237,37 @@ def widened(grid: KV, width: int) -> KV:
 def _recursions(
     cache: Cache, model: ModelConfig, size: SizeConfig, layout: Layout, batch: int
 ) -> Recursions | ReusedPast:
-    if model.kv in REUSING:
-        n_depths = sum(len(block) for block in layout.recursions)
-        sources = kv_sources(model.kv, model.kv_share, n_depths)
-        return ReusedPast(cache, batch, size, sources)
+    build = load_module(mode_of(model).cache)
+    made: Recursions | ReusedPast = build(cache, model, size, layout, batch)
+    return made
+
+
+def own_pasts(
+    cache: Cache, model: ModelConfig, size: SizeConfig, layout: Layout, batch: int
+) -> Recursions:
+    """kv=recursion."""
+    return Recursions([Own(cache, batch, size) for _ in range(n_blocks(model, size))])
+
+
+def following_first(
+    cache: Cache, model: ModelConfig, size: SizeConfig, layout: Layout, batch: int
+) -> Recursions:
+    """kv=shared."""
     first = Own(cache, batch, size)
-    later = range(1, model.n_recursions)
-    rest: list[Strategy]
-    if model.kv == "shared":
-        rest = [Following(first) for _ in later]
-    elif model.kv == "hybrid":
-        rest = [Overwriting(first) for _ in later]
-    else:
-        rest = [Own(cache, batch, size) for _ in later]
-    return Recursions([first, *rest])
+    return Recursions([first, *(Following(first) for _ in range(1, n_blocks(model, size)))])
+
+
+def overwriting_first(
+    cache: Cache, model: ModelConfig, size: SizeConfig, layout: Layout, batch: int
+) -> Recursions:
+    """kv=hybrid."""
+    first = Own(cache, batch, size)
+    return Recursions([first, *(Overwriting(first) for _ in range(1, n_blocks(model, size)))])
+
+
+def reused_past(
+    cache: Cache, model: ModelConfig, size: SizeConfig, layout: Layout, batch: int
+) -> ReusedPast:
+    """kv=cycle, sequence, middle_cycle."""
+    sources = sources_of(model, sum(len(block) for block in layout.recursions))
+    return ReusedPast(cache, batch, size, sources)

@@ -1,4 +1,4 @@
-"""Published weights: Llama checkpoints in and out, and our own form. Notable about it:
+"""Published weights: Llama checkpoints in and out, and our own form. Design notes:
 
 - safetensors and JSON only; nothing is unpickled;
 - vanilla models are written as `LlamaForCausalLM`, which `transformers` loads with equal logits;
@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from mor.config import ModelConfig, to_dict
+from mor.model.checks import has_all_weights
 from mor.model.llama import LLAMA, OWN, ExchangeError, read_shape
 from mor.model.transformer import Transformer
 
@@ -90,8 +91,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 def is_llama(model: ModelConfig) -> bool:
     """Whether transformers' LlamaForCausalLM is this model."""
-    separate = model.kv in ("recursion", "shared")  # a vanilla model has one recursion
-    return model.architecture == "vanilla" and separate and not model.document_mask
+    return has_all_weights(model) and not model.document_mask
 
 
 def llama_name(name: str) -> str:

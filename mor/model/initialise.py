@@ -1,4 +1,4 @@
-"""Start a recursive model from a full one (up-training; paper sec. 2.1). Notable about it:
+"""Start a recursive model from a full one (up-training; paper sec. 2.1). Design notes:
 
 - which full layers a tied one starts from is plain arithmetic (`sources`), apart from the copying;
 - unshared first and last layers start from the full model's first and last;
@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from mor.config import ConfigError
-from mor.model.checks import INIT_METHODS, check_start, one_of
-from mor.model.sharing import Layout
+from mor.model.checks import INIT_METHODS, check_start
+from mor.model.layout import Layout
+from mor.model.lookup import one_of
 from mor.model.transformer import Transformer
 
 

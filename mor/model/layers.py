@@ -1,4 +1,4 @@
-"""The decoder layer: RMSNorm, rotary embedding, grouped-query attention, SwiGLU. Notable about it:
+"""The decoder layer: RMSNorm, rotary embedding, grouped-query attention, SwiGLU. Design notes:
 
 - activations are flat, (T, D); only attention sees sequences, through the span (`mor.model.spans`);
 - weights only, no biases, and no initialisation here: `Transformer` draws all of them from one
@@ -6,10 +6,10 @@
 - RMSNorm brings its own backward on CPU, where torch composes it of seven passes over memory: 4.4
   ms against 13.4 ms at (2048, 576), forward and backward, one thread. On a GPU torch's is fused;
 - norms work in float32, also under autocast; their output is cast once for the maps that read it;
-- a layer that reads somebody else's keys and values computes none of its own, and one that never
+- a layer that reads reused keys and values computes none of its own, and one that never
   computes any has no weights for them;
 - what differs between two passes through a tied layer comes in from outside: what it reads
-  (`Reads`) and what a recursion has of its own (`Adapter`).
+  (`Reads`) and the per-recursion parameters (`Adapter`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ KV = tuple[Tensor, Tensor]  # keys and values, each (B, n, H_kv, Dh)
 class Reads(NamedTuple):
     """What a layer attends to: by default the keys and values of its own tokens, plain causal."""
 
-    kv: KV | None = None  # somebody else's
+    kv: KV | None = None  # reused ones
     mask: Tensor | None = None  # (B, 1, n, n_keys), added to the scores; None: plain causal
     cells: Tensor | None = None  # (T,): write own keys and values over `kv` there
 
@@ -107,7 +107,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class Adapter(nn.Module):
-    """What a recursion has of its own in a tied layer: here nothing (`mor.model.relaxation`)."""
+    """Per-recursion parameters of a tied layer: here none (`mor.model.relaxation`)."""
 
     def q(self, q: Linear, x: Tensor) -> Tensor:
         return q(x)
@@ -137,7 +137,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, span: Span, reads: Reads, adapter: Adapter) -> tuple[Tensor, KV]:
         q = adapter.q(self.q, x).view(*span.shape, self.n_heads, self.d_head)
-        q = span.lay(rotate(q, span.cos, span.sin)).transpose(1, 2)  # (B, H, n, Dh)
+        q = span.to_grid(rotate(q, span.cos, span.sin)).transpose(1, 2)  # (B, H, n, Dh)
         k, v = kv = self.keys_values(x, span, reads, adapter)
         mixed = F.scaled_dot_product_attention(
             q,
@@ -148,17 +148,17 @@ class Attention(nn.Module):
             enable_gqa=self.grouped,
         )  # (B, H, n, Dh)
         mixed = adapter.attend(mixed, q)
-        return self.o(span.pick(mixed.transpose(1, 2))), kv
+        return self.o(span.from_grid(mixed.transpose(1, 2))), kv
 
     def keys_values(self, x: Tensor, span: Span, reads: Reads, adapter: Adapter) -> KV:
-        """Own ones, given ones, or given ones with own ones written over them."""
+        """Computed, reused, or reused with the computed ones written over them."""
         if reads.kv is not None and reads.cells is None:
             return reads.kv
         k = self.k(x).view(*span.shape, self.n_kv_heads, self.d_head)
         v = adapter.v(self.v, x).view(*span.shape, self.n_kv_heads, self.d_head)
         k = rotate(k, span.cos, span.sin)
         if reads.kv is None or reads.cells is None:
-            return span.lay(k), span.lay(v)
+            return span.to_grid(k), span.to_grid(v)
         return write_over(reads.kv[0], k, reads.cells), write_over(reads.kv[1], v, reads.cells)
 
 

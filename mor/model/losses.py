@@ -1,4 +1,4 @@
-"""The language-model loss of final states, with and without whole logits. Notable about it:
+"""The language-model loss of final states, with and without whole logits. Design notes:
 
 - `chunked_loss` holds the logits of a few tokens at a time. They are made once: while a chunk's are
   there, its gradients with respect to states and embedding are taken, so nothing is recomputed;

@@ -1,136 +1,74 @@
-"""Which unique layer stands at which depth (paper sec. 2.1, app. A.1). Plain Python, no torch.
+"""Sharing patterns: which unique layer is applied at which depth (paper sec. 2.1, app. A.1). No
+torch.
 
-For L = 9 and Nr = 3: cycle (0,1,2)x3; sequence 0,0,0,1,1,1,2,2,2; middle_cycle and
-middle_sequence keep the first and the last layer unique and share what stands between.
-Where the layers do not divide, the block is rounded up: 135M is 1 + 10x3 + 1 = 32 layers.
-
-Also here, because planning asks for them: which depths compute keys and values (sec. 2.2.2), and
-the share of tokens that each recursion takes at a step.
+A pattern is a row of `PATTERNS`; a new one is a new row. For L = 9 and Nr = 3: cycle (0,1,2)x3;
+sequence 0,0,0,1,1,1,2,2,2; middle_cycle and middle_sequence keep the first and the last layer
+unique and share the layers between them.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 
 from mor.config import ModelConfig, SizeConfig
+from mor.model.layout import Layout
+from mor.model.lookup import lookup
 
-REUSING = ("cycle", "sequence", "middle_cycle")  # values of model.kv that read an earlier depth's
+Order = Callable[[int, int], list[int]]  # (layers of the block, recursions) -> layer at each depth
+
+
+def in_cycles(n_block: int, n_recursions: int) -> list[int]:
+    return list(range(n_block)) * n_recursions
+
+
+def in_sequence(n_block: int, n_recursions: int) -> list[int]:
+    return [layer for layer in range(n_block) for _ in range(n_recursions)]
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Indices of unique layers in the order in which a token that never exits meets them."""
+class Pattern:
+    """How the layers of the shared block are ordered over the depths."""
 
-    prologue: tuple[int, ...]  # before the first recursion, every token
-    recursions: tuple[tuple[int, ...], ...]  # one tuple of layers for each recursion
-    epilogue: tuple[int, ...]  # after the last recursion, every token
-
-    @property
-    def depths(self) -> tuple[int, ...]:
-        inner = tuple(layer for block in self.recursions for layer in block)
-        return self.prologue + inner + self.epilogue
+    order: Order
+    unique_ends: bool  # the first and the last layer are applied once, outside of the recursions
+    aligned: bool  # every recursion applies the same layers, so depth j is the same layer in each
 
     @property
-    def unique_layers(self) -> int:
-        return len(set(self.depths))
-
-    @property
-    def effective_layers(self) -> int:
-        return len(self.depths)
+    def unshared(self) -> int:
+        return 2 if self.unique_ends else 0
 
 
-def block_layers(model: ModelConfig, size: SizeConfig) -> int:
-    """Unique layers in the shared block: as configured, or divided and rounded up."""
-    if model.architecture == "vanilla":
-        return size.n_layers
-    if model.block_layers is not None:
-        return model.block_layers
-    between = size.n_layers - (2 if model.sharing.startswith("middle_") else 0)
-    return math.ceil(between / model.n_recursions)
+PATTERNS = {
+    "cycle": Pattern(in_cycles, unique_ends=False, aligned=True),
+    "sequence": Pattern(in_sequence, unique_ends=False, aligned=False),
+    "middle_cycle": Pattern(in_cycles, unique_ends=True, aligned=True),
+    "middle_sequence": Pattern(in_sequence, unique_ends=True, aligned=False),
+}
 
 
-def layout(model: ModelConfig, size: SizeConfig) -> Layout:
-    """The depths of a model; a vanilla one is a single recursion of all its layers."""
-    n_block, n_recursions = block_layers(model, size), model.n_recursions
-    middle = model.architecture != "vanilla" and model.sharing.startswith("middle_")
-    first = 1 if middle else 0
-    if model.sharing.endswith("sequence"):
-        order = [layer for layer in range(n_block) for _ in range(n_recursions)]
-    else:
-        order = list(range(n_block)) * n_recursions
+def pattern_of(model: ModelConfig) -> Pattern:
+    """The pattern of `model.sharing`. Raises ConfigError for an unknown one."""
+    return lookup("model.sharing", model.sharing, PATTERNS)
+
+
+def divided(model: ModelConfig, size: SizeConfig) -> int:
+    """Layers of the shared block when `model.block_layers` is not set: rounded up (135M: 1 + 10x3
+    + 1 = 32 layers)."""
+    return math.ceil((size.n_layers - pattern_of(model).unshared) / model.n_recursions)
+
+
+def shared_layout(model: ModelConfig, size: SizeConfig) -> Layout:
+    """The depths of a model that applies one block `model.n_recursions` times."""
+    pattern, n_recursions = pattern_of(model), model.n_recursions
+    n_block = divided(model, size) if model.block_layers is None else model.block_layers
+    first = 1 if pattern.unique_ends else 0
+    order = pattern.order(n_block, n_recursions)
     recursions = tuple(
         tuple(first + layer for layer in order[r * n_block : (r + 1) * n_block])
         for r in range(n_recursions)
     )
-    if not middle:
+    if not pattern.unique_ends:
         return Layout((), recursions, ())
     return Layout((0,), recursions, (n_block + 1,))
-
-
-# -- keys and values ---------------------------------------------------------------------------
-
-
-def kv_sources(kv: str, share: int, n_depths: int) -> tuple[int, ...]:
-    """For each depth the one whose keys and values it reads: itself, or an earlier one.
-
-    With 6 depths and share 2: cycle 0,1,2,0,1,2; sequence 0,0,2,2,4,4; middle_cycle 0,1,2,1,2,5.
-    """
-    if kv == "sequence":
-        return tuple(depth - depth % share for depth in range(n_depths))
-    if kv == "cycle":
-        period = math.ceil(n_depths / share)
-        return tuple(depth % period for depth in range(n_depths))
-    if kv == "middle_cycle":
-        inner = kv_sources("cycle", share, n_depths - 2)
-        return (0, *(1 + depth for depth in inner), n_depths - 1)
-    return tuple(range(n_depths))
-
-
-def computes_kv(model: ModelConfig, depths: Layout) -> tuple[tuple[bool, ...], ...]:
-    """For each depth of each recursion: whether it computes keys and values of its own."""
-    sizes = [len(block) for block in depths.recursions]
-    if model.kv in REUSING:
-        sources = kv_sources(model.kv, model.kv_share, sum(sizes))
-        own = [source == depth for depth, source in enumerate(sources)]
-        ends = [sum(sizes[:r]) for r in range(len(sizes) + 1)]
-        return tuple(tuple(own[a:b]) for a, b in pairwise(ends))
-    return tuple((model.kv != "shared" or r == 0,) * size for r, size in enumerate(sizes))
-
-
-def computing_layers(model: ModelConfig, depths: Layout) -> set[int]:
-    """The unique layers that compute keys and values somewhere: only they have weights for it."""
-    inner = {
-        layer
-        for block, own in zip(depths.recursions, computes_kv(model, depths), strict=True)
-        for layer, computes in zip(block, own, strict=True)
-        if computes
-    }
-    return {*depths.prologue, *inner, *depths.epilogue}
-
-
-# -- capacities --------------------------------------------------------------------------------
-
-
-def capacities(model: ModelConfig, step: int | None = None) -> tuple[float, ...]:
-    """Share of a sequence's tokens that each recursion takes: 1 where nothing is routed.
-
-    Expert choice takes (Nr - r + 1) / Nr at recursion r (paper sec. 2.2.1); a perfectly balanced
-    token choice takes the same. During capacity warm-up it depends on the step (from 0): a cosine
-    from 1 to the target; no step, or a later one, has the target.
-    """
-    n = model.n_recursions
-    if model.router.type == "none":
-        return (1.0,) * n
-    target = model.capacity or tuple((n - r) / n for r in range(n))
-    steps = model.router.capacity_warmup_steps
-    if step is None or step + 1 >= steps:
-        return target
-    extra = 0.5 * (1 + math.cos(math.pi * (step + 1) / steps))
-    return tuple(c + (1 - c) * extra for c in target)
-
-
-def selected(capacity: float, seq_len: int) -> int:
-    """Tokens of a sequence that expert choice selects: max(1, int(capacity x S))."""
-    return max(1, int(capacity * seq_len))

@@ -1,6 +1,6 @@
-"""Spans: the tokens that travel through a block together. Notable about it:
+"""Spans: the tokens that pass a block together. Design notes:
 
-- activations are flat, (T, D): every linear map runs on the travelling tokens and on nothing else;
+- activations are flat, (T, D): every linear map runs on the tokens of the span and on nothing else;
 - attention alone needs sequences, (B, n, H, Dh). A span says how to get there and back, in two
   cases. A *rectangle* has n tokens of every sequence: a view, nothing moves. A *ragged* span has as
   many as each sequence likes: rows are scattered into a (B, longest) grid with the pads at the END,
@@ -54,10 +54,10 @@ class Rectangle:
     def tokens(self) -> int:
         return self.batch * self.length
 
-    def lay(self, heads: Tensor) -> Tensor:  # (B, n, H, Dh) -> the same
+    def to_grid(self, heads: Tensor) -> Tensor:  # (B, n, H, Dh) -> the same
         return heads
 
-    def pick(self, heads: Tensor) -> Tensor:  # (B, n, H, Dh) -> (T, H * Dh)
+    def from_grid(self, heads: Tensor) -> Tensor:  # (B, n, H, Dh) -> (T, H * Dh)
         return heads.reshape(self.tokens, -1)
 
     def cells(self) -> Tensor:
@@ -90,12 +90,12 @@ class Ragged:
         self.cos = tables.cos.index_select(0, positions)  # (T, 1, Dh)
         self.sin = tables.sin.index_select(0, positions)
 
-    def lay(self, heads: Tensor) -> Tensor:  # (T, H, Dh) -> (B, longest, H, Dh)
+    def to_grid(self, heads: Tensor) -> Tensor:  # (T, H, Dh) -> (B, longest, H, Dh)
         padded = heads.new_zeros(self.batch * self.length, *heads.shape[1:])
         padded = padded.index_copy(0, self.slots, heads)
         return padded.view(self.batch, self.length, *heads.shape[1:])
 
-    def pick(self, heads: Tensor) -> Tensor:  # (B, longest, H, Dh) -> (T, H * Dh)
+    def from_grid(self, heads: Tensor) -> Tensor:  # (B, longest, H, Dh) -> (T, H * Dh)
         return heads.flatten(0, 1).index_select(0, self.slots).flatten(1)
 
     def cells(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""Switches that change time and memory of a model and leave its loss as it is. Notable about it:
+"""Switches that change time and memory of a model and leave its loss as it is. Design notes:
 
 - they are set on a built model, from `runtime.*`, and are no part of a run's identity;
 - recomputing keeps the chosen indices of every recursion: routers run outside of what is run twice;

@@ -160,7 +160,8 @@ def read_progress(path: Path) -> Progress:
     try:
         values = json.loads((path / META).read_text())["progress"]
         work = values["work"]
-        routed = Routed(work["processed"], tuple(work["tokens"]), tuple(work["pairs"]))
+        names = ("tokens", "pairs", "forward_tokens", "forward_pairs")
+        routed = Routed(work["processed"], *(tuple(work.get(name, ())) for name in names))
         return Progress(int(values["step"]), float(values["spent"]), routed)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorruptCheckpoint(f"{path}: {error}") from None

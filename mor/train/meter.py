@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mor.config import Config
-from mor.flops import CostModel, Routed, cost_model
+from mor.flops import CONVENTIONS, CostModel, Routed, cost_model, no_work
+from mor.model.components import n_blocks
 from mor.train.checkpoint import Progress
-
-NAMES = ("paper", "exact", "6nd")
 
 
 class Meter:
@@ -19,10 +18,9 @@ class Meter:
         self._seq_len = config.train.seq_len
         self._costs: dict[str, CostModel] = {
             name: cost_model(config.model, config.size, config.data.vocab_size, name)
-            for name in NAMES
+            for name in CONVENTIONS
         }
-        zeros = (0.0,) * config.model.n_recursions
-        self.work = Routed(0.0, zeros, zeros)
+        self.work = no_work(n_blocks(config.model, config.size))
 
     def add(self, processed: int, tokens: Sequence[float], pairs: Sequence[float]) -> None:
         """Count a batch of `processed` tokens by what each recursion took of them."""
@@ -37,7 +35,7 @@ class Meter:
         return self.flops(self._convention)
 
     def all_flops(self) -> dict[str, float]:
-        return {name: self.flops(name) for name in NAMES}
+        return {name: self.flops(name) for name in CONVENTIONS}
 
     def progress(self, step: int) -> Progress:
         return Progress(step, self.spent, self.work)

@@ -85,7 +85,7 @@ class Replicated(Alone):
             device_ids=[device] if device.type == "cuda" else None,
             forward_sync_buffers=False,  # all ranks compute the same ones
             gradient_as_bucket_view=True,
-            find_unused_parameters=model.model.router.gating == "plain",  # nothing teaches a router
+            find_unused_parameters=not model.router.teaches_all,
         )
         self.call = self.ddp
 
@@ -144,18 +144,12 @@ def spread(model: Transformer, kind: str, device: torch.device, ranks: Ranks) ->
 def passed_once(model: Transformer) -> list[int]:
     """The unique layers that every rank passes exactly once in each forward."""
     layout = model.layout
-    alone = layout.recursions[0] if len(layout.recursions) == 1 else ()
-    return [*layout.prologue, *alone, *layout.epilogue]
+    return [layer for layer in layout.depths if layout.depths.count(layer) == 1]
 
 
 def data_dependent(model: Transformer) -> list[nn.Module]:
-    """Modules that a batch may leave out: those of deeper recursions, where tokens choose."""
-    if model.model.router.type != "token":
-        return []
-    recursions = model.layout.recursions
-    always = {*model.layout.prologue, *recursions[0], *model.layout.epilogue}
-    deeper = {layer for block in recursions[1:] for layer in block} - always
-    return [*(model.layers[i] for i in sorted(deeper)), model.relaxation]
+    """Modules that a batch may leave out."""
+    return [*model.router.sometimes_unused(model), *model.recurrence.sometimes_unused(model)]
 
 
 def touch(loss: Tensor, parameters: Iterable[nn.Parameter]) -> Tensor:

@@ -21,7 +21,7 @@ from mor.evaluate.routing import scalars
 from mor.evaluate.validation import FinalValidation, final_validation
 from mor.flops import run_cost
 from mor.identity import identity, run_id, trunk_id
-from mor.model.sharing import layout
+from mor.model.components import layout
 from mor.train.distributed import join, local_device
 from mor.train.divergence import known_divergence, mark_diverged
 from mor.train.folder import RunFolder
@@ -157,6 +157,7 @@ def _result(
     params, depths = run_cost(config).params, layout(config.model, config.size)
     meter, speed = trainer.meter, trainer.throughput
     device = device_name(trainer.device)
+    by_depth = found.nll_by_depth if found else None
     return {
         "run_id": run_id(config),
         "status": status,
@@ -178,6 +179,7 @@ def _result(
         "loss": {"train": trainer.last_loss, **found.losses} if found else {},
         "routing": found.routing.as_json() if found and found.routing else None,
         "kv_statistics": found.kv_statistics if found else None,
+        **({"nll_by_depth": list(by_depth.values())} if by_depth else {}),
         "throughput": {
             "device": device,
             "devices": trainer.ranks.size,

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 
 from mor.config import Config, ConfigError
 from mor.flops import run_cost
+from mor.model.components import recurrence_of
 
 COSINE_FLOOR = 0.1  # share of the peak learning rate at the end of a cosine
 
@@ -73,7 +74,7 @@ def warmup_steps(config: Config) -> int:
     if train.warmup_steps is not None:
         return train.warmup_steps
     model = config.model
-    if train.warmup_recursions is not None and model.architecture != "vanilla":
+    if train.warmup_recursions is not None and recurrence_of(model).ties:
         model = replace(
             model,
             n_recursions=train.warmup_recursions,

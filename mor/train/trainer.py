@@ -19,7 +19,7 @@ import torch
 
 from mor.config import Config
 from mor.data.batches import Batches
-from mor.flops import Routed
+from mor.flops import Routed, no_work
 from mor.model.transformer import Output
 from mor.train import checkpoint
 from mor.train.checkpoint import CorruptCheckpoint, Progress
@@ -63,7 +63,12 @@ class Tally:
 
     def add(self, out: Output, parts: int) -> None:
         routed = out.routed
-        self.work += Routed(routed.everyone.tokens, tuple(routed.tokens), tuple(routed.pairs))
+        self.work += Routed(
+            routed.everyone.tokens,
+            tuple(routed.tokens),
+            tuple(routed.pairs),
+            *routed.forward_only(),
+        )
         self.load = [a + b for a, b in zip(self.load, routed.load, strict=True)]
         assert out.loss is not None
         for name, value in {"loss": out.loss, **out.auxiliary}.items():
@@ -114,7 +119,8 @@ class Trainer:
         set_lr(self.optimizer, train.lr * factor)
         self.optimizer.step()
         self.meter.work = self.meter.work + tally.work
-        self._update_balance(tally.load)
+        load = torch.tensor(tally.load, device=self.device)
+        self.model.after_step(load, self.step_index)
         self.step_index += 1
         return metrics
 
@@ -126,8 +132,7 @@ class Trainer:
         if found is None:
             return None
         load = self._whole_load(found)
-        zeros = (0.0,) * self.config.model.n_recursions
-        tally = Tally(Routed(0.0, zeros, zeros), [0] * len(zeros))
+        tally = self._nothing()
         loss = self._attempt(lambda: self._all_but_the_last_backward(parts, load, tally))
         if loss is None:
             return None
@@ -138,6 +143,10 @@ class Trainer:
                 raise self._give_up() from None
             return None
         return tally
+
+    def _nothing(self) -> Tally:
+        n = self.model.n_blocks
+        return Tally(no_work(n), [0] * n)
 
     def _all_but_the_last_backward(
         self, parts: list[slice], load: torch.Tensor | None, tally: Tally
@@ -180,13 +189,15 @@ class Trainer:
         means = {name: value.item() for name, value in tally.sums.items()}
         if self.ranks.size == 1:
             return means
-        work, n = tally.work, self.config.model.n_recursions
+        work, n = tally.work, self.model.n_blocks
+        parts = [work.tokens, work.pairs, work.forward_tokens, work.forward_pairs]
         flat = self.ranks.total(
-            [*means.values(), work.processed, *work.tokens, *work.pairs, *tally.load]
+            [*means.values(), work.processed, *tally.load, *(x for part in parts for x in part)]
         )
-        losses, rest = flat[: len(means)], flat[len(means) :]
-        tally.work = Routed(rest[0], tuple(rest[1 : 1 + n]), tuple(rest[1 + n : 1 + 2 * n]))
-        tally.load = [int(value) for value in rest[1 + 2 * n :]]
+        losses, processed, rest = flat[: len(means)], flat[len(means)], flat[len(means) + 1 :]
+        tally.load, rest = [int(value) for value in rest[:n]], rest[n:]
+        sums = [tuple(rest[start : start + n]) for start in range(0, len(rest), n)]
+        tally.work = Routed(processed, *sums)
         return {name: loss / self.ranks.size for name, loss in zip(means, losses, strict=True)}
 
     def _refuse_divergence(self, values: dict[str, float]) -> None:
@@ -201,9 +212,7 @@ class Trainer:
 
     def _own_load(self, parts: list[slice]) -> list[int]:
         """Tokens per depth over this rank's micro-batches, where the balancing loss needs it."""
-        router = self.config.model.router
-        reads = router.type == "token" and router.balancing == "loss" and router.network != "random"
-        if not reads or self.ranks.size * len(parts) == 1:
+        if not self.model.router.needs_load or self.ranks.size * len(parts) == 1:
             return []
         loads = []
         with self.precision():
@@ -216,11 +225,6 @@ class Trainer:
         if not own:
             return None
         return torch.tensor([int(value) for value in self.ranks.total(own)], device=self.device)
-
-    def _update_balance(self, load: list[int]) -> None:
-        router = self.config.model.router
-        if router.type == "token" and router.balancing == "loss_free":
-            self.model.update_balance(torch.tensor(load, device=self.device), self.step_index)
 
     # -- memory ---------------------------------------------------------------------------------
 
@@ -257,8 +261,7 @@ class Trainer:
         """Bytes at the peak of a forward and backward of so many sequences of this step."""
         self._free_memory()
         torch.cuda.reset_peak_memory_stats(self.device)
-        zeros = (0.0,) * self.config.model.n_recursions
-        tally = Tally(Routed(0.0, zeros, zeros), [0] * len(zeros))
+        tally = self._nothing()
         with self.spread.syncing(True):
             self._micro_batch(slice(0, sequences), None, tally, 1).backward()
         self.optimizer.zero_grad(set_to_none=True)

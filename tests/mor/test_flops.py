@@ -93,7 +93,7 @@ def test_exact_by_hand(tiny):
     by_hand = 6 * weights * seq_len + 3 * 2 * 2 * size.n_heads * size.d_head * pairs
     model = ModelConfig("vanilla")
     counted = cost_model(model, size, vocab, "exact").flops(
-        planned_routing(model, seq_len), seq_len
+        planned_routing(model, size, seq_len), seq_len
     )
     assert counted == by_hand
 
@@ -105,7 +105,9 @@ def test_a_router_that_takes_all_costs_a_recursive_model(tiny, convention, kv):
     mor = replace(recursive, architecture="mor", capacity=(1.0,) * 3, router=RouterConfig("expert"))
     seq_len = 64
     costs = [
-        cost_model(model, tiny, 256, convention).flops(planned_routing(model, seq_len), seq_len)
+        cost_model(model, tiny, 256, convention).flops(
+            planned_routing(model, tiny, seq_len), seq_len
+        )
         for model in (recursive, mor)
     ]
     per_router = {"paper": 0, "exact": 6, "6nd": 6}[convention] * tiny.d_model * seq_len
@@ -117,7 +119,7 @@ def test_flops_add_up_over_sequences(tiny, architectures, convention):
     """The meter may add micro-batches: the cost of a sum is the sum of the costs."""
     model = architectures["mor"]
     cost = cost_model(model, tiny, 256, convention)
-    a, b = planned_routing(model, 32, 3), Routed(32, (32, 5, 1), (32 * 33 / 2, 15, 1))
+    a, b = planned_routing(model, tiny, 32, 3), Routed(32, (32, 5, 1), (32 * 33 / 2, 15, 1))
     assert cost.flops(a + b, 32) == pytest.approx(cost.flops(a, 32) + cost.flops(b, 32), rel=1e-12)
 
 
@@ -129,12 +131,12 @@ def test_the_paper_counts_capacity_squared_in_attention(tiny, architectures):
     for capacity in (1, 1, 1, 2 / 3, 1 / 3):  # two unshared layers, one shared, three recursions
         linear = 2 * (4 * d * d + 3 * d * tiny.d_ff)
         by_hand += seq_len * (capacity * linear + capacity**2 * 2 * seq_len * d)
-    planned = planned_routing(model, seq_len, nominal=True)
+    planned = planned_routing(model, tiny, seq_len, nominal=True)
     assert cost.flops(planned, seq_len) == pytest.approx(by_hand, rel=1e-12)
 
 
-def test_planned_routing_takes_whole_tokens(architectures):
-    planned = planned_routing(architectures["mor"], 32)
+def test_planned_routing_takes_whole_tokens(tiny, architectures):
+    planned = planned_routing(architectures["mor"], tiny, 32)
     assert planned.tokens == (32, 21, 10)
     assert planned.pairs == (32 * 33 / 2, 21 * 22 / 2, 55)
 
@@ -151,7 +153,7 @@ def test_relaxations_cost_six_per_weight_and_nothing_in_the_papers_counting(tiny
     """Each recursion passes its own weights once, so unique weights are weights passed."""
     plain = ModelConfig("recursive", "recursive", 3)
     relaxed = replace(plain, relaxation=RelaxationConfig(kind, rank=4, prompt_length=9))
-    routed, extra = planned_routing(plain, 32), count_params(relaxed, tiny, 256).relaxation
+    routed, extra = planned_routing(plain, tiny, 32), count_params(relaxed, tiny, 256).relaxation
     assert extra > 0
     for convention, per_weight in (("6nd", 6), ("paper", 0)):
         costs = [cost_model(m, tiny, 256, convention).flops(routed, 32) for m in (plain, relaxed)]
@@ -161,7 +163,7 @@ def test_relaxations_cost_six_per_weight_and_nothing_in_the_papers_counting(tiny
 def test_a_depth_that_reads_keys_and_values_costs_less_by_their_maps(tiny):
     seq_len, d, kv = 32, tiny.d_model, tiny.n_kv_heads * tiny.d_head
     own, reads = ModelConfig("vanilla"), ModelConfig("vanilla", kv="sequence")
-    routed, reading = planned_routing(own, seq_len), 2  # depths 1 and 3 of 5
+    routed, reading = planned_routing(own, tiny, seq_len), 2  # depths 1 and 3 of 5
     saved = {"paper": 4 * d * d, "exact": 6 * 2 * d * kv, "6nd": 6 * 2 * d * kv}
     for convention, each in saved.items():
         a, b = (cost_model(m, tiny, 256, convention).flops(routed, seq_len) for m in (own, reads))
@@ -175,6 +177,6 @@ def test_hybrid_computes_like_recursion_and_reads_like_shared(tiny, architecture
     mor, seq_len = architectures["mor"], 60
     kinds = {kv: replace(mor, kv=kv) for kv in ("recursion", "shared", "hybrid")}
     linear = {kv: cost_model(m, tiny, 256, convention).per_token for kv, m in kinds.items()}
-    pairs = {kv: planned_routing(m, seq_len).pairs for kv, m in kinds.items()}
+    pairs = {kv: planned_routing(m, tiny, seq_len).pairs for kv, m in kinds.items()}
     assert linear["hybrid"] == linear["recursion"] > linear["shared"]
     assert pairs["hybrid"] == pairs["shared"] > pairs["recursion"]

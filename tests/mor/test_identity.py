@@ -79,8 +79,8 @@ def _numbers(config: Config) -> list[torch.Tensor]:
     out = model(tokens, tokens.roll(-1, 1), step=5)
     out.total_loss.backward()
     grads = [p.grad for p in model.parameters() if p.grad is not None]
-    if model.balance_bias is not None:
-        model.update_balance(torch.tensor(out.routed.load), step=5)
+    if "balance_bias" in dict(model.named_buffers()):
+        model.after_step(torch.tensor(out.routed.load), step=5)
         grads.append(model.balance_bias)
     causal = model.eval()(tokens, tokens.roll(-1, 1), routing="causal").loss.detach()
     plan = schedule(config)

@@ -11,7 +11,8 @@ import pytest
 
 from mor.config import Config, from_dict
 from mor.flops import kv_params
-from mor.model.sharing import computing_layers, layout
+from mor.model.components import layout
+from mor.model.kv.spec import computing_layers
 from tests.sweeps.conftest import REPO
 
 STUDIES = sorted(path.stem for path in (REPO / "conf" / "study").glob("*.yaml"))

@@ -14,7 +14,8 @@ from mor.data.prepare import prepare
 from mor.data.tokenizer import ByteTokenizer, pieces
 from mor.evaluate.routing import BINS, DepthObserver, ScoreObserver, scalars
 from mor.evaluate.validation import final_validation, validate
-from mor.model.sharing import capacities, selected
+from mor.model.components import shares
+from mor.model.routers.expert_spec import selected
 from mor.train.folder import RunFolder
 from mor.train.run import Hooks, train_run
 from tests.mor.model.variants import EXPERT, ROUTED, SIZE, TOKEN, build, draw
@@ -94,9 +95,14 @@ def test_figures_depend_on_no_batch_size(name: str, toy_run: Any, monkeypatch: A
     assert one.routing.sample == other.routing.sample
 
 
+def observers(model: Any) -> tuple[DepthObserver, ScoreObserver]:
+    n = model.n_blocks
+    return DepthObserver(model.router, n), ScoreObserver(model.router, n, torch.device("cpu"))
+
+
 def observed(name: str, routing: str, n_batches: int = 3) -> tuple[Any, Any, list[Any]]:
     model = build(ROUTED[name])
-    depths, scores = DepthObserver(model.model), ScoreObserver(model.model, torch.device("cpu"))
+    depths, scores = observers(model)
     seen = []
     for seed in range(n_batches):
         tokens, _ = draw(3, 24, seed)
@@ -121,15 +127,15 @@ def test_depths_are_those_of_the_tokens(name: str) -> None:
         assert depths.max_violation == pytest.approx((share.max() / share.mean() - 1).item())
     else:
         taken = [(each > r).double().mean().item() for r in range(n)]
-        loads = [t / c for t, c in zip(taken, capacities(depths.model), strict=True) if c < 1]
+        loads = [t / c for t, c in zip(taken, shares(depths.model, SIZE), strict=True) if c < 1]
         assert depths.max_violation == pytest.approx(max(loads) - 1)
 
 
 @pytest.mark.parametrize("name", [n for n in EXPERT if "hot" in n or n == "expert-random"])
 def test_the_rule_is_asked_about_active_tokens(name: str) -> None:
     _, scores, seen = observed(name, "topk")
-    shares = capacities(scores.model)
-    k = [selected(c, 24) for c in shares]
+    planned = shares(scores.router.model, SIZE)
+    k = [selected(c, 24) for c in planned]
     assert scores.asked == [0, *(9 * n for n in k[:-1])]
     assert scores.sampling_accuracy[0] is None
     for r in (1, 2):
@@ -145,13 +151,13 @@ def test_the_rule_is_asked_about_active_tokens(name: str) -> None:
 
 def test_a_rule_that_is_always_right_has_accuracy_1() -> None:
     model = build(EXPERT["expert"])
-    scores = ScoreObserver(model.model, torch.device("cpu"))
+    _, scores = observers(model)
     tokens, _ = draw(3, 24)
     routed = model(tokens).routed
     for r in (1, 2):
         logits = routed.logits[r].view(3, -1)
         ranked = logits.sort(1, descending=True).values
-        k = selected(capacities(model.model)[r], 24)
+        k = selected(shares(model.model, SIZE)[r], 24)
         routed.rule[r] = (logits - ranked[:, k - 1 : k + 1].mean(1, keepdim=True)).flatten()
     scores(tokens, routed)
     assert scores.sampling_accuracy == [None, 1.0, 1.0]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from mor.config import ModelConfig, RouterConfig, SizeConfig
-from mor.model.sharing import Layout
+from mor.model.layout import Layout
 from mor.model.transformer import Transformer
 
 FOLDER = Path(

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mor.model.routing import random_scores
+from mor.model.routers.networks import random_scores
 from mor.model.transformer import Transformer
 
 Memory = list[tuple[Tensor, Tensor, Tensor]]  # keys, values and positions per depth
@@ -206,7 +206,7 @@ class Naive:
             logits = self.route(self.m.routers[0], x / config.temperature)
             scores = logits.softmax(-1) if config.activation == "softmax" else logits.sigmoid()
         scores = config.alpha * scores
-        bias = 0 if self.m.balance_bias is None else self.m.balance_bias
+        bias = 0 if getattr(self.m, "balance_bias", None) is None else self.m.balance_bias
         depth = (scores + bias).argmax(-1)
         if self.step is not None and self.step + 1 < config.balance_warmup_steps:
             depth = torch.full_like(depth, self.m.model.n_recursions - 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mor.config import ConfigError, ModelConfig, RelaxationConfig
-from mor.model.checks import check_model
+from mor.model.components import check_model
 from tests.mor.model.variants import ALL, SIZE, expert, recursive, relax, token
 
 RANDOM = {"network": "random", "activation": "none"}

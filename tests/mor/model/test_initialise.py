@@ -7,8 +7,8 @@ import torch
 
 from mor.config import ConfigError, ModelConfig, SizeConfig
 from mor.model.checks import INIT_METHODS
+from mor.model.components import layout
 from mor.model.initialise import initialise, sources
-from mor.model.sharing import layout
 from mor.model.transformer import Transformer
 from tests.mor.model.variants import EXPERT, SIZE, VOCAB, build, draw, expert, recursive, relax
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mor.model.sharing import selected
+from mor.model.routers.expert_spec import selected
 from mor.model.spans import Rectangle, Tables, ragged
 from tests.mor.model.naive import Naive
 from tests.mor.model.variants import (
@@ -81,7 +81,7 @@ def test_tokens_pairs_positions_and_depths_are_those_of_the_naive_reference(name
 
 
 def check_counts(routed, naive, kv: str) -> None:
-    n = routed.n_recursions
+    n = routed.n_blocks
     empty = torch.zeros(0, dtype=torch.long)
     taken = [row + [empty] * (n - len(row)) for row in naive.taken]  # [sequence][recursion]
     depths = torch.zeros(len(taken), LENGTH, dtype=torch.long)
@@ -199,8 +199,8 @@ def test_a_ragged_span_lays_out_and_picks_up_its_tokens() -> None:
     span = ragged(active, where, [0, 3, 1], tables)
     assert span.grid().tolist() == [[4, 4, 4], [0, 2, 3], [1, 4, 4]]
     heads = torch.randn(4, 2, SIZE.d_head)
-    grid = span.lay(heads)
+    grid = span.to_grid(heads)
     assert torch.equal(grid[1, 0], heads[1])
     assert torch.equal(grid[2, 0], heads[0])
-    assert torch.equal(span.pick(grid), heads.flatten(1))
+    assert torch.equal(span.from_grid(grid), heads.flatten(1))
     assert Rectangle(2, 4, tables).grid().tolist() == [[0, 1, 2, 3]] * 2

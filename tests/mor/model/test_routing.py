@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mor.config import RouterConfig
-from mor.model import routing
+from mor.model.routers.expert import sampling_loss, top_tokens
+from mor.model.routers.token import balancing_loss, choose_depth
 from tests.mor.model.variants import TOKEN, build, draw, expert, token
 
 
@@ -19,7 +20,7 @@ def test_top_tokens_are_the_highest_of_each_sequence_in_order(
     k = data.draw(st.integers(1, length))
     order = [data.draw(st.permutations(range(length))) for _ in range(batch)]
     logits = torch.tensor(order, dtype=torch.float32)
-    chosen = routing.top_tokens(logits, k).view(batch, k)
+    chosen = top_tokens(logits, k).view(batch, k)
     for b in range(batch):
         local = (chosen[b] - b * length).tolist()
         assert local == [i for i in range(length) if order[b][i] >= length - k]
@@ -27,9 +28,9 @@ def test_top_tokens_are_the_highest_of_each_sequence_in_order(
 
 def test_the_sampling_loss_pulls_the_threshold_to_the_choice() -> None:
     logits = torch.tensor([2.0, -1.0, 0.5], requires_grad=True)
-    routing.sampling_loss(logits, torch.tensor([0])).backward()
+    sampling_loss(logits, torch.tensor([0])).backward()
     assert (logits.grad.sign() == torch.tensor([-1.0, 1.0, 1.0])).all()
-    assert routing.sampling_loss(torch.tensor([30.0, 30.0]), None).item() == pytest.approx(0)
+    assert sampling_loss(torch.tensor([30.0, 30.0]), None).item() == pytest.approx(0)
 
 
 def test_the_auxiliary_router_learns_from_detached_states() -> None:
@@ -43,27 +44,29 @@ def test_the_auxiliary_router_learns_from_detached_states() -> None:
 def test_balanced_choices_minimise_nothing_but_imbalance() -> None:
     """Scores in step with the load cost more than even ones; alpha 1 and balance give 1."""
     even = torch.full((6, 3), 1 / 3)
-    assert routing.balancing_loss(even, torch.tensor([2, 2, 2])).item() == pytest.approx(1)
+    assert balancing_loss(even, torch.tensor([2, 2, 2])).item() == pytest.approx(1)
     skewed = torch.tensor([[0.8, 0.1, 0.1]]).repeat(6, 1)
-    assert routing.balancing_loss(skewed, torch.tensor([6, 0, 0])).item() == pytest.approx(2.4)
+    assert balancing_loss(skewed, torch.tensor([6, 0, 0])).item() == pytest.approx(2.4)
 
 
 def test_the_bias_moves_the_choice_but_not_the_gate() -> None:
     config = RouterConfig(type="token", activation="softmax", alpha=1.0)
     logits = torch.tensor([[2.0, 1.0, 0.0]])
-    plain = routing.choose_depth(config, logits, None)
-    moved = routing.choose_depth(config, logits, torch.tensor([0.0, 0.0, 5.0]))
+    plain = choose_depth(config, logits, None)
+    moved = choose_depth(config, logits, torch.tensor([0.0, 0.0, 5.0]))
     assert (plain.depth.item(), moved.depth.item()) == (0, 2)
     assert moved.gate.item() == pytest.approx(logits.softmax(-1)[0, 2].item())
 
 
-def test_update_balance_lifts_depths_that_are_short_of_tokens() -> None:
+def test_a_step_lifts_depths_that_are_short_of_tokens() -> None:
     model = build(token({"balancing": "loss_free", "bias_update_rate": 0.25}))
-    model.update_balance(torch.tensor([30, 10, 20]))
+    model.after_step(torch.tensor([30, 10, 20]))
     assert model.balance_bias.tolist() == [-0.25, 0.25, 0.0]
     assert "balance_bias" in model.state_dict()
-    with pytest.raises(ValueError, match="loss_free"):
-        build(TOKEN["token"]).update_balance(torch.tensor([1, 1, 1]))
+    plain = build(TOKEN["token"])
+    before = {name: value.clone() for name, value in plain.state_dict().items()}
+    plain.after_step(torch.tensor([3, 1, 1]))
+    assert all(value.equal(before[name]) for name, value in plain.state_dict().items())
 
 
 @pytest.mark.parametrize("name", TOKEN)

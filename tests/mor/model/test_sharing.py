@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from mor.config import SizeConfig
+from mor.config import ModelConfig, SizeConfig
 from mor.flops import count_params
-from mor.model.sharing import capacities, kv_sources, layout
+from mor.model.components import layout, shares
+from mor.model.kv.spec import sources_of
 from mor.model.transformer import Transformer
 from tests.mor.model.variants import ALL, SIZE, VOCAB, build, expert, recursive
 
@@ -80,13 +81,13 @@ def test_relaxations_by_hand(name: str, relaxation: int) -> None:
     ],
 )
 def test_whose_keys_and_values_a_depth_reads(kv: str, share: int, sources) -> None:
-    assert kv_sources(kv, share, 8) == sources
+    assert sources_of(ModelConfig("v", kv=kv, kv_share=share), 8) == sources
 
 
 def test_capacity_warms_up_as_a_cosine() -> None:
     model = expert({"capacity_warmup_steps": 4})
     quarter = (1 + 0.5**0.5) / 2
     expected = [1.0, 2 / 3 + quarter / 3, 1 / 3 + quarter * 2 / 3]
-    assert capacities(model, 0) == pytest.approx(expected)
-    assert capacities(model, 1) == pytest.approx([1.0, 5 / 6, 2 / 3])
-    assert capacities(model, 3) == capacities(model) == capacities(model, 1000)
+    assert shares(model, SIZE, 0) == pytest.approx(expected)
+    assert shares(model, SIZE, 1) == pytest.approx([1.0, 5 / 6, 2 / 3])
+    assert shares(model, SIZE, 3) == shares(model, SIZE) == shares(model, SIZE, 1000)

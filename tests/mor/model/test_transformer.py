@@ -115,5 +115,5 @@ def test_static_shapes_compile_to_one_graph(name: str) -> None:
 
 
 def test_planning_needs_no_torch() -> None:
-    code = "import sys, mor.model.sharing; assert 'torch' not in sys.modules"
+    code = "import sys, mor.model.components; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mor.model import routing
-from mor.model.sharing import selected
+from mor.model.routers import networks as routing
+from mor.model.routers.expert_spec import selected
 from tests.mor.model.naive import Naive
 from tests.mor.model.variants import EXPERT, RANDOM, TOKEN, build, draw, expert, token
 
@@ -39,10 +39,10 @@ def test_before_balance_warms_up_every_token_takes_every_recursion() -> None:
     for step in (0, 1):
         assert model(tokens, step=step).routed.load == [0, 0, 2 * LENGTH]
         assert model.router_load(tokens, step).tolist() == [0, 0, 2 * LENGTH]
-        model.update_balance(torch.tensor([0, 0, 2 * LENGTH]), step)
+        model.after_step(torch.tensor([0, 0, 2 * LENGTH]), step)
     assert model.balance_bias.tolist() == [0, 0, 0]
     assert model(tokens, step=2).routed.load == model(tokens).routed.load != [0, 0, 2 * LENGTH]
-    model.update_balance(torch.tensor([0, 0, 2 * LENGTH]), 2)
+    model.after_step(torch.tensor([0, 0, 2 * LENGTH]), 2)
     assert model.balance_bias.tolist() == [0.5, 0.5, -0.5]
 
 

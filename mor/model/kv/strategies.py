@@ -1,11 +1,11 @@
-"""Which keys and values a recursion attends to (paper sec. 2.2.2). Notable about it:
+"""Which keys and values a recursion attends to (paper sec. 2.2.2). Design notes:
 
 - four strategies, each a few lines: before a block runs, `reads` says what each of its layers
   attends to; after it, `keep` is handed the keys and values, if the strategy `keeps` any;
-- `RecursionWise`: among the travelling tokens. `Shared`: depth j of every recursion reads what
+- `RecursionWise`: among the routed tokens. `Shared`: depth j of every recursion reads what
   depth j of recursion 1 computed; later ones compute none. `Hybrid`: the same, with a recursion's
   own written over it where its tokens stand. `Reused`: a depth reads an earlier depth's (vanilla);
-- where the travelling tokens are recursion 1's own, attention stays plain causal; otherwise a mask
+- where the routed tokens are recursion 1's own, attention stays plain causal; otherwise a mask
   compares original positions, made once per recursion and used by all its layers;
 - running a block changes no strategy, so that activation checkpointing may run it twice.
 """
@@ -13,13 +13,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 from torch import Tensor
 
 from mor.config import ModelConfig
+from mor.model.kv.spec import mode_of, sources_of
 from mor.model.layers import KV, Reads
-from mor.model.sharing import REUSING, Layout, kv_sources
+from mor.model.layout import Layout
+from mor.model.lookup import load_module
 from mor.model.spans import Span, attention_mask, cells_of
 
 Step = Callable[[Tensor, Span, Reads], tuple[Tensor, KV]]  # a layer, with its adapter
@@ -31,9 +33,19 @@ class Strategy(Protocol):
     def keeps(self) -> bool:
         """Whether the block that runs next must hand over its keys and values."""
 
+    def at(self, r: int) -> Strategy:
+        """The strategy of block `r`: one for all, or one each."""
+
     def reads(self, span: Span, n_layers: int) -> Plan: ...
 
     def keep(self, span: Span, memory: list[KV]) -> None: ...
+
+
+class ForAllBlocks:
+    """A strategy that serves every block itself."""
+
+    def at(self, r: int) -> Self:
+        return self
 
 
 class Cache(Protocol):
@@ -51,8 +63,8 @@ class Cache(Protocol):
     def leave(self) -> None: ...
 
 
-class RecursionWise:
-    """Keys and values of the travelling tokens only."""
+class RecursionWise(ForAllBlocks):
+    """Keys and values of the routed tokens only."""
 
     keeps = False
 
@@ -62,7 +74,7 @@ class RecursionWise:
     def keep(self, span: Span, memory: list[KV]) -> None: ...
 
 
-class Shared:
+class Shared(ForAllBlocks):
     """Keys and values of recursion 1, the first that runs, for all recursions. One per forward."""
 
     def __init__(self) -> None:
@@ -96,7 +108,7 @@ class Hybrid(Shared):
         return [Reads(kv, mask, cells) for kv in self.memory]
 
 
-class Reused:
+class Reused(ForAllBlocks):
     """A depth reads what an earlier one has computed. Every block runs over the same tokens."""
 
     keeps = True
@@ -122,17 +134,29 @@ class Reused:
         self.memory += memory
 
 
-def strategy(model: ModelConfig, layout: Layout) -> Strategy:
-    """What `model.kv` asks for, for one forward pass."""
-    if model.kv in REUSING:
-        n_depths = sum(len(block) for block in layout.recursions)
-        return Reused(kv_sources(model.kv, model.kv_share, n_depths))
-    kinds: dict[str, type[Strategy]] = {
-        "recursion": RecursionWise,
-        "shared": Shared,
-        "hybrid": Hybrid,
-    }
-    return kinds[model.kv]()
+Build = Callable[[ModelConfig, Layout], Strategy]  # for one forward pass
+
+
+def builder(model: ModelConfig) -> Build:
+    """What `model.kv` asks for."""
+    build: Build = load_module(mode_of(model).strategy)
+    return build
+
+
+def recursion_wise(model: ModelConfig, layout: Layout) -> Strategy:
+    return RecursionWise()
+
+
+def shared(model: ModelConfig, layout: Layout) -> Strategy:
+    return Shared()
+
+
+def hybrid(model: ModelConfig, layout: Layout) -> Strategy:
+    return Hybrid()
+
+
+def reused(model: ModelConfig, layout: Layout) -> Strategy:
+    return Reused(sources_of(model, sum(len(block) for block in layout.recursions)))
 
 
 def run_layers(

@@ -1,4 +1,4 @@
-"""What each recursion may have of its own beside the tied block (paper app. E). Notable about it:
+"""Per-recursion parameters beside the tied block (paper app. E). Design notes:
 
 - two places: in front of and behind a block (`Vectors`), and inside each of its layers (`Adapter`s,
   one for every depth of every recursion);
@@ -20,8 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mor.config import ModelConfig, RelaxationConfig, SizeConfig
+from mor.model.kv.spec import computes_kv
 from mor.model.layers import PLAIN, Adapter, Layer, Linear
-from mor.model.sharing import Layout, computes_kv
+from mor.model.layout import Layout
+from mor.model.lookup import load_module
+from mor.model.relaxation.spec import relaxation_of
 
 
 class LowRank(nn.Module):
@@ -99,34 +102,53 @@ class Prompt(Adapter):
 
 
 class Vectors(nn.Module):
-    """A vector for each recursion: added on the way in, or multiplied on the way out."""
+    """A vector for each recursion, used in front of its block or behind it."""
 
-    def __init__(self, kind: str, n_recursions: int, width: int) -> None:
+    def __init__(self, first: Tensor, n_recursions: int) -> None:
         super().__init__()
-        self.adds = kind == "encoding"
-        first = torch.zeros if self.adds else torch.ones
-        self.of = nn.ParameterList(first(width) for _ in range(n_recursions))
+        self.of = nn.ParameterList(first.clone() for _ in range(n_recursions))
 
     def enter(self, r: int, x: Tensor) -> Tensor:
-        return x + self.of[r] if self.adds else x
+        return x
 
     def leave(self, r: int, x: Tensor) -> Tensor:
-        return x if self.adds else x * self.of[r]
+        return x
+
+
+class Encoding(Vectors):
+    """A vector added to the state that enters."""
+
+    def __init__(self, n_recursions: int, width: int) -> None:
+        super().__init__(torch.zeros(width), n_recursions)
+
+    def enter(self, r: int, x: Tensor) -> Tensor:
+        return x + self.of[r]
+
+
+class Scaling(Vectors):
+    """A vector that multiplies what leaves."""
+
+    def __init__(self, n_recursions: int, width: int) -> None:
+        super().__init__(torch.ones(width), n_recursions)
+
+    def leave(self, r: int, x: Tensor) -> Tensor:
+        return x * self.of[r]
 
 
 class Relaxation(nn.Module):
-    """All that the recursions of one model have of their own; nothing where none is asked for."""
+    """The per-recursion parameters of one model; none where none are asked for."""
 
     def __init__(self, model: ModelConfig, size: SizeConfig, layout: Layout) -> None:
         super().__init__()
-        config = model.relaxation
+        spec = relaxation_of(model)
         self.vectors: Vectors | None = None
         self.adapters: nn.ModuleList | None = None
-        if config.type in ("encoding", "scaling"):
-            self.vectors = Vectors(config.type, model.n_recursions, size.d_model)
-        elif config.type != "none":
+        if spec.vectors:
+            self.vectors = load_module(spec.vectors)(model.n_recursions, size.d_model)
+        if spec.adapter:
+            build = load_module(spec.adapter)
             self.adapters = nn.ModuleList(
-                nn.ModuleList(build_adapter(config, size, own) for own in block)
+                nn.ModuleList(build(model.relaxation, size, own) for own in block)
                 for block in computes_kv(model, layout)
             )
 
@@ -151,8 +173,13 @@ class Relaxation(nn.Module):
                     adapter.start(cast(Layer, layers[i]))
 
 
-def build_adapter(config: RelaxationConfig, size: SizeConfig, computes: bool) -> Adapter:
-    if config.type == "prompt":
-        return Prompt(size, config.prompt_length)
-    kind = {"lora": LowRank, "dora": Decomposed}[config.type]
-    return QueryValue(kind, size, config.rank, computes)
+def lora(config: RelaxationConfig, size: SizeConfig, computes: bool) -> Adapter:
+    return QueryValue(LowRank, size, config.rank, computes)
+
+
+def dora(config: RelaxationConfig, size: SizeConfig, computes: bool) -> Adapter:
+    return QueryValue(Decomposed, size, config.rank, computes)
+
+
+def prompt(config: RelaxationConfig, size: SizeConfig, computes: bool) -> Adapter:
+    return Prompt(size, config.prompt_length)
