@@ -93,7 +93,7 @@ def test_a_vanilla_run_goes_on_where_the_full_one_ended(toy_run: Any, full: Path
     tokens, targets = Batches(corpus, 32, 4, config.seed).batch(0)
     with torch.no_grad():
         loss = trained_model(full)(torch.from_numpy(tokens), torch.from_numpy(targets)).loss
-    assert json.loads(first).loss == pytest.approx(loss.item(), rel=1e-6)
+    assert json.loads(first)["loss"] == pytest.approx(loss.item(), rel=1e-6)
 
 
 def test_export_of_a_vanilla_run_is_loaded_by_transformers(full: Path, tmp_path: Path) -> None:
