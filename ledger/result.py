@@ -9,6 +9,7 @@ from ledger.part import Part
 
 RESULT_SCHEMA = 1
 DONE, DIVERGED = "done", "diverged"
+FINISHED = (DONE, DIVERGED)  # not to be trained again
 LOSS_KEYS = {"causal": "val_nll_causal", "topk": "val_nll_topk"}  # by rule of inference
 
 

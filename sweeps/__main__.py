@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.live import Live
 
 from ledger.errors import UserError
+from sweeps.backends.base import BackendSilent
 from sweeps.board import board
 from sweeps.commands.find import find_folder, find_target, study_view
-from sweeps.slurm_queue import SlurmSilent
 from sweeps.watch import OPEN, Look
 
 app = typer.Typer(
@@ -119,7 +119,7 @@ def cancel(name: StudyOrRun, studies_dir: Studies = STUDIES) -> None:
         return
     print(f"{len(ended.tasks)} runs and trunk segments cancelled; what runs stops at a checkpoint")
     if ended.jobs:
-        print(f"Slurm jobs ended: {' '.join(ended.jobs)}")
+        print(f"jobs ended: {' '.join(ended.jobs)}")
     print(f"python -m sweeps retry {name}   goes on with them")
 
 
@@ -188,8 +188,8 @@ def main() -> int:
     except UserError as mistake:
         print(f"error: {mistake}", file=sys.stderr)
         return 2
-    except SlurmSilent as silent:
-        print(f"error: Slurm did not take it ({silent}); try again", file=sys.stderr)
+    except BackendSilent as silent:
+        print(f"error: the scheduler did not take it ({silent}); try again", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -13,21 +13,21 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from ledger.errors import UserError
 from ledger.store import Ledger
 from mor.train.tracking import refuse_without_key
+from sweeps import backends
 from sweeps.config import run_config, sweep_config
 from sweeps.definition import finish
 from sweeps.mistakes import RunStopped
 from sweeps.plan import build_plan
 from sweeps.ranks import follow, following
 from sweeps.routing import print_routing
-from sweeps.slurm_queue import this_job
 from sweeps.study import (
     refuse_unwritable,
-    refuse_without_gpu,
     with_fingerprints,
     write_plan_file,
 )
 from sweeps.tables import print_plan
-from sweeps.tasks import Queue, Task, tasks_of
+from sweeps.task_queue import Queue
+from sweeps.tasks import Task
 from sweeps.worker import stop_on_signals, work_on
 
 
@@ -43,7 +43,7 @@ def run_single(values: dict[str, Any], typed: set[str]) -> None:
         return
     study, console = sweep_config(values), Console()
     [config] = with_fingerprints([finish(run_config(values), study.study, typed)])
-    ledger = Ledger(Path(study.runs_dir).absolute(), this_job())
+    ledger = Ledger(Path(study.runs_dir).absolute(), backends.this_job())
     plan = build_plan(study.study.name, [config], ledger, study.cluster)
     if study.launch.plan_file:
         write_plan_file(plan, Path(study.launch.plan_file))
@@ -52,18 +52,14 @@ def run_single(values: dict[str, Any], typed: set[str]) -> None:
         return
     if study.launch.mode == "slurm":
         raise UserError("launch.mode=slurm: one run without -m trains in this process; add -m")
-    from sweeps.launch.local import refuse_too_long, this_machine
+    from sweeps.backends.local import refuse_too_long, refuse_without_gpu, this_machine
 
-    refuse_too_long(
-        build_plan(study.study.name, [config], ledger, this_machine([config])),
-        study.launch,
-        workers=1,
-    )
+    refuse_too_long(plan.priced_on(this_machine([config])), study.launch, workers=1)
     refuse_unwritable("runs_dir", ledger.runs_dir)
     refuse_without_key([config])
     refuse_without_gpu([config])
     [run] = plan.runs
-    queue = Queue(tasks_of(plan.as_json(configs=True), ledger), ledger, uuid.uuid4().hex)
+    queue = Queue(plan.graph, ledger, uuid.uuid4().hex)
     stop = stop_on_signals()
     with _progress(console) as progress:
         work_on(queue, plan.study, stop, _Bars(progress))

@@ -12,7 +12,7 @@ import pytest
 
 from ledger.attempts import WIDTH, Attempt, AttemptLog, settled
 from ledger.jobs import JobRun
-from sweeps.slurm_queue import job_run
+from sweeps.backends.slurm.queue import job_run
 
 
 def begin(log: AttemptLog, **changes: object) -> int:

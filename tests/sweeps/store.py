@@ -14,10 +14,10 @@ from ledger.claims import Claim
 from ledger.result import Result
 from ledger.store import Ledger
 from mor.config import Config, ModelConfig, RuntimeConfig, SizeConfig, TrainConfig
+from sweeps.backends import this_job
 from sweeps.config import ClusterConfig
-from sweeps.launch.files import Launch, add_to_study, new_launch
+from sweeps.launches import Launch, add_to_study, new_launch
 from sweeps.plan import Plan, build_plan
-from sweeps.slurm_queue import this_job
 from sweeps.watch import StudyView
 
 
@@ -95,7 +95,7 @@ class Store:
         ]
         array = {"array_id": "1", "shape": {}, "depends_on": None, "elements": elements}
         contents = {"launch_id": self.launch.launch_id, "submitted": "", "arrays": [array]}
-        (self.launch.folder / "jobs.json").write_text(json.dumps(contents))
+        (self.launch.folder.jobs_file).write_text(json.dumps(contents))
 
 
 def fake_slurm(folder: Path, squeue: str = "", sacct: str | None = "") -> Path:

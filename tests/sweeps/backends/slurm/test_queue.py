@@ -6,8 +6,9 @@ import os
 
 import pytest
 
-from sweeps import slurm_queue
-from sweeps.slurm_queue import SlurmSilent
+from sweeps.backends.base import BackendSilent
+from sweeps.backends.slurm import client
+from sweeps.backends.slurm import queue as slurm_queue
 from tests.sweeps.store import fake_slurm
 
 SQUEUE = """12_0|RUNNING|None|n1|1000|1-02:03:04|main|(null)
@@ -48,10 +49,10 @@ def test_squeue_is_asked_once_and_only_our_jobs_are_kept(slurm):
 def test_each_incarnation_of_a_requeued_job_is_kept(slurm):
     calls = slurm()
     found = slurm_queue.history(["12_0", "12_1", "13"])
-    assert [job.state for job in found["12_0"]] == ["NODE_FAIL", "RUNNING"]
+    assert [job.cause for job in found["12_0"]] == ["node failure", None]
     assert (found["12_0"][0].ended, found["12_0"][1].ended) == (1100.0, None)
-    assert found["12_1"][0].state == "CANCELLED"
-    assert found["13"][0].state == "OUT_OF_MEMORY"
+    assert found["12_1"][0].cause == "cancelled"
+    assert found["13"][0].cause == "out of memory"
     assert len(calls()) == 1
 
 
@@ -67,11 +68,11 @@ def test_a_controller_that_does_not_answer_is_not_an_empty_queue(tmp_path, monke
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     program.write_text("#!/bin/sh\necho 'slurm_load_jobs error: Unable to contact' >&2; exit 1\n")
     program.chmod(0o755)
-    with pytest.raises(SlurmSilent, match="Unable to contact"):
+    with pytest.raises(BackendSilent, match="Unable to contact"):
         slurm_queue.queue(["12_0"])
     program.write_text("#!/bin/sh\nexec sleep 30\n")
-    monkeypatch.setattr(slurm_queue, "TIMEOUT_S", 0.3)
-    with pytest.raises(SlurmSilent):
+    monkeypatch.setattr(client, "TIMEOUT_S", 0.3)
+    with pytest.raises(BackendSilent):
         slurm_queue.queue(["12_0"])
     program.write_text("#!/bin/sh\necho 'slurm_load_jobs error: Invalid job id' >&2; exit 1\n")
     assert slurm_queue.queue(["12_0"]) == {}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from dataclasses import dataclass
 
 from ledger.errors import UserError
+from sweeps.backends.base import BackendSilent
+from sweeps.backends.slurm import client
 
-TIMEOUT_S = 30.0
 HERE = "type launch=local to train here"
 
 
@@ -46,12 +46,10 @@ def ask() -> Cluster:
             f"launch=slurm: {' and '.join(missing)} not found on the PATH of this machine; {HERE}, "
             "or log in to a node that submits"
         )
-    settings = dict(
-        re.findall(r"^(\w+)\s*=\s*(.*?)\s*$", _client("scontrol", "show", "config"), re.M)
-    )
+    settings = dict(re.findall(r"^(\w+)\s*=\s*(.*?)\s*$", _ask("scontrol", "show", "config"), re.M))
     storage = settings.get("AccountingStorageType", "")
     return Cluster(
-        partitions(_client("sinfo", "-h", "-o", "%P|%a|%l|%c|%m|%G|%D")),
+        partitions(_ask("sinfo", "-h", "-o", "%P|%a|%l|%c|%m|%G|%D")),
         int(settings.get("MaxArraySize", 1001)),
         accounting="slurmdbd" in storage or "mysql" in storage,
     )
@@ -70,7 +68,7 @@ def partitions(sinfo: str) -> tuple[Partition, ...]:
         found[key] = Partition(
             key,
             before.default,
-            minutes(limit),
+            None if (limit_s := client.seconds(limit)) is None else limit_s // 60,
             before.nodes + int(nodes),
             max(before.cpus, _number(cpus)),
             max(before.mem_mb, _number(mem)),
@@ -79,54 +77,24 @@ def partitions(sinfo: str) -> tuple[Partition, ...]:
     return tuple(found.values())
 
 
-def minutes(limit: str) -> int | None:
-    """Minutes of Slurm's days-hours:minutes:seconds; None where there is no limit."""
-    match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", limit)
-    if match is None:
-        return None
-    days, hours, mins, _ = (int(part or 0) for part in match.groups())
-    return (days * 24 + hours) * 60 + mins
-
-
 def _number(text: str) -> int:
     return int(text.rstrip("+"))  # "8+": more on other nodes of the same line
 
 
 def rejection(flags: list[str]) -> str | None:
     """Why sbatch would refuse a job with some flags; None if it would take it."""
-    command = ["sbatch", "--test-only", *flags, "--wrap", "true"]
     try:
-        ended = subprocess.run(
-            command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-        )
-    except subprocess.TimeoutExpired:
+        ended = client.call("sbatch", "--test-only", *flags, "--wrap", "true")
+    except BackendSilent:
         return "it does not answer"
-    return _reason(ended.stderr) if ended.returncode else None
+    return client.reason(ended.stderr) if ended.returncode else None
 
 
-def _client(*command: str) -> str:
+def _ask(*command: str) -> str:
     try:
-        ended = subprocess.run(
-            command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise UserError(_silent(command[0], f"no answer in {TIMEOUT_S:.0f} s")) from None
-    except OSError as error:
-        raise UserError(_silent(command[0], str(error.strerror))) from None
-    if ended.returncode:
-        raise UserError(_silent(command[0], _reason(ended.stderr)))
-    return ended.stdout
-
-
-def _silent(command: str, reason: str) -> str:
-    return (
-        f"launch=slurm: Slurm's controller does not answer ({command}: {reason}); "
-        f"{HERE}, or try again when sinfo answers"
-    )
-
-
-def _reason(stderr: str) -> str:
-    """The last words of a client command, without its name and level."""
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    words = re.sub(r"^(\w+: )?((error|fatal): )?", "", lines[-1]) if lines else "no reason given"
-    return words.removeprefix("allocation failure: ").removeprefix("Batch job submission failed: ")
+        return client.output(*command)
+    except BackendSilent as silent:
+        raise UserError(
+            f"launch=slurm: Slurm's controller does not answer ({silent}); "
+            f"{HERE}, or try again when sinfo answers"
+        ) from None

@@ -1,6 +1,6 @@
 """What one array element runs: the worker, limited to its own tasks, and how it ends.
 
-Ends with exit code 0 only if all its tasks are done, so that Slurm starts what hangs on it only
+Ends with exit code 0 only if all its tasks are done, so that Slurm starts what depends on it only
 then. A worker that was asked to stop (time limit, preemption) has checkpointed; its job is put back
 into the queue under the same id and goes on from there, unless it trains nothing however often it
 is started.
@@ -8,26 +8,30 @@ is started.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import socket
-import subprocess
 import time
 from pathlib import Path
 
 from ledger.files import write_json
+from ledger.plan_file import LaunchFolder
+from sweeps.backends.base import BackendSilent
+from sweeps.backends.slurm import client
 from sweeps.ranks import follow, following
-from sweeps.tasks import Queue
+from sweeps.task_queue import Queue
 from sweeps.worker import queue_of, stop_on_signals, work_on
 
 REQUEUE_TRIES = 3
+PATIENCE_S = 60.0  # a job can wait longer for an answer than a person
 IDLE_STARTS = 3  # of a job, one after the other, that trained nothing: it is not requeued any more
 PORTS = (20_000, 20_000)  # first one and how many: MASTER_PORT, by the job's number
 
 
 class TasksFailed(Exception):
-    """Some tasks of this element are not done: whatever hangs on it must not start."""
+    """Some tasks of this element are not done: whatever depends on it must not start."""
 
 
 def run_element(
@@ -61,7 +65,7 @@ def run_element(
 
 def idle_starts(launch_folder: Path, queue: Queue) -> int:
     """How many starts of this job in a row, this one included, have left its tasks as they were."""
-    file = launch_folder / "idle" / f"{os.environ.get('SLURM_JOB_ID', 'none')}.json"
+    file = LaunchFolder(launch_folder).idle_file(os.environ.get("SLURM_JOB_ID", "none"))
     spent = [(task.folder.status() or {}).get("spent", 0.0) for task in queue.tasks]
     now = [len(queue.open()), sum(spent)]
     before = json.loads(file.read_text()) if file.exists() else None
@@ -93,10 +97,8 @@ def _master() -> str:
     """Where the first process listens: its node's name, or its address where that is unknown."""
     if int(os.environ.get("SLURM_JOB_NUM_NODES", "1")) == 1:
         return "127.0.0.1"
-    names = subprocess.run(
-        ["scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]],
-        capture_output=True, text=True, check=True, timeout=60,
-    ).stdout.split()  # fmt: skip
+    nodes = os.environ["SLURM_JOB_NODELIST"]
+    names = client.output("scontrol", "show", "hostnames", nodes, timeout_s=PATIENCE_S).split()
     try:
         socket.getaddrinfo(names[0], None)
     except OSError:
@@ -118,7 +120,8 @@ def requeue() -> bool:
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         for attempt in range(REQUEUE_TRIES):
-            if _client("scontrol", "requeue", job) is not None:
+            with contextlib.suppress(BackendSilent):
+                client.output("scontrol", "requeue", job, timeout_s=PATIENCE_S)
                 return True
             time.sleep(1 + attempt)
     finally:
@@ -128,15 +131,9 @@ def requeue() -> bool:
 
 def _state(job: str) -> str | None:
     """This very job's state; of an array, the element's."""
-    output = _client("squeue", "-h", "-j", job, "-o", "%A %T") or ""
+    try:
+        output = client.output("squeue", "-h", "-j", job, "-o", "%A %T", timeout_s=PATIENCE_S)
+    except BackendSilent:
+        return None
     states = dict(line.split() for line in output.splitlines())
     return states.get(job)
-
-
-def _client(*command: str) -> str | None:
-    try:
-        return subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=60
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None

@@ -2,7 +2,7 @@
 
 Plain Python on plain data, without Slurm. A *chain* is a trunk with its cool-downs, or a run of its
 own; a *unit* is what one array element runs. Chains of the same form become arrays of the same
-length, one for each place in the form, so that element i of a cool-down array hangs on element i
+length, one for each place in the form, so that element i of a cool-down array depends on element i
 of its segments' array (`aftercorr`).
 """
 
@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from sweeps.plan import FINISHED, Plan, Run, Segment
 from sweeps.resources import Shape
+from sweeps.tasks import Task, TaskGraph
 
 T = TypeVar("T", "Node", "Unit")
 
@@ -25,15 +25,28 @@ SHORTEST_MIN = 10  # no time limit is shorter: estimates of seconds are poor
 
 @dataclass(frozen=True)
 class Node:
-    """A task that is left to do: a trunk segment or a run."""
+    """A task that is left to do, with what its job needs."""
 
-    task_id: str
-    chain: str  # its trunk, or the run itself
-    is_segment: bool
-    budget: float  # FLOPs; of the run, or of the run that branches off at the segment's end
-    after: str | None  # the task that it needs
+    task: Task
+    after: str | None  # the task that has to be done first
     seconds: float  # estimated, on the GPUs of its shape
     shape: Shape
+
+    @property
+    def task_id(self) -> str:
+        return self.task.task_id
+
+    @property
+    def chain(self) -> str:
+        return self.task.chain
+
+    @property
+    def is_segment(self) -> bool:
+        return self.task.is_segment
+
+    @property
+    def budget(self) -> float:
+        return self.task.budget
 
 
 @dataclass(frozen=True)
@@ -93,35 +106,17 @@ class Array:
 
 
 def nodes_left(
-    plan: Plan, shape: Callable[[Run | Segment], Shape], queued: Mapping[str, str]
+    graph: TaskGraph, shape: Callable[[Task], Shape], queued: Mapping[str, str]
 ) -> list[Node]:
     """The tasks that are neither done nor `queued` (task id -> job id), and that a run needs."""
-    segments = {segment.segment_id: segment for segment in plan.segments}
-    found: dict[str, Node] = {}
-    for run in plan.runs:
-        if run.status in FINISHED:
-            continue
-        before = run.depends_on
-        while before:
-            segment = segments[before[0]]
-            if segment.done or segment.segment_id in found:
-                break
-            if segment.segment_id not in queued:
-                found[segment.segment_id] = _node(segment, shape(segment), segments)
-            before = segment.depends_on
-        if run.run_id not in queued:
-            found[run.run_id] = _node(run, shape(run), segments)
-    return sorted(found.values(), key=lambda n: (n.budget, not n.is_segment, n.seconds, n.task_id))
+    found = [_node(task, graph, shape(task)) for task in graph.left() if task.task_id not in queued]
+    return sorted(found, key=lambda n: (n.budget, not n.is_segment, n.seconds, n.task_id))
 
 
-def _node(task: Run | Segment, shape: Shape, segments: Mapping[str, Segment]) -> Node:
-    after = next((name for name in task.depends_on if not segments[name].done), None)
-    is_segment = isinstance(task, Segment)
-    task_id = task.segment_id if isinstance(task, Segment) else task.run_id
-    hours = task.gpu_hours if isinstance(task, Segment) else task.own_gpu_hours
-    seconds = TASK_S + 3600 * hours / max(1, shape.gpus)
-    chain = task.trunk_id or task_id
-    return Node(task_id, chain, is_segment, task.config.budget, after, seconds, shape)
+def _node(task: Task, graph: TaskGraph, shape: Shape) -> Node:
+    after = next((name for name in task.depends_on if not graph[name].done), None)
+    seconds = TASK_S + 3600 * task.gpu_hours / max(1, shape.gpus)
+    return Node(task, after, seconds, shape)
 
 
 def arrays_of(

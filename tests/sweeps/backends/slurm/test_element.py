@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ledger.plan_file import write_plan
 from ledger.store import Ledger
+from sweeps.backends.slurm import element
 from sweeps.config import ClusterConfig
-from sweeps.launch import element
 from sweeps.plan import build_plan
 
 
@@ -20,7 +20,7 @@ def start(toy_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     returns how often it has been requeued."""
     ledger = Ledger(tmp_path / "runs")
     plan = build_plan("s", [toy_run("vanilla")], ledger, ClusterConfig())
-    (tmp_path / "plan.json").write_text(json.dumps(plan.as_json(configs=True)))
+    write_plan(tmp_path / "plan.json", plan.for_workers())
     tasks = tuple(s.segment_id for s in plan.segments) + tuple(r.run_id for r in plan.runs)
     folder = ledger.folder(plan.segments[0].trunk_id)
     requeued: list[bool] = []

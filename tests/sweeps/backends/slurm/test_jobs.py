@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeps.launch.jobs import Array, Node, arrays_of
+from ledger.folder import RunFolder
+from sweeps.backends.slurm.jobs import Array, Node, arrays_of
 from sweeps.resources import Shape
+from sweeps.tasks import Kind, Task
 
 SMALL, LARGE = Shape(1, 1, 8, 10), Shape(1, 2, 8, 40)
 
 
 def trunk(name: str, seconds: list[float], shape: Shape = SMALL, cooldowns: int = 1) -> list[Node]:
     """A trunk cut at each budget, with cool-downs of a fifth of each stretch."""
+
+    def node(task_id: str, kind: Kind, k: int, after: str | None, seconds: float) -> Node:
+        needs = (after,) if after else ()
+        values = {"budget": float(k)}
+        task = Task(task_id, kind, RunFolder(Path(name)), needs, values, 1.0, 1.0, 1.0)
+        return Node(task, after, seconds, shape)
+
     nodes, before = [], None
     for k, s in enumerate(seconds, 1):
         segment = f"{name}@{k}"
-        nodes.append(Node(segment, name, True, float(k), before, s, shape))
-        nodes += [
-            Node(f"{name}-{k}-{c}", name, False, float(k), segment, s / 5, shape)
-            for c in range(cooldowns)
-        ]
+        nodes.append(node(segment, Kind.SEGMENT, k, before, s))
+        nodes += [node(f"{name}-{k}-{c}", Kind.RUN, k, segment, s / 5) for c in range(cooldowns)]
         before = segment
     return nodes
 

@@ -58,24 +58,6 @@ REASONS = {
     "wait, or set launch.slurm.partition",
 }
 
-ENDS = {
-    "time limit": "the time limit of its job ended it; {again} from its checkpoint, "
-    "launch.slurm.timeout_min gives it longer",
-    "preempted": "a job of higher priority took its node; {again} from its checkpoint",
-    "requeued": "its job was requeued from outside; {again} from its checkpoint",
-    "cancelled": "it was cancelled; {again} from its checkpoint",
-    "stopped": "it was asked to stop ({note}) and wrote a checkpoint; {again} from there",
-    "node failure": "its node died; {again} from its newest checkpoint",
-    "out of memory": "the job used more memory than it had asked for; set launch.slurm.mem_gb "
-    "higher or runtime.micro_batch lower and launch the study again",
-    "killed": "its process died without a word (kill -9, or out of memory on a machine without "
-    "limits); {again} from its newest checkpoint",
-    "disk full": "the disk is full; free some space, then {again} from its newest checkpoint",
-    "failed": "it met an error: {note}; mend the cause, then {again} from its newest checkpoint",
-    "diverged": "its loss is no longer a number ({note}); a smaller train.lr makes another run, "
-    "and python -m sweeps retry {run} --diverged tries this one once more",
-}
-
 
 def why_waiting(reason: str, run: str, job: str) -> str:
     """A pending job's reason as a sentence; an unknown one is given as Slurm has it."""
@@ -83,10 +65,3 @@ def why_waiting(reason: str, run: str, job: str) -> str:
     if not known:
         return f"Slurm says {reason} (see man squeue, JOB REASON CODES)"
     return REASONS[max(known, key=len)].format(run=run, job=job)
-
-
-def why_ended(cause: str, note: str | None, run: str, queued: bool) -> str:
-    """The cause of an attempt's end as a sentence. `queued`: a job holds the run again."""
-    again = "it goes on" if queued else f"python -m sweeps retry {run} goes on"
-    words = ENDS.get(cause, cause)
-    return words.format(again=again, note=note or "no more is known", run=run)

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from mor.config import ConfigError, from_dict, replace_at
+from sweeps.backends.slurm import checks
+from sweeps.backends.slurm.client import seconds
+from sweeps.backends.slurm.cluster import Cluster, partitions
 from sweeps.config import ClusterConfig, SlurmConfig
-from sweeps.launch import checks
-from sweeps.launch.cluster import Cluster, minutes, partitions
 from sweeps.resources import shape_of
 from tests.conftest import REPO
-from tests.sweeps.launch.conftest import SETTINGS, SINFO
+from tests.sweeps.backends.slurm.conftest import SETTINGS, SINFO
 
 GOLDEN = Path(__file__).with_name("golden_sbatch.sh")
 STUDY = ["-m", "study=quick", "launch=slurm", "cluster=h100_slurm", "runtime.device=auto"]
@@ -175,7 +176,7 @@ def test_partitions_are_read_whatever_their_form():
     assert (mixed.cpus, mixed.mem_mb, mixed.gpus, mixed.nodes) == (32, 64000, 4, 4)
     assert mixed.limit_min is None
     assert partitions("a|down|infinite|8|1|(null)|1\n") == ()
-    assert [minutes(t) for t in ("30:00", "1:00:00", "2-03:00:00")] == [30, 60, 3060]
+    assert [seconds(t) for t in ("30:00", "1:00:00", "2-03:00:00")] == [1800, 3600, 183600]
 
 
 def test_the_repository_has_the_profiles_that_its_page_names():

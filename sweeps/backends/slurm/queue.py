@@ -8,35 +8,24 @@ for each time it ran. A job id is the array's with the element's index, as in "1
 from __future__ import annotations
 
 import os
-import re
 import shutil
-import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ledger.jobs import Job, JobRun
+from sweeps.backends.base import BackendSilent, QueuedJob
+from sweeps.backends.slurm import client
 
-TIMEOUT_S = 20.0  # for a controller that does not answer
 _QUEUE = "%i|%T|%r|%N|%S|%L|%P|%E"
 _HISTORY = "JobID,State,Start,End,ExitCode,NodeList"
 
 
-class SlurmSilent(Exception):
-    """A client command failed or did not answer in time: nothing is known of the jobs."""
-
-
 @dataclass(frozen=True)
-class QueuedJob:
-    """A job that waits or runs. Times are seconds since 1970."""
+class SlurmJob(QueuedJob):
+    """A job of squeue, in its own states: PENDING, RUNNING, COMPLETING, REQUEUE_HOLD, ..."""
 
-    job_id: str
-    state: str  # PENDING, RUNNING, COMPLETING, SUSPENDED, REQUEUE_HOLD, ...
-    reason: str  # why it waits: Resources, Priority, Dependency, ...
-    node: str
-    starts: float | None  # when it began, or is expected to
-    left_s: float | None  # of its wall time
-    partition: str
-    depends_on: str
+    partition: str = ""
+    depends_on: str = ""
 
 
 # The end of a worker by its job's last state; the states left out say nothing about it.
@@ -65,17 +54,17 @@ def present() -> bool:
     return shutil.which("squeue") is not None
 
 
-def queue(job_ids: Iterable[str]) -> dict[str, QueuedJob]:
-    """The jobs among `job_ids` that wait or run, by id. Raises SlurmSilent."""
+def queue(job_ids: Iterable[str]) -> dict[str, SlurmJob]:
+    """The jobs among `job_ids` that wait or run, by id. Raises BackendSilent."""
     wanted = set(job_ids)
     if not wanted or not present():
         return {}
     command = ["squeue", "-h", "-r", "-j", ",".join(_arrays(wanted)), "-o", _QUEUE]
-    ended = _call(command)
+    ended = client.call(*command)
     if ended.returncode:
         if "Invalid job id" in ended.stderr:  # none of them is known any more
             return {}
-        raise SlurmSilent(ended.stderr.strip() or f"squeue: exit code {ended.returncode}")
+        raise BackendSilent(ended.stderr.strip() or f"squeue: exit code {ended.returncode}")
     jobs = (_queued(line) for line in ended.stdout.splitlines())
     return {job.job_id: job for job in jobs if job.job_id in wanted}
 
@@ -92,8 +81,8 @@ def history(job_ids: Iterable[str]) -> dict[str, list[JobRun]] | None:
         f"--format={_HISTORY}",
     ]
     try:
-        ended = _call(command)
-    except SlurmSilent:
+        ended = client.call(*command)
+    except BackendSilent:
         return None
     if ended.returncode:
         return None
@@ -108,12 +97,12 @@ def history(job_ids: Iterable[str]) -> dict[str, list[JobRun]] | None:
 
 
 def cancel(job_ids: Iterable[str]) -> None:
-    """scancel, in one call; what runs gets SIGTERM first. Raises SlurmSilent."""
+    """scancel, in one call; what runs gets SIGTERM first. Raises BackendSilent."""
     ids = sorted(set(job_ids))
     if ids:
-        ended = _call(["scancel", *ids])
+        ended = client.call("scancel", *ids)
         if ended.returncode:
-            raise SlurmSilent(ended.stderr.strip() or f"scancel: exit code {ended.returncode}")
+            raise BackendSilent(ended.stderr.strip() or f"scancel: exit code {ended.returncode}")
 
 
 def seconds_left() -> float | None:
@@ -123,7 +112,7 @@ def seconds_left() -> float | None:
         return None
     try:
         found = queue([job]).get(job)
-    except SlurmSilent:
+    except BackendSilent:
         return None
     return found.left_s if found else None
 
@@ -133,25 +122,20 @@ def _arrays(job_ids: Iterable[str]) -> list[str]:
     return sorted({job_id.split("_")[0] for job_id in job_ids})
 
 
-def _call(command: list[str]) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(
-            command,
-            env={**os.environ, "SLURM_TIME_FORMAT": "%s"},
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise SlurmSilent(f"{command[0]}: {error}") from None
-
-
-def _queued(line: str) -> QueuedJob:
+def _queued(line: str) -> SlurmJob:
     job_id, state, reason, node, starts, left, partition, depends_on = line.split("|", 7)
-    depends_on = "" if depends_on == "(null)" else depends_on
-    return QueuedJob(
-        job_id, state, reason, node, _time(starts), _seconds(left), partition, depends_on
+    return SlurmJob(
+        job_id,
+        state,
+        reason,
+        node,
+        _time(starts),
+        client.seconds(left),
+        waiting=state == "PENDING",
+        held=state == "REQUEUE_HOLD",
+        ending=state == "COMPLETING",
+        partition=partition,
+        depends_on="" if depends_on == "(null)" else depends_on,
     )
 
 
@@ -171,12 +155,3 @@ def job_run(
 
 def _time(text: str) -> float | None:
     return float(text) if text.isdigit() else None  # else Unknown, None, N/A
-
-
-def _seconds(text: str) -> float | None:
-    """Seconds of days-hours:minutes:seconds."""
-    match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text)
-    if not match:
-        return None
-    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)

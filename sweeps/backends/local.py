@@ -14,19 +14,21 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import submitit
 from rich.console import Console
 from rich.live import Live
 
+from ledger.result import FINISHED
 from ledger.store import Ledger
 from mor.config import Config, ConfigError
 from mor.devices import device_key
+from sweeps.backends.base import Backend, LaunchFailed, Submission
 from sweeps.board import board
-from sweeps.config import ClusterConfig, LaunchConfig
-from sweeps.launch.files import Launch, add_to_study, new_launch
-from sweeps.plan import FINISHED, Plan
-from sweeps.tables import duration
+from sweeps.config import ClusterConfig, LaunchConfig, SweepConfig
+from sweeps.launches import Launch, add_to_study, keep_settings, new_launch
+from sweeps.plan import Plan
+from sweeps.routing import print_routing
+from sweeps.tables import duration, print_plan
 from sweeps.watch import StudyView
 from sweeps.worker import work
 
@@ -97,7 +99,63 @@ def refuse_too_long(plan: Plan, launch: LaunchConfig, workers: int) -> None:
         )
 
 
-def launch_local(
+def refuse_without_gpu(configs: Iterable[Config]) -> None:
+    """Raises ConfigError where a run asks for a GPU and this machine has none."""
+    asking = next((config for config in configs if config.runtime.device == "cuda"), None)
+    if asking is not None:
+        from mor.train.run import choose_device  # torch: only where somebody asks for a GPU
+
+        choose_device(asking)
+
+
+class Local(Backend):
+    """A pool of processes on this machine; a launch lasts until all runs have ended."""
+
+    name = "local"
+
+    def present(self) -> bool:
+        return True
+
+    def prepare(self, study: SweepConfig, configs: list[Config]) -> ClusterConfig:
+        refuse_without_gpu(configs)
+        return this_machine(configs)
+
+    def submit(self, submission: Submission) -> None:
+        plan, ledger = submission.plan, submission.ledger
+        study, console = submission.study, submission.console
+        workers = pool_size(plan, study.launch)
+        refuse_too_long(plan, study.launch, workers)
+        keep_settings(study, self.name)
+        if plan.totals()["remaining"]["runs"] == 0:
+            console.print(f"all {len(plan.runs)} runs of study {plan.study} are done already")
+        else:
+            print_plan(plan, console)
+        folder = Path(study.studies_dir).absolute() / plan.study
+        outcome = carry_out(plan, ledger, folder, workers, console)
+        print_routing((ledger.folder(run.run_id).result() for run in plan.runs), console)
+        labelled = any(run.config.label for run in plan.runs)
+        console.print(
+            f"{outcome.done} of {len(plan.runs)} runs done. "
+            f"{_next(labelled)} {os.path.relpath(folder)}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        if outcome.failed or outcome.left:
+            raise LaunchFailed(
+                f"study {plan.study}: {outcome.failed} runs failed (see above) and {outcome.left} "
+                "did not end; fix the cause, and the same command goes on from the newest "
+                "checkpoints"
+            )
+
+
+def _next(labelled: bool) -> str:
+    """What to type when a study has ended: its variants are tables, its axes are curves."""
+    if labelled:
+        return "Its tables and figures: python -m analysis figures"
+    return "Fits and charts on one page: python -m analysis report"
+
+
+def carry_out(
     plan: Plan,
     ledger: Ledger,
     study_folder: Path,
@@ -108,7 +166,7 @@ def launch_local(
     files = new_launch(plan, ledger, study_folder)
     add_to_study(files)
     pool = _Pool(files, 0 if plan.gpu == "cpu" else len(gpu_names()))
-    view = StudyView(files.plan_file, ledger)
+    view = StudyView(files.folder.plan_file, ledger)
     with contextlib.ExitStack() as stack:
         stack.callback(pool.stop)
         stack.enter_context(_terminated_as_interrupted())
@@ -127,7 +185,7 @@ class _Pool:
 
     def __init__(self, launch: Launch, gpus: int) -> None:
         _let_children_import_us()
-        self._executor = submitit.LocalExecutor(launch.folder / "workers")
+        self._executor = submitit.LocalExecutor(launch.folder.workers)
         self._executor.update_parameters(timeout_min=NO_LIMIT_MIN)
         self._arguments = launch.arguments
         self._gpus = gpus  # on this machine; each worker sees one
@@ -165,8 +223,8 @@ class _Pool:
         """Ask workers to end; each checkpoints the run that it has in hand."""
         running = [job for job in self._jobs.values() if not job.done()]
         for job in running:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                psutil.Process(int(job.job_id)).terminate()  # submitit passes it on
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(job.job_id), signal.SIGTERM)  # submitit passes it on
         while not all(job.done() for job in running):
             time.sleep(0.05)
 

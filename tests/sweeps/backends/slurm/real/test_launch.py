@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.sweeps.backends.slurm.real.client import jobs_files, queue, results, slurm, wait
+from tests.sweeps.backends.slurm.real.conftest import MAX_ARRAY_SIZE
 from tests.sweeps.conftest import REPO
-from tests.sweeps.slurm.client import jobs_files, queue, results, slurm, wait
-from tests.sweeps.slurm.conftest import MAX_ARRAY_SIZE
 
 pytestmark = [pytest.mark.xdist_group("slurm"), pytest.mark.slow]  # one cluster, one worker
 
@@ -211,7 +211,7 @@ def test_an_edit_after_submission_does_not_reach_the_jobs(cluster, tmp_path):
     git(code, "init", "-q")
     git(code, "add", ".")
     git(code, "-c", "user.name=x", "-c", "user.email=x@localhost", "commit", "-q", "-m", "x")
-    (code / "sweeps" / "launch" / "extra.py").write_text("")  # not known to git
+    (code / "sweeps" / "backends" / "extra.py").write_text("")  # not known to git
     edited = code / "mor" / "train" / "run.py"
     edited.write_text(edited.read_text() + "\n# an edit before submission\n")
     study = [*STUDY, "model=vanilla", "budget=3e8", "launch.slurm.pack_min=30", HELD]
@@ -219,7 +219,7 @@ def test_an_edit_after_submission_does_not_reach_the_jobs(cluster, tmp_path):
     subprocess.run(command, cwd=code, check=True, timeout=60, capture_output=True)
     (code / "mor" / "train" / "run.py").write_text("raise RuntimeError('the edited code ran')\n")
     [file] = jobs_files(code / "studies")
-    assert (file.parent / "code" / "sweeps" / "launch" / "extra.py").exists()
+    assert (file.parent / "code" / "sweeps" / "backends" / "extra.py").exists()
     assert "an edit before submission" in (file.parent / "code" / "changes.diff").read_text()
     slurm("scontrol", "release", *{e["job_id"] for e in elements(code / "studies")})
     wait(lambda: results(code / "runs"))
@@ -233,7 +233,7 @@ def test_the_processes_of_a_job_find_each_other(cluster, nodes, tmp_path):
     program = tmp_path / "program.py"
     program.write_text(
         "import torch, torch.distributed as dist\n"
-        "from sweeps.launch.element import export_ranks\n"
+        "from sweeps.backends.slurm.element import export_ranks\n"
         "export_ranks()\n"
         "dist.init_process_group('gloo')\n"
         "mine = torch.tensor([float(dist.get_rank() + 1)])\n"

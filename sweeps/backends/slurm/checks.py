@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from ledger.errors import UserError
+from ledger.result import FINISHED
 from ledger.store import Ledger
 from mor.config import ConfigError
 from mor.flops import run_cost
+from sweeps.backends.slurm.cluster import Cluster, Partition
+from sweeps.backends.slurm.jobs import Node
 from sweeps.config import ClusterConfig, SlurmConfig, SweepConfig
-from sweeps.launch.cluster import Cluster, Partition
-from sweeps.launch.jobs import Node
-from sweeps.plan import FINISHED, Plan
+from sweeps.plan import Plan
 from sweeps.resources import Shape
 
 CHECKPOINT_BYTES = 12  # of each parameter: weight and AdamW's two moments in fp32

@@ -1,13 +1,14 @@
-"""Slurm, through submitit: a plan as arrays of jobs with dependencies, submitted in a moment.
+"""A plan as arrays of jobs with dependencies, submitted through submitit in a moment.
 
-`sweeps.launch.jobs` says what the jobs are; here they get their resources and time limits, the
-cluster is asked whether it can run them, and each array is submitted and written down. What is
+`sweeps.backends.slurm.jobs` says what the jobs are; here they get their resources and time limits,
+the cluster is asked whether it can run them, and each array is submitted and written down. What is
 done, and what a job of an earlier launch is queued for, is not submitted again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import shlex
 import signal
@@ -17,21 +18,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import filelock
 import submitit
 from rich.console import Console
 
 from ledger.errors import UserError
-from ledger.store import Ledger
-from sweeps.config import SlurmConfig, SweepConfig
-from sweeps.launch import checks, cluster
-from sweeps.launch.element import run_element
-from sweeps.launch.files import Launch, add_to_study, keep_settings, new_launch
-from sweeps.launch.jobs import Array, arrays_of, nodes_left
-from sweeps.launch.record import Record, queued_tasks
-from sweeps.launch.snapshot import take_snapshot
-from sweeps.plan import FINISHED, Plan
+from ledger.files import locked
+from ledger.result import FINISHED
+from sweeps.backends.base import Submission
+from sweeps.backends.slurm import checks, cluster, flags
+from sweeps.backends.slurm.element import run_element
+from sweeps.backends.slurm.jobs import Array, arrays_of, nodes_left
+from sweeps.backends.submitted import Record, queued_tasks
+from sweeps.config import SlurmConfig
+from sweeps.launches import Launch, add_to_study, keep_settings, new_launch
+from sweeps.plan import Plan
 from sweeps.resources import shape_of
+from sweeps.snapshot import take_snapshot
 from sweeps.tables import counted, duration
 
 WARNING_S = 120  # before the time limit: enough for the step in hand and a checkpoint
@@ -41,26 +43,29 @@ LOST_WITHOUT_ACCOUNTING = (
 )
 
 
-def launch_slurm(plan: Plan, ledger: Ledger, study: SweepConfig, console: Console) -> list[str]:
+def submit_plan(submission: Submission) -> list[str]:
     """Submit what is left of a plan and return the ids of the arrays at once.
 
     Raises UserError where there is no Slurm, or it could not run the jobs: nothing is submitted.
     """
+    plan, console = submission.plan, submission.console
     if plan.totals()["remaining"]["runs"] == 0:
         console.print(f"all {len(plan.runs)} runs of study {plan.study} are done already")
         return []
-    lock = filelock.FileLock(Path(study.studies_dir).absolute() / ".submit.lock")
-    with lock:  # two submissions at once would both find an empty queue
-        return _launch(plan, ledger, study, console)
+    # two submissions at once would both find an empty queue
+    with locked(Path(submission.study.studies_dir).absolute() / ".submit.lock"):
+        return _submit_plan(submission)
 
 
-def _launch(plan: Plan, ledger: Ledger, study: SweepConfig, console: Console) -> list[str]:
+def _submit_plan(submission: Submission) -> list[str]:
+    plan, ledger = submission.plan, submission.ledger
+    study, console = submission.study, submission.console
     slurm, facts = study.launch.slurm, cluster.ask()
     studies_dir = Path(study.studies_dir).absolute()
     partition = checks.partition_of(slurm, facts)
     pricing = checks.with_node(study.cluster, partition)
     queued = queued_tasks(studies_dir, ledger.runs_dir)
-    nodes = nodes_left(plan, lambda task: shape_of(task.config, slurm, pricing), queued)
+    nodes = nodes_left(plan.graph, lambda task: shape_of(task.config, slurm, pricing), queued)
     if not nodes:
         add_to_study(new_launch(plan, ledger, studies_dir / plan.study))
         keep_settings(study, "slurm")
@@ -76,16 +81,18 @@ def _launch(plan: Plan, ledger: Ledger, study: SweepConfig, console: Console) ->
         console.print(LOST_WITHOUT_ACCOUNTING, soft_wrap=True)
 
     launch = new_launch(plan, ledger, studies_dir / plan.study)
-    code = take_snapshot(launch.folder / "code")
+    code = take_snapshot(launch.folder.code)
     if code["git_commit"] is None:
         console.print("no git checkout: the jobs run from a copy of the installed packages")
     add_to_study(launch)
     keep_settings(study, "slurm")
-    record = Record(launch, ledger.runs_dir, code)
+    record = Record(launch.folder, ledger.runs_dir, code)
     for array, limit in zip(arrays, minutes, strict=True):
         with _undisturbed():
             _submit(array, parameters(array, limit, slurm, launch, plan.study), launch)
-            record.add(array, limit)
+            shape = {**dataclasses.asdict(array.shape), "timeout_min": limit}
+            jobs = [(array.job_id(i), unit.tasks) for i, unit in enumerate(array.units)]
+            record.add(str(array.array_id), shape, array.dependency(), jobs)
     _report(plan, arrays, queued, console)
     return [str(array.array_id) for array in arrays]
 
@@ -101,32 +108,20 @@ def parameters(
 ) -> dict[str, Any]:
     """submitit's parameters of one array."""
     shape, dependency = array.shape, array.dependency()
-    flags = {
-        "requeue": True,
-        **({"kill-on-invalid-dep": "yes"} if dependency else {}),
-        **{name.replace("_", "-"): value for name, value in slurm.sbatch.items()},
-    }
-    given = {
-        "partition": slurm.partition,
-        "account": slurm.account,
-        "qos": slurm.qos,
-        "constraint": slurm.constraint,
-        "gpus_per_node": shape.gpus_per_node or None,
-        "dependency": dependency,
-    }
+    asked = flags.asked_for(shape, minutes, slurm)
     return {
         "job_name": study,
-        "time": minutes,
-        "nodes": shape.nodes,
-        "ntasks_per_node": shape.tasks_per_node,
-        "cpus_per_task": shape.cpus_per_task,
-        "mem": f"{shape.mem_gb}G",
+        **{name.replace("-", "_"): value for name, value in asked.items()},
+        **({"dependency": dependency} if dependency else {}),
         "signal_delay_s": min(WARNING_S, math.ceil(minutes * 60 / 4)),
         "array_parallelism": slurm.array_parallelism or len(array.units),
         "srun_args": [f"--cpus-per-task={shape.cpus_per_task}"],  # not inherited since 22.05
-        "setup": _setup(slurm, launch.folder / "code"),
-        "additional_parameters": flags,
-        **{name: value for name, value in given.items() if value is not None},
+        "setup": _setup(slurm, launch.folder.code),
+        "additional_parameters": {
+            "requeue": True,
+            **({"kill-on-invalid-dep": "yes"} if dependency else {}),
+            **flags.set_by_hand(slurm),
+        },
     }
 
 
@@ -139,7 +134,7 @@ def _setup(slurm: SlurmConfig, code: Path) -> list[str]:
 
 def _submit(array: Array, given: dict[str, Any], launch: Launch) -> None:
     """Submit one array. Raises UserError where Slurm refuses it."""
-    executor = submitit.SlurmExecutor(launch.folder / "workers")  # a new one: it would wait 0.2 s
+    executor = submitit.SlurmExecutor(launch.folder.workers)  # a new one: it would wait 0.2 s
     executor.update_parameters(**given)
     units = [unit.tasks for unit in array.units]
     columns = [[argument] * len(units) for argument in launch.arguments]
@@ -157,23 +152,9 @@ def _submit(array: Array, given: dict[str, Any], launch: Launch) -> None:
 def _refuse_rejected(arrays: list[Array], minutes: list[int], slurm: SlurmConfig) -> None:
     """Raises UserError where sbatch would not take a job of some shape."""
     for shape, limit in {a.shape: m for a, m in zip(arrays, minutes, strict=True)}.items():
-        asked = {
-            "partition": slurm.partition,
-            "account": slurm.account,
-            "qos": slurm.qos,
-            "constraint": slurm.constraint,
-            "time": limit,
-            "nodes": shape.nodes,
-            "ntasks-per-node": shape.tasks_per_node,
-            "cpus-per-task": shape.cpus_per_task,
-            "mem": f"{shape.mem_gb}G",
-            "gpus-per-node": shape.gpus_per_node or None,
-            **{name.replace("_", "-"): value for name, value in slurm.sbatch.items()},
-        }
+        asked = {**flags.asked_for(shape, limit, slurm), **flags.set_by_hand(slurm)}
         set_here = {name: value for name, value in asked.items() if value not in (None, False)}
-        reason = cluster.rejection(
-            [f"--{n}" if value is True else f"--{n}={value}" for n, value in set_here.items()]
-        )
+        reason = cluster.rejection(flags.command_line(set_here))
         if reason:
             words = ", ".join(f"{name}={value}" for name, value in set_here.items())
             raise UserError(

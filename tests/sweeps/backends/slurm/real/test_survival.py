@@ -22,8 +22,8 @@ from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 from ledger.attempts import Attempt, AttemptLog
 from sweeps import slurm_queue
+from tests.sweeps.backends.slurm.real.client import results, slurm, wait
 from tests.sweeps.conftest import REPO
-from tests.sweeps.slurm.client import results, slurm, wait
 
 pytestmark = [pytest.mark.xdist_group("slurm"), pytest.mark.slow]  # one cluster, one worker
 
