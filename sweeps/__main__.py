@@ -43,7 +43,7 @@ Diverged = Annotated[bool, typer.Option("--diverged", help="Those that diverged,
 STUDIES, RUNS = Path("studies"), Path("runs")
 
 REFRESH_S = 1.0
-REFRESH_SLURM_S = 5.0  # spares the controller
+REFRESH_QUEUE_S = 5.0  # spares the controller
 PIPED_WIDTH = 200  # where nobody says how wide: all columns
 
 
@@ -71,8 +71,8 @@ def watch(study: Study = None, studies_dir: Studies = STUDIES) -> None:
     with Live(console=console, auto_refresh=False) as live:
         while any(row.state in OPEN for row in look.rows):
             live.update(board(look, _width(console), console.height), refresh=True)
-            in_slurm = any(row.job_id for row in (*look.rows, *look.segments))
-            time.sleep(REFRESH_SLURM_S if in_slurm else REFRESH_S)
+            in_queue = any(row.job_id for row in (*look.rows, *look.segments))
+            time.sleep(REFRESH_QUEUE_S if in_queue else REFRESH_S)
             look = view.look()
         live.update(board(look, _width(console)), refresh=True)
 

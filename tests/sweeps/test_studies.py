@@ -53,7 +53,7 @@ def planned(expanded: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     def rows(*arguments: str) -> list[dict[str, Any]]:
         study, runs = expanded(*arguments)
         plan = build_plan(study.study.name, runs, ledger, study.cluster)
-        return [{**run.row(), "config": run.config} for run in plan.runs]
+        return [{**run.entry().to_dict(), "config": run.config} for run in plan.runs]
 
     return rows
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from ledger.attempts import AttemptLog
 from ledger.jobs import NO_JOB, Job, JobRun
 from ledger.plan_file import StudyFolder
 from mor.config import Config
@@ -126,7 +125,7 @@ def test_it_is_asked_why_a_job_ended_and_to_end_it(study, toy_run):
     launch_configs(study, [replace(config, train=replace(config.train, branch=False))])
     [(job_id, process)] = running.items()
     [task] = view(study).tasks
-    while not AttemptLog(task.folder.path).read():
+    while not (task.folder.status() or {}).get("step"):
         assert process.poll() is None
     process.kill()
     process.wait()

@@ -80,7 +80,7 @@ def test_cancel_leaves_word_and_no_worker_of_that_launch_takes_the_tasks(store):
 
     def queue(launch_id: str, folder) -> Queue:
         found = Queue(
-            read_tasks(store.launch.plan_file, store.ledger), store.ledger, launch_id,
+            read_tasks(store.launch.folder.plan_file, store.ledger), store.ledger, launch_id,
             launch=folder,
         )  # fmt: skip
         found.refresh()

@@ -21,7 +21,7 @@ import torch
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 from ledger.attempts import Attempt, AttemptLog
-from sweeps import slurm_queue
+from sweeps.backends.slurm import queue as slurm_queue
 from tests.sweeps.backends.slurm.real.client import results, slurm, wait
 from tests.sweeps.conftest import REPO
 
