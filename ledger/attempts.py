@@ -206,7 +206,11 @@ def _within(attempt: Attempt, runs: Sequence[JobRun]) -> JobRun | None:
     """The run of a job (a requeue makes another) that an attempt was in."""
     ran = sorted((job for job in runs if job.started is not None), key=lambda j: j.started or 0.0)
     begun = [job for job in ran if (job.started or 0.0) <= attempt.started]
-    return begun[-1] if begun else next(iter(ran), None)  # clocks differ a little
+    if begun:
+        return begun[-1]
+    # a scheduler may lose the start of a run that it ended at once; and clocks differ a little
+    lost = [job for job in runs if job.started is None and (job.ended or 0.0) >= attempt.started]
+    return next(iter([*lost, *ran]), None)
 
 
 def _parse(line: bytes) -> Attempt | None:

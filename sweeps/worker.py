@@ -315,7 +315,7 @@ class Stop(threading.Event):
 
 
 def stop_on_signals() -> Stop:
-    """An event that is set when the process is asked to end: the task in hand is checkpointed.
+    """An event that is set when the process is asked to end: the running task is checkpointed.
 
     USR2 is what a scheduler sends before a time limit and at a preemption."""
     stop = Stop()

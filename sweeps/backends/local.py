@@ -220,7 +220,7 @@ class _Pool:
             return True
 
     def stop(self) -> None:
-        """Ask workers to end; each checkpoints the run that it has in hand."""
+        """Ask workers to end; each checkpoints the run that it trains."""
         running = [job for job in self._jobs.values() if not job.done()]
         for job in running:
             with contextlib.suppress(ProcessLookupError):

@@ -32,7 +32,7 @@ def test_each_attempt_has_one_line_and_its_cause(tmp_path):
     assert all(len(line) == WIDTH for line in log.path.read_bytes().splitlines(keepends=True))
 
 
-def test_the_next_attempt_closes_one_that_died_without_a_word(tmp_path):
+def test_the_next_attempt_closes_one_that_ended_without_a_cause(tmp_path):
     log = AttemptLog(tmp_path)
     begin(log)
     [silent] = log.read()
@@ -56,21 +56,21 @@ def test_a_torn_line_is_left_out_and_written_over(tmp_path):
     assert [a.attempt for a in log.read()] == [1, 2]
 
 
-def test_a_ghost_says_that_it_lost_also_after_its_heir_closed_its_line(tmp_path):
-    ghost, heir = AttemptLog(tmp_path), AttemptLog(tmp_path)
-    number = begin(ghost)
-    before = heir.read()
-    begin(heir)
-    heir.settle(before, living=False)
-    ghost.end(number, "lost claim")
-    assert [a.cause for a in heir.read()] == ["lost claim", None]
+def test_a_lost_claim_is_noted_also_after_the_next_worker_closed_the_line(tmp_path):
+    first, second = AttemptLog(tmp_path), AttemptLog(tmp_path)
+    number = begin(first)
+    before = second.read()
+    begin(second)
+    second.settle(before, living=False)
+    first.end(number, "lost claim")
+    assert [a.cause for a in second.read()] == ["lost claim", None]
 
 
 OPEN = Attempt(1, "t", "l", 1000.0, "n1", 7, job_id="5_0")
 STOPPED = dataclasses.replace(OPEN, ended=1100.0, cause="stopped", note="SIGTERM")
 
 
-def ran(state: str, started: float = 990.0, ended: float | None = 1105.0) -> JobRun:
+def ran(state: str, started: float | None = 990.0, ended: float | None = 1105.0) -> JobRun:
     return job_run("5_0", state, started, ended, "0:9")
 
 
@@ -91,6 +91,8 @@ def ran(state: str, started: float = 990.0, ended: float | None = 1105.0) -> Job
         # the job ran again since: what counts is the time within which the attempt began
         (STOPPED, [ran("REQUEUED"), ran("RUNNING", 1200.0, None)], "requeued", True),
         (STOPPED, [ran("PREEMPTED"), ran("RUNNING", 1003.0, None)], "preempted", True),
+        # accounting has no start of a run that was preempted at once
+        (STOPPED, [ran("PREEMPTED", None), ran("COMPLETED", 1110.0, 1200.0)], "preempted", True),
         (STOPPED, [ran("PREEMPTED", 1001.0)], "preempted", True),  # its clock is a second ahead
         (dataclasses.replace(STOPPED, cause="time limit"), [ran("REQUEUED")], "time limit", True),
         (dataclasses.replace(STOPPED, cause="time limit"), [ran("PREEMPTED")], "preempted", True),

@@ -1,4 +1,4 @@
-"""One writer per run: claims are exclusive, stale ones are taken over, ghosts find out."""
+"""One writer per run: claims are exclusive, stale ones are taken over, lost ones are noticed."""
 
 from __future__ import annotations
 
@@ -58,16 +58,16 @@ def test_a_holder_on_another_machine_is_stale_only_without_a_heartbeat(tmp_path,
     assert Claim(tmp_path).acquire()
 
 
-def test_a_ghost_finds_out_that_it_lost(tmp_path):
-    ghost, heir = Claim(tmp_path), Claim(tmp_path)
-    assert ghost.acquire()
+def test_a_worker_finds_out_that_it_lost_its_claim(tmp_path):
+    first, second = Claim(tmp_path), Claim(tmp_path)
+    assert first.acquire()
     old = time.time() - module.STALE_S - 1
     os.utime(tmp_path / "claim.json", (old, old))
-    assert heir.acquire()
+    assert second.acquire()
     with pytest.raises(LostClaim):
-        ghost.renew()
-    ghost.release()
-    assert heir.held()
+        first.renew()
+    first.release()
+    assert second.held()
 
 
 def test_a_pid_given_anew_is_not_the_holder(tmp_path):

@@ -1,4 +1,4 @@
-"""Slurm's commands: one way to call them, one reading of their complaints and of their times."""
+"""Slurm's commands: one way to call them, to read their errors and to read their times."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ from sweeps.resources import shape_of
 from sweeps.snapshot import take_snapshot
 from sweeps.tables import counted, duration
 
-WARNING_S = 120  # before the time limit: enough for the step in hand and a checkpoint
+WARNING_S = 120  # before the time limit: enough for the current step and a checkpoint
 LOST_WITHOUT_ACCOUNTING = (
     "this Slurm keeps no accounting: whether a job that left the queue ran out of time, memory or "
     "its node cannot be told; the runs are not affected"
@@ -158,8 +158,8 @@ def _refuse_rejected(arrays: list[Array], minutes: list[int], slurm: SlurmConfig
         if reason:
             words = ", ".join(f"{name}={value}" for name, value in set_here.items())
             raise UserError(
-                f"launch=slurm: sbatch would refuse a job of {words} ({reason}); change what "
-                "stands under launch.slurm, nothing was submitted"
+                f"launch=slurm: sbatch would refuse a job of {words} ({reason}); change the "
+                "settings under launch.slurm, nothing was submitted"
             )
 
 

@@ -72,7 +72,7 @@ def test_logs_show_and_follow_until_the_run_is_let_go(store):
     assert "".join(seen) == "three\n"
 
 
-def test_cancel_leaves_word_and_no_worker_of_that_launch_takes_the_tasks(store):
+def test_cancel_names_tasks_and_no_worker_of_that_launch_takes_the_tasks(store):
     run, larger = store.runs()[:2]
     first, second = store.segments()[:2]
     task = next(task for task in store.view().tasks if task.task_id == larger)

@@ -53,7 +53,7 @@ def test_a_job_that_trains_nothing_ends_after_three_starts(start: Any) -> None:
         start(5.0)
 
 
-def test_a_task_that_failed_without_a_word_is_not_tried_again(
+def test_a_task_that_failed_without_a_status_is_not_tried_again(
     start: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a full disk the status cannot say so: the worker's own memory must."""

@@ -30,8 +30,8 @@ def normalised(script: str, tmp_path: Path) -> str:
 
 
 def test_the_script_is_the_golden_one(fake_slurm, sweep, tmp_path):
-    """To accept a change: delete tests/sweeps/backends/slurm/golden_sbatch.sh, run this test twice, and
-    read the difference."""
+    """To accept a change: delete golden_sbatch.sh beside this file, run this test twice, and read
+    the difference."""
     submitted = fake_slurm()
     given = ["launch.slurm.account=lab", "launch.slurm.qos=long", "launch.slurm.constraint=ib"]
     more = ["+launch.slurm.sbatch.reservation=mine", "launch.slurm.setup=[module load cuda]"]

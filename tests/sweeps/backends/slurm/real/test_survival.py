@@ -177,7 +177,7 @@ def test_the_worker_is_killed_and_the_run_retried(submitted):
     case = submitted()
     case.worker().kill()
     wait(lambda: not slurm("squeue", "-h"))
-    assert "process died without a word" in case.sweeps("why", case.run.name)
+    assert "exited without reporting a cause" in case.sweeps("why", case.run.name)
     assert "1 run submitted" in case.sweeps("retry", "quick")
     case.ends("killed")
 
@@ -216,7 +216,7 @@ def test_a_dead_node(submitted, cluster):
 
 def test_cancelled_and_retried(submitted):
     case = submitted()
-    assert "Slurm jobs ended" in case.sweeps("cancel", "quick")
+    assert "jobs ended" in case.sweeps("cancel", "quick")
     wait(lambda: not slurm("squeue", "-h"))
     assert not results(case.folder / "runs")
     assert "1 run submitted" in case.sweeps("retry", case.run.name[:-2])
