@@ -27,10 +27,10 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize
 
-from analysis.lawfit import chinchilla
-from analysis.parametric import GRID_STARTS, fit_law, make_starts
-from analysis.resample import group_points, intervals
-from analysis.solver import Problem, score
+from analysis.fits.parametric.lawfit import chinchilla
+from analysis.fits.parametric.optimum import GRID_STARTS, fit_law, make_starts
+from analysis.fits.parametric.solver import Problem, score
+from analysis.fits.resample import group_points, intervals
 
 SHARED = Path(__file__).parents[2] / "shared" / "fits" / "chinchilla_245.csv"
 REPEATS = 3

@@ -11,8 +11,8 @@ from analysis.commands.talk import one_sentence, print_json, print_warnings
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from analysis.agree import Answer, Case, Conclusion
-    from analysis.points import PointSet
+    from analysis.compare.agree import Answer, Case, Conclusion
+    from analysis.points.table import PointSet
 
 EPILOG = """
 [bold]Examples[/bold]
@@ -47,7 +47,7 @@ def command(
     among the parameters or without.
     """
     with one_sentence():
-        from analysis import agree
+        from analysis.compare import agree
 
         found = _load(options.Chosen(points, columns, study, loss, allow_mixed=allow_mixed))
         cases = [
@@ -127,7 +127,7 @@ def _said_of(cases: "list[Case]") -> list[str]:
 
 
 def _json(case: "Case") -> dict[str, Any]:
-    from analysis.agree import spreads
+    from analysis.compare.agree import spreads
 
     return {
         "convention": case.convention,
@@ -140,7 +140,7 @@ def _json(case: "Case") -> dict[str, Any]:
 
 
 def _print_headline(cases: "list[Case]") -> None:
-    from analysis.agree import spreads
+    from analysis.compare.agree import spreads
 
     first, *others = cases
     for spread in spreads(first):

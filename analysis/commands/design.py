@@ -12,8 +12,8 @@ from analysis.errors import AnalysisError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.design import Outlook
-    from analysis.design_law import TrueLaw
+    from analysis.design.law import TrueLaw
+    from analysis.design.outlook import Outlook
 
 EPILOG = """
 [bold]Examples[/bold]
@@ -87,7 +87,7 @@ def command(
     fits. A budget whose minimum is often at an edge needs other sizes, not more runs.
     """
     with one_sentence():
-        from analysis.design import outlook
+        from analysis.design.outlook import outlook
 
         grid = _grid(sizes, budgets, plan, seeds)
         laws = _laws(law, grid)
@@ -106,7 +106,7 @@ def command(
 
 
 def _grid(sizes: str | None, budgets: str | None, plan: Path | None, seeds: int) -> "pd.DataFrame":
-    from analysis.design_grid import plan_grid, typed_grid
+    from analysis.design.grid import plan_grid, typed_grid
 
     if plan is not None:
         if sizes or budgets:
@@ -120,9 +120,10 @@ def _grid(sizes: str | None, budgets: str | None, plan: Path | None, seeds: int)
 
 
 def _laws(source: str, grid: "pd.DataFrame") -> "dict[str, TrueLaw]":
-    from analysis import design_law
-    from analysis.design_grid import refuse_unlike
-    from analysis.points import LAW_NUMBERS, Wanted, load_points
+    from analysis.design import law as design_law
+    from analysis.design.grid import refuse_unlike
+    from analysis.points.load import load_points
+    from analysis.points.table import LAW_NUMBERS, Wanted
 
     models = [str(model) for model in grid["model"].unique()]
     if source == PUBLISHED:

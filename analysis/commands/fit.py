@@ -11,7 +11,7 @@ from analysis.commands.talk import one_sentence, print_drawn, print_json, print_
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.lawfit import Report
+    from analysis.fits.parametric.lawfit import Report
 
 EPILOG = """
 [bold]Examples[/bold]
@@ -57,8 +57,8 @@ def command(
     the columns params, tokens and loss.
     """
     with one_sentence():
-        from analysis import lawfit, nested
-        from analysis.points import JOINT_NUMBERS, LAW_NUMBERS
+        from analysis.fits.parametric import lawfit, nested
+        from analysis.points.table import JOINT_NUMBERS, LAW_NUMBERS
 
         numbers = JOINT_NUMBERS if law == "joint" else LAW_NUMBERS
         found = chosen.load(numbers, ("trunk",))
@@ -100,7 +100,7 @@ FORMULAS = {
 def _json(
     reports: "dict[str, Report]", law: str, source: str, warnings: tuple[str, ...]
 ) -> dict[str, Any]:
-    from analysis import lawfit
+    from analysis.fits.parametric import lawfit
 
     fits = {model: lawfit.as_json(done) for model, done in reports.items()}
     if len(fits) == 1:

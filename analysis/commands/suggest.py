@@ -10,8 +10,8 @@ from analysis.commands.talk import one_sentence, print_json, print_warnings
 from analysis.errors import AnalysisError
 
 if TYPE_CHECKING:
-    from analysis.points import PointSet
-    from analysis.suggest import Suggested, Suggestion
+    from analysis.design.suggest import Suggested, Suggestion
+    from analysis.points.table import PointSet
 
 EPILOG = """
 [bold]Examples[/bold]
@@ -56,7 +56,7 @@ def command(
     with the half width to expect before and after it, and the overrides that launch it.
     """
     with one_sentence():
-        from analysis.points import LAW_NUMBERS
+        from analysis.points.table import LAW_NUMBERS
 
         found = chosen.load((*LAW_NUMBERS, "budget"), ("curve",))
         done, refused = _suggest(found, runs, candidates, model)
@@ -81,9 +81,9 @@ def command(
 def _suggest(
     found: "PointSet", runs: int, file: Path | None, model: str | None
 ) -> "tuple[list[Suggested], list[str]]":
-    from analysis.design_grid import plan_grid
-    from analysis.design_law import law_of
-    from analysis.suggest import planned, repeats, suggest
+    from analysis.design.grid import plan_grid
+    from analysis.design.law import law_of
+    from analysis.design.suggest import planned, repeats, suggest
 
     known = {str(name): rows for name, rows in found.table.groupby("model", sort=True)}
     if model is not None and model not in known:
@@ -107,7 +107,7 @@ def _suggest(
 
 def _hours(found: "PointSet") -> tuple[dict[str, float], str]:
     """Hours by run id and their unit: the plan's price, or exact FLOPs at the measured speed."""
-    from analysis.design_grid import plan_grid
+    from analysis.design.grid import plan_grid
     from analysis.report.records import of_points
 
     if found.study_folder is not None:

@@ -43,7 +43,7 @@ def parse_columns(text: str | None) -> dict[str, str]:
 
     Raises AnalysisError with the allowed names.
     """
-    from analysis.points import COLUMNS, MORE_NUMBERS
+    from analysis.points.table import COLUMNS, MORE_NUMBERS
 
     ours = (*COLUMNS[:-1], *MORE_NUMBERS, "trunk")
     pairs = [part.partition("=") for part in (text or "").split(",") if part.strip()]

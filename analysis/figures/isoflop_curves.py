@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis import verdict
+from analysis.compare import verdict
 from analysis.figures import style
+from analysis.fits.isoflop import IsoflopResult, Minimum, ModelFrontier
 from analysis.formatting import compute, count
-from analysis.isoflop import IsoflopResult, Minimum, ModelFrontier
-from analysis.points import PointSet
+from analysis.points.table import PointSet
 
 COLUMNS = 3
 ROW_HEIGHT = 2.4  # inches

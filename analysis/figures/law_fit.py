@@ -8,12 +8,12 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from analysis import law as laws
 from analysis.figures import style
+from analysis.fits.parametric import laws
+from analysis.fits.parametric.lawfit import Report
+from analysis.fits.parametric.optimum import LawFit
+from analysis.fits.parametric.solver import polish
 from analysis.formatting import count
-from analysis.lawfit import Report
-from analysis.parametric import LawFit
-from analysis.solver import polish
 
 PROFILED = ("alpha", "beta", "phi")
 PROFILE_POINTS = 61

@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis import verdict
+from analysis.compare import verdict
 from analysis.figures import style
 from analysis.formatting import compute, listing
-from analysis.points import PointSet
+from analysis.points.table import PointSet
 
 COLUMNS = 4
 ROW_HEIGHT = 2.0  # inches

@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from analysis.errors import AnalysisError
-from analysis.run_store import LOSS_KEYS, is_trunk, read_object, read_study
-from analysis.series import flatten
+from analysis.points.run_store import LOSS_KEYS, is_trunk, read_object, read_study
+from analysis.points.series import flatten
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from analysis import verdict
+from analysis.compare import verdict
+from analysis.fits.isoflop import IsoflopResult, Minimum, ModelFrontier
 from analysis.formatting import compute, count
-from analysis.isoflop import IsoflopResult, Minimum, ModelFrontier
-from analysis.points import PointSet
+from analysis.points.series import USUAL_ORDER, ordered
+from analysis.points.table import PointSet
 from analysis.report.fits import Exponent
-from analysis.series import USUAL_ORDER, ordered
 
 # Light and dark variants of each series; at least 3 to 1 against the page (tests compute it).
 SERIES = (

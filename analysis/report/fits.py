@@ -6,14 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis import law as laws
-from analysis import lawfit
-from analysis.curves import from_points
-from analysis.envelope import fit_envelope
 from analysis.errors import AnalysisError
-from analysis.isoflop import IsoflopResult, PowerLaw
-from analysis.parametric import LawFit
-from analysis.series import ordered
+from analysis.fits.envelope import fit_envelope
+from analysis.fits.isoflop import IsoflopResult, PowerLaw
+from analysis.fits.parametric import lawfit, laws
+from analysis.fits.parametric.optimum import LawFit
+from analysis.points.curves import from_points
+from analysis.points.series import ordered
 
 APPROACHES = {
     1: "Approach 1: lower envelope of the sizes' curves",

@@ -13,15 +13,15 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from analysis import verdict
+from analysis.compare import verdict
 from analysis.errors import AnalysisError
 from analysis.files import make_folder, write_whole
+from analysis.fits.isoflop import IsoflopResult, fit_isoflop
 from analysis.formatting import compute, count, plural
-from analysis.isoflop import IsoflopResult, fit_isoflop
-from analysis.pages import environment
-from analysis.points import PointSet
+from analysis.points.table import PointSet
 from analysis.reference import TABLE9_SOURCE, load_table9
 from analysis.report import charts, fits, records, routing, words
+from analysis.report.pages import environment
 from analysis.report.study import study_facts
 
 TABLE9_READING = (
@@ -252,7 +252,7 @@ def _templates() -> jinja2.Environment:
 
 def _static(name: str) -> Markup:
     """A style sheet or a script of ours, as it stands."""
-    return Markup((Path(__file__).parents[1] / "templates" / name).read_text())
+    return Markup((Path(__file__).parent / "templates" / name).read_text())
 
 
 def _script_data(value: Any) -> Markup:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from analysis.formatting import compute, listing, plural
+from analysis.points.run_store import read_object, read_study
 from analysis.report.records import FINISHED, Record, read
-from analysis.run_store import read_object, read_study
 
 
 @dataclass(frozen=True)

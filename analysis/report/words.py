@@ -4,11 +4,11 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from analysis.compare import Compared, Comparison, best_loss, compare
+from analysis.compare.equal_compute import Compared, Comparison, best_loss, compare
 from analysis.errors import AnalysisError
+from analysis.fits.isoflop import IsoflopResult
 from analysis.formatting import compute, count, listing
-from analysis.isoflop import IsoflopResult
-from analysis.points import PointSet
+from analysis.points.table import PointSet
 from analysis.report.records import Record
 
 BASELINE = "vanilla"

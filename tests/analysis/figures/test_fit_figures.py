@@ -6,10 +6,10 @@ import pytest
 from scipy.optimize import minimize
 from typer.testing import CliRunner
 
-from analysis.cli import app
+from analysis.commands.cli import app
 from analysis.figures.law_fit import frontier, prediction_data, profile
-from analysis.lawfit import Asked, chinchilla, report
-from analysis.solver import score
+from analysis.fits.parametric.lawfit import Asked, chinchilla, report
+from analysis.fits.parametric.solver import score
 from tests.analysis.conftest import build_store
 from tests.analysis.laws import TRUTH, law_table, looped_table
 

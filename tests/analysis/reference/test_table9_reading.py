@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from analysis.compare import compare
-from analysis.envelope import fit_envelope
-from analysis.isoflop import fit_isoflop
-from analysis.lawfit import Asked, chinchilla, report
+from analysis.compare.equal_compute import compare
+from analysis.fits.envelope import fit_envelope
+from analysis.fits.isoflop import fit_isoflop
+from analysis.fits.parametric.lawfit import Asked, chinchilla, report
 from analysis.reference import load_table9
 
 DOC = Path(__file__).parents[3] / "docs" / "table9.md"
