@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.fits.parametric import laws
-from analysis.fits.parametric.lawfit import chinchilla, vanished
+from analysis.fits.parametric.lawfit import vanished
 from analysis.fits.parametric.laws import Chinchilla, Floats
 from analysis.fits.parametric.optimum import fit_law
 from analysis.fits.parametric.solver import Problem
@@ -45,7 +44,7 @@ class TrueLaw:
     def loss(self, params: Floats, tokens: Floats) -> Floats:
         """Nats per token of runs with these parameters and tokens."""
         law = Chinchilla(np.log(params), np.log(tokens))
-        return np.asarray(np.exp(laws.log_loss(law, self.theta)[0]))
+        return np.asarray(np.exp(law.log_loss(self.theta)[0]))
 
 
 # Besiroglu et al. 2024 (arXiv 2404.10102), who fitted the runs of Hoffmann et al. 2022 again.
@@ -59,16 +58,16 @@ def law_of(rows: pd.DataFrame, source: str) -> TrueLaw:
 
     Raises AnalysisError where there are too few points or a term of the law is gone.
     """
-    fit = fit_law(Problem(chinchilla(rows), np.log(rows["loss"].to_numpy(float))))
-    lost = vanished(fit)
-    if {"A", "B"} & set(lost):
+    fit = fit_law(Problem(Chinchilla.of(rows), np.log(rows["loss"].to_numpy(float))))
+    lost = [term.coefficient for term in vanished(fit)]
+    if any(term.exponent for term in vanished(fit)):
         raise AnalysisError(
             f"The law through {source} has lost its term {' and '.join(lost)}, so it knows no "
             "exponent to design for: give more points, or --law published."
         )
     spread = fit.residuals * rows["loss"].to_numpy(float)  # log loss to nats
     noise = float(np.sqrt(np.sum(spread**2) / (len(rows) - len(fit.theta))))
-    values = {name: fit.values[name] for name in laws.NAMES[:5]}
+    values = {name: fit.values[name] for name in fit.problem.law.parameters}
     sizes = float(rows["params"].min()), float(rows["params"].max())
     return TrueLaw(**values, source=source, sizes=sizes, noise=noise)
 
@@ -76,10 +75,9 @@ def law_of(rows: pd.DataFrame, source: str) -> TrueLaw:
 def information(law: TrueLaw, params: Floats, tokens: Floats, noise: float) -> Floats:
     """What each run tells of theta, (runs, 5, 5); sums over runs are what a design tells."""
     points = Chinchilla(np.log(params), np.log(tokens))
-    log_loss, size, data, floor = (part[0] for part in laws.shares(points, law.theta))
-    rows = [size, -size * points.log_params, data, -data * points.log_tokens, floor]
-    jacobian = np.stack([np.broadcast_to(row, size.shape) for row in rows], axis=1)
-    scaled = jacobian * (np.exp(log_loss) / noise)[:, None]
+    known = points.expand(law.theta)
+    jacobian = np.ascontiguousarray(known.jacobian[0].T)  # (runs, 5)
+    scaled = jacobian * (np.exp(known.log_loss[0]) / noise)[:, None]
     return np.asarray(scaled[:, :, None] * scaled[:, None, :])
 
 

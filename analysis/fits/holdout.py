@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.fits.parametric import laws
 from analysis.fits.parametric.laws import Floats
 from analysis.fits.parametric.optimum import LawFit
 from analysis.fits.parametric.solver import Problem, polish
@@ -72,5 +71,5 @@ def _leave(fit: LawFit, name: str, out: NDArray[np.bool_]) -> Left:
 
 
 def _error(problem: Problem, theta: Floats, out: NDArray[np.bool_]) -> Floats:
-    predicted = laws.log_loss(problem.law.take(out), theta)[0]
+    predicted = problem.law.take(out).log_loss(theta)[0]
     return np.asarray(np.expm1(predicted - problem.log_loss[out]))

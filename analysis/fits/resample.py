@@ -20,8 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.errors import AnalysisError
-from analysis.fits.parametric import laws
-from analysis.fits.parametric.laws import IN_LOGS, Floats
+from analysis.fits.parametric.laws import Floats
 from analysis.fits.parametric.optimum import LawFit
 from analysis.fits.parametric.solver import Problem, polish
 
@@ -103,7 +102,7 @@ def group_points(table: pd.DataFrame, design: str) -> Groups:
 
 def intervals(fit: LawFit, groups: Groups, resamples: int, seed: int) -> Intervals:
     """Refit `resamples` weighted copies from the optimum and read off the intervals."""
-    names = (*fit.problem.law.parameters, "a", "b")
+    names = (*fit.problem.law.parameters, *fit.problem.law.derived_names)
     nothing = Intervals(
         dict.fromkeys(names), groups, resamples, 0, "none", {}, np.empty((0, len(fit.theta)))
     )
@@ -119,7 +118,7 @@ def intervals(fit: LawFit, groups: Groups, resamples: int, seed: int) -> Interva
         return nothing
     problem = Problem(fit.problem.law, fit.problem.log_loss, fit.problem.delta, weights)
     ended = polish(problem, np.tile(fit.theta, (len(weights), 1)), steps=60)
-    samples = laws.values(problem.law, ended.theta)
+    samples = problem.law.values(ended.theta)
     few = groups.number < MANY_GROUPS
     of = {
         name: _student(name, samples[name], fit, groups) if few else percentiles(samples[name])
@@ -139,7 +138,7 @@ def percentiles(samples: Floats) -> Interval:
 
 
 def _student(name: str, samples: Floats, fit: LawFit, groups: Groups) -> Interval:
-    in_logs = name in IN_LOGS
+    in_logs = name in fit.problem.law.in_logs
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         values = np.log(samples) if in_logs else samples
     finite = values[np.isfinite(values)]

@@ -9,7 +9,8 @@ import pandas as pd
 from analysis.errors import AnalysisError
 from analysis.fits.envelope import fit_envelope
 from analysis.fits.isoflop import IsoflopResult, PowerLaw
-from analysis.fits.parametric import lawfit, laws
+from analysis.fits.parametric import lawfit
+from analysis.fits.parametric.laws import Chinchilla
 from analysis.fits.parametric.optimum import LawFit
 from analysis.points.curves import from_points
 from analysis.points.series import ordered
@@ -106,7 +107,7 @@ def _of_laws(
 
 def _law(model: str, rows: pd.DataFrame, result: IsoflopResult) -> Exponent:
     asked = lawfit.Asked(resamples=result.resamples, seed=result.seed)
-    done = lawfit.report(lawfit.chinchilla(rows), rows, asked)
+    done = lawfit.report(Chinchilla.of(rows), rows, asked)
     values, ends = done.fit.values, done.intervals.of
     lost = ends["a"] is None and result.resamples > 0 and bool(lawfit.vanished(done.fit))
     terms = ", ".join(f"{name} {values[name]:.4g}" for name in ("A", "alpha", "B", "beta", "E"))
@@ -132,6 +133,6 @@ def optimum_of_law(fit: LawFit, rows: pd.DataFrame) -> float | None:
     slope, level = np.polyfit(log_params, log_tokens.to_numpy(float), 1)
     beyond = np.log(1000)
     sizes = np.linspace(log_params.min() - beyond, log_params.max() + beyond, 4001)
-    losses = laws.log_loss(laws.Chinchilla(sizes, level + slope * sizes), fit.theta[None])[0]
+    losses = Chinchilla(sizes, level + slope * sizes).log_loss(fit.theta[None])[0]
     best = int(losses.argmin())
     return None if best in (0, len(sizes) - 1) else float(np.exp(sizes[best]))

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from analysis.fits.parametric import laws
+from analysis.fits.parametric.laws import Term
 from analysis.fits.parametric.optimum import LawFit
 from analysis.fits.resample import Design, Intervals
 from analysis.formatting import compute, listing, plural
@@ -26,18 +26,18 @@ def cautions(fit: LawFit, found: Intervals, table: pd.DataFrame) -> list[str]:
     ]
 
 
-def vanished(fit: LawFit) -> list[str]:
-    """Which of A, B and E the fit does without: their term is nothing at every point."""
-    _, *shares = laws.shares(fit.problem.law, fit.theta[None])
-    return [name for name, share in zip("ABE", shares, strict=True) if share.max() < GONE]
+def vanished(fit: LawFit) -> list[Term]:
+    """The terms that the fit does without: they are nothing at every point."""
+    law = fit.problem.law
+    shares = law.term_shares(fit.theta[None])
+    return [t for t, share in zip(law.terms, shares, strict=True) if share.max() < GONE]
 
 
 def _vanished(fit: LawFit) -> list[str]:
     return [
-        f"{name} has gone to zero: the points do not need that term, so neither it nor its "
-        "exponent is known; more spread in " + f"{what} would tell."
-        for name, what in (("A", "params"), ("B", "tokens"), ("E", "params and tokens"))
-        if name in vanished(fit)
+        f"{term.coefficient} has gone to zero: the points do not need that term, so neither it nor "
+        f"its exponent is known; more spread in {term.told_by} would tell."
+        for term in vanished(fit)
     ]
 
 
@@ -102,7 +102,7 @@ def _intervals(fit: LawFit, found: Intervals) -> list[str]:
         )
     zero = [
         name
-        for name in ("alpha", "beta")
+        for name in (term.exponent for term in fit.problem.law.terms if term.exponent)
         if (ends := found.of[name]) is not None and ends[0] <= 0 <= ends[1]
     ]
     if zero:
@@ -112,7 +112,7 @@ def _intervals(fit: LawFit, found: Intervals) -> list[str]:
         )
     wide = [
         name
-        for name in ("A", "B", "E")
+        for name in fit.problem.law.in_logs
         if (ends := found.of[name]) is not None and ends[1] > FACTOR * ends[0]
     ]
     if wide:

@@ -9,13 +9,11 @@ import pandas as pd
 from analysis.errors import AnalysisError
 from analysis.fits.holdout import HoldOut, Left, hold_out
 from analysis.fits.parametric.caution import cautions, vanished
-from analysis.fits.parametric.laws import Chinchilla, Joint, Law
+from analysis.fits.parametric.laws import Law
 from analysis.fits.parametric.optimum import GRID_STARTS, LawFit, fit_law
 from analysis.fits.parametric.solver import DELTA, Problem
 from analysis.fits.resample import Intervals, group_points, intervals
 from analysis.formatting import compute, plural
-
-TERM_OF = {"A": ("A", "alpha"), "B": ("B", "beta"), "E": ("E",)}
 
 
 @dataclass(frozen=True)
@@ -40,17 +38,6 @@ class Report:
     asked: Asked
 
 
-def chinchilla(table: pd.DataFrame) -> Chinchilla:
-    """The law of approach 3 on the columns params and tokens."""
-    return Chinchilla(*(np.log(table[c].to_numpy(float)) for c in ("params", "tokens")))
-
-
-def joint(table: pd.DataFrame, phi: float | None = None) -> Joint:
-    """The looped law on the columns n_once, n_rec, r and tokens."""
-    once, rec, r, tokens = (table[c].to_numpy(float) for c in ("n_once", "n_rec", "r", "tokens"))
-    return Joint(once, rec, np.log(r), np.log(tokens), phi)
-
-
 def report(law: Law, table: pd.DataFrame, asked: Asked) -> Report:
     """Fit `law` to the losses of `table` (one row for each of its points) and judge the fit.
 
@@ -71,9 +58,10 @@ def report(law: Law, table: pd.DataFrame, asked: Asked) -> Report:
 
 def _without_vanished(fit: LawFit, found: Intervals) -> Intervals:
     """A term that the fit does without has no interval: its parameters are not held by anything."""
-    lost = {name for term in vanished(fit) for name in TERM_OF[term]}
-    if lost & {"alpha", "beta"}:
-        lost |= {"a", "b"}
+    terms = vanished(fit)
+    lost = {name for term in terms for name in term.names}
+    if any(term.exponent for term in terms):
+        lost |= {*fit.problem.law.derived_names}
     return replace(found, of={k: None if k in lost else v for k, v in found.of.items()})
 
 
@@ -81,7 +69,7 @@ def as_json(done: Report) -> dict[str, Any]:
     """What `fit --json` prints for one law."""
     fit, found = done.fit, done.intervals
     values = dict(fit.values)
-    exponents = {name: values.pop(name) for name in ("a", "b")}
+    exponents = {name: values.pop(name) for name in fit.problem.law.derived_names}
     return {
         "law": fit.problem.law.name,
         "n_points": fit.problem.points,

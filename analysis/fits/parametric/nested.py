@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.errors import AnalysisError
-from analysis.fits.parametric import laws
-from analysis.fits.parametric.lawfit import Asked, Report, joint, report
+from analysis.fits.parametric.lawfit import Asked, Report, report
+from analysis.fits.parametric.laws import Joint
 from analysis.fits.parametric.optimum import LawFit, fit_law
 from analysis.fits.parametric.solver import Problem
 from analysis.fits.resample import Intervals, student_widening
@@ -47,31 +46,21 @@ def fit_nested(table: pd.DataFrame, asked: Asked) -> Nested:
 
     Raises AnalysisError where no point is looped: phi then has no meaning.
     """
-    refuse_unlooped(table)
-    free = report(joint(table), table, asked)
+    Joint.refuse(table)
+    free = report(Joint.of(table), table, asked)
     log_loss = free.fit.problem.log_loss
     fixed = []
     for phi in TESTED:
-        held = fit_law(Problem(joint(table, phi), log_loss, asked.delta), asked.starts)
+        held = fit_law(Problem(Joint.of(table, phi), log_loss, asked.delta), asked.starts)
         p_value = _p_value(free.fit, free.intervals, phi)
         fixed.append(Fixed(phi, held.certificate.objective, r_squared(held), p_value))
     return Nested(free, r_squared(free.fit), tuple(fixed))
 
 
-def refuse_unlooped(table: pd.DataFrame) -> None:
-    """Raise AnalysisError unless some points go through their block more than once."""
-    looped = (table["n_rec"] > 0) & (table["r"] != 1)
-    if not looped.any():
-        raise AnalysisError(
-            "The joint law needs looped points (n_rec above 0 and r other than 1) and there are "
-            "none: add recursive or routed runs, or fit --law chinchilla."
-        )
-
-
 def r_squared(fit: LawFit) -> float:
     """Share of the variance of the loss (not of its log) that the law explains."""
     measured = np.exp(fit.problem.log_loss)
-    predicted = np.exp(laws.log_loss(fit.problem.law, fit.theta[None])[0])
+    predicted = np.exp(fit.problem.law.log_loss(fit.theta[None])[0])
     missed = np.sum((measured - predicted) ** 2)
     return float(1 - missed / np.sum((measured - measured.mean()) ** 2))
 

@@ -5,27 +5,18 @@ Source: Hoffmann et al. 2022 (arXiv 2203.15556) section 3.3 and Besiroglu et al.
 start in twelve finds the optimum. Hence many starts, a second-order polish, and a certificate.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from analysis.errors import AnalysisError
-from analysis.fits.parametric import laws
 from analysis.fits.parametric.laws import Floats, Law
 from analysis.fits.parametric.solver import Polished, Problem, condition, polish, score
 from analysis.formatting import plural
 
-# The 4,500 starts of Hoffmann et al. 2022: log A, alpha, log B, beta, log E.
-GRID_STARTS = 4500
-GRID_AXES = (
-    np.arange(0, 30, 5.0),
-    np.arange(0, 2.5, 0.5),
-    np.arange(0, 30, 5.0),
-    np.arange(0, 2.5, 0.5),
-    np.arange(-1, 1.5, 0.5),
-)
-PHI_RANGE = (-0.5, 1.5)
+GRID_STARTS = 4500  # points of Hoffmann's grid (`analysis.fits.parametric.laws`)
 POLISHED = 64
 # Two ends are one basin when their objectives agree to this share, or both are rounding.
 SAME = 1e-6
@@ -36,7 +27,7 @@ ROUNDING = 1e-20
 class Certificate:
     """Why the optimum is believed.
 
-    `gradient_norm`: Euclidean, in (log A, alpha, log B, beta, log E[, phi]). `basins`: distinct
+    `gradient_norm`: Euclidean, in the coordinates of theta. `basins`: distinct
     objectives among the polished starts. `agree`: share of the polished starts that end at the
     optimum. `condition`: of the curvature at the optimum with its columns centred and scaled to
     one; 1 says that the parameters are told apart, 1e8 that the points cannot.
@@ -62,31 +53,28 @@ class LawFit:
 
     @cached_property
     def values(self) -> dict[str, float]:
-        """A, alpha, B, beta, E (and phi), and the exponents a and b."""
-        found = laws.values(self.problem.law, self.theta[None])
+        """The law's parameters, out of their logs, and what follows from them."""
+        found = self.problem.law.values(self.theta[None])
         return {name: float(value[0]) for name, value in found.items()}
 
     @cached_property
     def residuals(self) -> Floats:
         """log measured loss minus log predicted loss, one for each point."""
-        return self.problem.log_loss - laws.log_loss(self.problem.law, self.theta[None])[0]
+        return self.problem.log_loss - self.problem.law.log_loss(self.theta[None])[0]
 
 
 def make_starts(law: Law, number: int, seed: int = 0) -> Floats:
-    """`number` starts, (number, parameters): the published grid for 4,500, else drawn in its box.
-
-    phi has no published grid and is drawn between -0.5 and 1.5.
-    """
+    """`number` starts, (number, parameters): the law's grid where it has that many points, else
+    drawn evenly in its box. Parameters without a grid are always drawn."""
     rng = np.random.default_rng(seed)
-    if number == GRID_STARTS:
-        grid = np.meshgrid(*GRID_AXES, indexing="ij")
+    if number == math.prod(len(axis) for axis in law.start_grid):
+        grid = np.meshgrid(*law.start_grid, indexing="ij")
         starts = np.stack([axis.ravel() for axis in grid], axis=1)
     else:
-        low, high = ([axis[end] for axis in GRID_AXES] for end in (0, -1))
-        starts = rng.uniform(low, high, size=(number, len(GRID_AXES)))
-    if len(law.parameters) == len(GRID_AXES):
-        return starts
-    return np.column_stack([starts, rng.uniform(*PHI_RANGE, size=number)])
+        low, high = ([axis[end] for axis in law.start_grid] for end in (0, -1))
+        starts = rng.uniform(low, high, size=(number, len(law.start_grid)))
+    drawn = [rng.uniform(*ends, size=number) for ends in law.start_ranges]
+    return np.column_stack([starts, *drawn]) if drawn else starts
 
 
 def fit_law(problem: Problem, starts: int = GRID_STARTS) -> LawFit:

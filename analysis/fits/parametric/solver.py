@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.fits.parametric import laws
 from analysis.fits.parametric.laws import Floats, Law
 
 DELTA = 1e-3
@@ -65,7 +64,7 @@ def score(problem: Problem, theta: Floats) -> Floats:
 
 
 def _residual(problem: Problem, theta: Floats) -> Floats:
-    return laws.log_loss(problem.law, theta) - problem.log_loss
+    return problem.law.log_loss(theta) - problem.log_loss
 
 
 def _objective(problem: Problem, residual: Floats) -> Floats:
@@ -137,63 +136,38 @@ def _move(matrix: Floats, scale: Floats, slope: Floats, damping: Floats) -> Floa
 
 def _normal_equations(problem: Problem, theta: Floats) -> tuple[Floats, Floats, Floats]:
     """Gradient (sets, P), IRLS matrix and Hessian (sets, P, P) of the objective."""
-    law, delta = problem.law, problem.delta
-    predicted, size, data, floor = laws.shares(law, theta)
-    residual = predicted - problem.log_loss
+    delta = problem.delta
+    law = problem.law.expand(theta)
+    residual = law.log_loss - problem.log_loss
     force = np.clip(residual, -delta, delta)  # Huber's derivative
     inside = np.abs(residual) <= delta
     pull = np.where(inside, 1.0, delta / np.maximum(np.abs(residual), delta))
     curve = inside.astype(float)
     if problem.weights is not None:
         force, pull, curve = (v * problem.weights for v in (force, pull, curve))
-    u = np.broadcast_to(law.log_size(theta), residual.shape)
-    v = np.broadcast_to(law.log_tokens, residual.shape)
-    rows = [size, -size * u, data, -data * v, floor]
-    free_phi = len(law.parameters) == 6
-    if free_phi:
-        first, second = law.bends(theta)
-        pushed = -theta[:, 1:2] * first
-        rows.append(size * pushed)
-    jacobian = np.stack(rows, axis=1)  # (sets, P, points)
-    flipped = jacobian.transpose(0, 2, 1)
-    slope = (jacobian @ force[:, :, None])[:, :, 0]
-    irls = (jacobian * pull[:, None, :]) @ flipped
-    hessian = (jacobian * (curve - force)[:, None, :]) @ flipped
-    # The law's own curvature: each summand's share times the outer product of its exponents.
-    _add_block(hessian, (0, 1), force * size, (np.ones_like(u), -u))
-    _add_block(hessian, (2, 3), force * data, (np.ones_like(v), -v))
-    hessian[:, 4, 4] += (force * floor).sum(axis=1)
-    if free_phi:
-        q = force * size
-        for column, other in ((0, np.ones_like(u)), (1, -u)):
-            hessian[:, column, 5] += (q * pushed * other).sum(axis=1)
-            hessian[:, 5, column] = hessian[:, column, 5]
-        bend = -(q * first).sum(axis=1)
-        hessian[:, 1, 5] += bend
-        hessian[:, 5, 1] += bend
-        hessian[:, 5, 5] += (q * (pushed**2 - theta[:, 1:2] * second)).sum(axis=1)
+    flipped = law.jacobian.transpose(0, 2, 1)
+    slope = (law.jacobian @ force[:, :, None])[:, :, 0]
+    irls = (law.jacobian * pull[:, None, :]) @ flipped
+    hessian = (law.jacobian * (curve - force)[:, None, :]) @ flipped
+    law.add_curvature(hessian, force)
     return slope, irls, hessian
-
-
-def _add_block(
-    hessian: Floats, columns: tuple[int, int], force: Floats, rows: tuple[Floats, Floats]
-) -> None:
-    for i, left in zip(columns, rows, strict=True):
-        for j, right in zip(columns, rows, strict=True):
-            hessian[:, i, j] += np.einsum("sn,sn,sn->s", force, left, right)
 
 
 def condition(problem: Problem, theta: Floats) -> float:
     """Condition number of the curvature (IRLS) at one parameter set, scaled to a unit diagonal.
 
-    log A and alpha trade off merely because log N lies far from zero; centring both logs takes
-    that out, so that what is left is what the points cannot tell apart.
+    A log coefficient and its exponent trade off merely because the log of their base lies far from
+    zero; centring it takes that out, so that what is left is what the points cannot tell apart.
     """
     _, irls, _ = _normal_equations(problem, theta[None])
     centred = np.eye(len(theta))
     if not (np.diag(irls[0]) > 0).all():
         return 1e300
-    for level, slope in ((0, 1), (2, 3)):
+    names = problem.law.parameters
+    for term in problem.law.terms:
+        if term.exponent is None:
+            continue
+        level, slope = names.index(term.coefficient), names.index(term.exponent)
         centred[slope, level] = -irls[0, slope, level] / irls[0, level, level]
     matrix = centred @ irls[0] @ centred.T
     if not (np.diag(matrix) > 0).all():  # one size only: nothing is left of log N once centred

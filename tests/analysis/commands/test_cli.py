@@ -121,7 +121,8 @@ def test_help_teaches_with_examples():
 
 def test_help_starts_fast_and_nothing_heavy_is_imported():
     code = (
-        "import analysis.cli, sys; heavy = {'torch', 'pandas', 'matplotlib', 'scipy', 'numpy'}; "
+        "import analysis.commands.cli, sys; "
+        "heavy = {'torch', 'pandas', 'matplotlib', 'scipy', 'numpy'}; "
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 from analysis.commands.cli import app
 from analysis.compare.agree import Answer, Case, at_equal_compute, conclusions, make_case, spreads
-from analysis.fits.parametric.lawfit import Asked, chinchilla, report
+from analysis.fits.parametric.lawfit import Asked, report
+from analysis.fits.parametric.laws import Chinchilla
 from analysis.points.table import tidy
 from analysis.report.fits import optimum_of_law
 from tests.analysis.conftest import build_store
@@ -87,7 +88,7 @@ def test_what_survives(answers, verdict):
 
 def test_the_optimum_of_a_law_is_the_closed_form_where_compute_is_6nd():
     table = law_table()
-    fit = report(chinchilla(table), table, Asked(resamples=0)).fit
+    fit = report(Chinchilla.of(table), table, Asked(resamples=0)).fit
     a, b = TRUTH["beta"], TRUTH["alpha"]
     ratio = TRUTH["alpha"] * TRUTH["A"] / (TRUTH["beta"] * TRUTH["B"])
     expected = ratio ** (1 / (a + b)) * (table["budget"].max() / 6) ** (a / (a + b))

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from analysis.errors import AnalysisError
-from analysis.fits.parametric.lawfit import Asked, chinchilla, report
+from analysis.fits.parametric.lawfit import Asked, report
+from analysis.fits.parametric.laws import Chinchilla
 from analysis.fits.parametric.optimum import fit_law
 from analysis.fits.parametric.solver import Problem
 from analysis.fits.resample import group_points, intervals
@@ -13,12 +14,14 @@ from tests.analysis.laws import TRUTH, law_table
 
 def warnings_of(table, **asked) -> str:
     return " ".join(
-        report(chinchilla(table), table, Asked(starts=200, **{"resamples": 100, **asked})).warnings
+        report(
+            Chinchilla.of(table), table, Asked(starts=200, **{"resamples": 100, **asked})
+        ).warnings
     )
 
 
 def fit(table):
-    return fit_law(Problem(chinchilla(table), np.log(table["loss"].to_numpy(float))), 300)
+    return fit_law(Problem(Chinchilla.of(table), np.log(table["loss"].to_numpy(float))), 300)
 
 
 def test_auto_draws_trunks_where_points_share_one_and_rows_otherwise():
@@ -114,7 +117,7 @@ def test_a_design_that_cannot_tell_is_warned_about():
 def test_a_term_that_the_points_do_not_need_has_no_interval():
     table = law_table()
     table["loss"] = 1500 / table["tokens"] ** 0.3 + 400 / table["params"] ** 0.3
-    done = report(chinchilla(table), table, Asked(starts=300, resamples=50))
+    done = report(Chinchilla.of(table), table, Asked(starts=300, resamples=50))
     assert done.intervals.of["E"] is None
     assert any(warning.startswith("E has gone to zero") for warning in done.warnings)
 

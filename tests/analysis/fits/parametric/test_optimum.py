@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from analysis.errors import AnalysisError
-from analysis.fits.parametric.lawfit import Asked, chinchilla, report
+from analysis.fits.parametric.lawfit import Asked, report
+from analysis.fits.parametric.laws import Chinchilla
 from analysis.fits.parametric.optimum import GRID_STARTS, fit_law, make_starts
 from analysis.fits.parametric.solver import Problem
 from analysis.fits.resample import group_points, intervals
@@ -24,7 +25,7 @@ PUBLISHED_INTERVALS = {
 
 
 def fit(table: pd.DataFrame, starts: int = 300):
-    problem = Problem(chinchilla(table), np.log(table["loss"].to_numpy(float)))
+    problem = Problem(Chinchilla.of(table), np.log(table["loss"].to_numpy(float)))
     return fit_law(problem, starts)
 
 
@@ -57,7 +58,7 @@ def test_the_order_of_rows_does_not_matter():
 
 
 def test_the_published_grid_has_4500_different_starts_and_others_are_drawn_in_its_box():
-    law = chinchilla(law_table())
+    law = Chinchilla.of(law_table())
     grid = make_starts(law, GRID_STARTS)
     assert len(np.unique(grid, axis=0)) == 4500
     drawn = make_starts(law, 77)
@@ -77,12 +78,12 @@ def test_the_certificate_counts_what_was_done():
 def test_points_with_one_loss_are_refused():
     table = law_table().assign(loss=2.5)
     with pytest.raises(AnalysisError, match=r"All 40 points have one loss, 2\.5"):
-        report(chinchilla(table), table, Asked(starts=50, resamples=0))
+        report(Chinchilla.of(table), table, Asked(starts=50, resamples=0))
 
 
 def test_one_size_says_that_nothing_can_be_told_apart():
     table = law_table(0.003).assign(params=1e8)
-    done = report(chinchilla(table), table, Asked(starts=200, resamples=0))
+    done = report(Chinchilla.of(table), table, Asked(starts=200, resamples=0))
     assert done.fit.certificate.condition > 1e8
     assert any("Weakly identified" in warning for warning in done.warnings)
 
@@ -134,7 +135,7 @@ def test_no_published_optimum_is_lower_than_ours(shared_fits, name, objective):
 
 
 def test_each_budget_is_left_out_and_the_top_is_predicted():
-    done = report(chinchilla(t := law_table(0.002)), t, Asked(starts=300, resamples=0))
+    done = report(Chinchilla.of(t := law_table(0.002)), t, Asked(starts=300, resamples=0))
     assert [left.n_points for left in done.hold_out.budgets] == [8] * 5
     assert done.hold_out.top == done.hold_out.budgets[-1]
     assert 0 < done.hold_out.top.rms < 0.01
@@ -144,14 +145,14 @@ def test_an_extrapolation_that_fails_shows():
     table = law_table(0.001)
     top = table["budget"] == table["budget"].max()
     bent = table.assign(loss=table["loss"].where(~top, 1.1 * table["loss"]))
-    done = report(chinchilla(bent), bent, Asked(starts=300, resamples=0))
+    done = report(Chinchilla.of(bent), bent, Asked(starts=300, resamples=0))
     assert done.hold_out.top.mean == pytest.approx(1 / 1.1 - 1, abs=0.01)
 
 
 def test_without_budgets_the_tenth_with_the_most_compute_is_left_out():
     table = law_table(0.002).assign(budget=np.nan)
-    held = report(chinchilla(table), table, Asked(starts=300, resamples=0)).hold_out
+    held = report(Chinchilla.of(table), table, Asked(starts=300, resamples=0)).hold_out
     assert held.budgets == ()
     assert (held.top.n_points, held.top_is_a_budget) == (4, False)
     few = table.head(6)
-    assert report(chinchilla(few), few, Asked(starts=50, resamples=0)).hold_out.top.rms is None
+    assert report(Chinchilla.of(few), few, Asked(starts=50, resamples=0)).hold_out.top.rms is None

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from analysis.fits.parametric import laws
-from analysis.fits.parametric.lawfit import chinchilla, joint
+from analysis.fits.parametric.laws import Chinchilla, Joint
 from analysis.fits.parametric.solver import Problem, _normal_equations, condition, polish, score
 from tests.analysis.laws import law_table, looped_table
 
@@ -15,9 +14,9 @@ THETA = np.array([[6.0, 0.34, 7.3, 0.3, 0.5, 0.4], [4.0, 0.2, 8.0, 0.4, 0.3, -0.
 def problem_of(kind: str, delta: float = 1e-3) -> Problem:
     if kind == "joint":
         table = looped_table(0.01)
-        return Problem(joint(table), np.log(table["loss"].to_numpy(float)), delta)
+        return Problem(Joint.of(table), np.log(table["loss"].to_numpy(float)), delta)
     table = law_table(0.01)
-    return Problem(chinchilla(table), np.log(table["loss"].to_numpy(float)), delta)
+    return Problem(Chinchilla.of(table), np.log(table["loss"].to_numpy(float)), delta)
 
 
 def test_the_law_is_the_sum_that_it_says():
@@ -26,17 +25,17 @@ def test_the_law_is_the_sum_that_it_says():
     a, alpha, b, beta, e, phi = theta[0]
     size = table["n_once"] + table["r"] ** phi * table["n_rec"]
     by_hand = np.exp(e) + np.exp(a) * size**-alpha + np.exp(b) * table["tokens"] ** -beta
-    np.testing.assert_allclose(np.exp(laws.log_loss(joint(table), theta)[0]), by_hand, rtol=1e-12)
-    plain = chinchilla(table.assign(params=size))
+    np.testing.assert_allclose(np.exp(Joint.of(table).log_loss(theta)[0]), by_hand, rtol=1e-12)
+    plain = Chinchilla.of(table.assign(params=size))
     np.testing.assert_allclose(
-        laws.log_loss(plain, theta[:, :5]), laws.log_loss(joint(table), theta), rtol=1e-12
+        plain.log_loss(theta[:, :5]), Joint.of(table).log_loss(theta), rtol=1e-12
     )
 
 
 def test_the_objective_is_a_sum_of_huber_losses():
     problem = problem_of("chinchilla")
     theta = THETA[:, :5]
-    r = laws.log_loss(problem.law, theta) - problem.log_loss
+    r = problem.law.log_loss(theta) - problem.log_loss
     by_hand = np.where(np.abs(r) <= 1e-3, r**2 / 2, 1e-3 * (np.abs(r) - 5e-4)).sum(axis=1)
     np.testing.assert_allclose(score(problem, theta), by_hand, rtol=1e-12)
     doubled = replace(problem, weights=np.full(problem.points, 2.0))
@@ -88,10 +87,10 @@ def test_a_weight_of_two_is_a_point_that_stands_twice():
     table = law_table(0.01)
     drawn = np.random.default_rng(1).integers(0, 4, len(table))
     weighted = Problem(
-        chinchilla(table), np.log(table["loss"].to_numpy(float)), weights=drawn * 1.0
+        Chinchilla.of(table), np.log(table["loss"].to_numpy(float)), weights=drawn * 1.0
     )
     repeated = table.loc[table.index.repeat(drawn)]
-    plain = Problem(chinchilla(repeated), np.log(repeated["loss"].to_numpy(float)))
+    plain = Problem(Chinchilla.of(repeated), np.log(repeated["loss"].to_numpy(float)))
     left, right = polish(weighted, THETA[:1, :5]), polish(plain, THETA[:1, :5])
     np.testing.assert_allclose(left.theta, right.theta, rtol=1e-6)
 
@@ -110,6 +109,6 @@ def test_one_budget_is_worse_conditioned_than_five():
     one = law_table(0.003, sizes=40, budgets=1)
     conditions = []
     for points in (table, one):
-        problem = Problem(chinchilla(points), np.log(points["loss"].to_numpy(float)))
+        problem = Problem(Chinchilla.of(points), np.log(points["loss"].to_numpy(float)))
         conditions.append(condition(problem, THETA[0, :5]))
     assert conditions[1] > 10 * conditions[0]
