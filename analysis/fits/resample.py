@@ -38,6 +38,14 @@ class Design(StrEnum):
     SEEDS = "seeds"
 
 
+class Method(StrEnum):
+    """How an interval is read off the resamples."""
+
+    PERCENTILE = "percentile"
+    STUDENT = "student"
+    NONE = "none"
+
+
 @dataclass(frozen=True)
 class Groups:
     """Which group each point belongs to, numbered from 0."""
@@ -64,7 +72,7 @@ class Intervals:
     groups: Groups
     resamples: int
     used: int
-    method: str  # "percentile", "student" or "none"
+    method: Method
     samples: dict[str, Floats]
     thetas: Floats
 
@@ -104,7 +112,7 @@ def intervals(fit: LawFit, groups: Groups, resamples: int, seed: int) -> Interva
     """Refit `resamples` weighted copies from the optimum and read off the intervals."""
     names = (*fit.problem.law.parameters, *fit.problem.law.derived_names)
     nothing = Intervals(
-        dict.fromkeys(names), groups, resamples, 0, "none", {}, np.empty((0, len(fit.theta)))
+        dict.fromkeys(names), groups, resamples, 0, Method.NONE, {}, np.empty((0, len(fit.theta)))
     )
     if resamples == 0:
         return nothing
@@ -124,7 +132,7 @@ def intervals(fit: LawFit, groups: Groups, resamples: int, seed: int) -> Interva
         name: _student(name, samples[name], fit, groups) if few else percentiles(samples[name])
         for name in names
     }
-    method = "student" if few else "percentile"
+    method = Method.STUDENT if few else Method.PERCENTILE
     return Intervals(of, groups, resamples, len(weights), method, samples, ended.theta)
 
 

@@ -1,6 +1,6 @@
 """Finished runs with their settings, study by study: what the paper's tables are made from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +36,10 @@ class Run:
     def setting(self, name: str, default: Any = None) -> Any:
         """One setting by its dotted name."""
         return self.settings.get(name, default)
+
+    def has(self, wanted: Mapping[str, Any]) -> bool:
+        """Whether every setting of `wanted` has that value here."""
+        return all(self.setting(name) == value for name, value in wanted.items())
 
     @property
     def run_id(self) -> str:

@@ -5,7 +5,7 @@ import pandas as pd
 
 from analysis.fits.parametric.laws import Term
 from analysis.fits.parametric.optimum import LawFit
-from analysis.fits.resample import Design, Intervals
+from analysis.fits.resample import Design, Intervals, Method
 from analysis.formatting import compute, listing, plural
 
 GONE = 1e-6  # of the loss, at every point
@@ -89,7 +89,7 @@ def _design(table: pd.DataFrame, found: Intervals) -> list[str]:
 def _intervals(fit: LawFit, found: Intervals) -> list[str]:
     if found.resamples == 0:
         return []
-    if found.method == "none":
+    if found.method is Method.NONE:
         return [
             "No interval: most resamples hold no more distinct points than the law has "
             "parameters; add runs."

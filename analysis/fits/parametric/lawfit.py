@@ -12,7 +12,7 @@ from analysis.fits.parametric.caution import cautions, vanished
 from analysis.fits.parametric.laws import Law
 from analysis.fits.parametric.optimum import GRID_STARTS, LawFit, fit_law
 from analysis.fits.parametric.solver import DELTA, Problem
-from analysis.fits.resample import Intervals, group_points, intervals
+from analysis.fits.resample import Intervals, Method, group_points, intervals
 from analysis.formatting import compute, plural
 
 
@@ -111,7 +111,7 @@ def as_lines(done: Report) -> list[str]:
         f"{sure.starts} starts scored, {sure.polished} polished, {sure.agree:.0%} of these at the "
         f"optimum, {plural(sure.basins, 'basin')}.",
     ]
-    if found.method != "none":
+    if found.method is not Method.NONE:
         lines.append(
             f"Intervals: {found.used} resamples of {plural(found.groups.number, 'group')} "
             f"({found.groups.design}), {found.method}."

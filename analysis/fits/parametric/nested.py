@@ -17,7 +17,7 @@ from analysis.fits.parametric.lawfit import Asked, Report, report
 from analysis.fits.parametric.laws import Joint
 from analysis.fits.parametric.optimum import LawFit, fit_law
 from analysis.fits.parametric.solver import Problem
-from analysis.fits.resample import Intervals, student_widening
+from analysis.fits.resample import Intervals, Method, student_widening
 
 TESTED = (0.0, 1.0)
 
@@ -66,10 +66,10 @@ def r_squared(fit: LawFit) -> float:
 
 
 def _p_value(fit: LawFit, found: Intervals, phi: float) -> float | None:
-    if found.method == "none":
+    if found.method is Method.NONE:
         return None
     samples = found.samples["phi"]
-    if found.method == "percentile":
+    if found.method is Method.PERCENTILE:
         below, above = np.sum(samples <= phi) + 1, np.sum(samples >= phi) + 1
         return float(min(1.0, 2 * min(below, above) / (len(samples) + 1)))
     from scipy.special import stdtr, stdtrit
