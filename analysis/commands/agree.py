@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from analysis.cautions import Caution, Code
 from analysis.commands import options
 from analysis.commands.talk import one_sentence, print_json, print_warnings
 
@@ -110,18 +111,25 @@ def _conventions(points: "PointSet") -> dict[str, dict[str, float] | None]:
     return conventions
 
 
-def _said_of(cases: "list[Case]") -> list[str]:
+def _said_of(cases: "list[Case]") -> list[Caution]:
     said = []
     for case in cases:
         if case.left_out:
             said.append(
-                f"Under {case.convention}, {case.left_out} points with one budget a size were "
-                "left out."
+                Caution(
+                    Code.LEFT_OUT_OF_CASE,
+                    f"Under {case.convention}, {case.left_out} points with one budget a size were "
+                    "left out.",
+                )
             )
         if case.moved > 1.25 and case.params != "total":
             said.append(
-                f"Under {case.convention} runs of one budget spent up to {case.moved:.2f} times "
-                "apart from their mean; their losses were moved that far along their curves."
+                Caution(
+                    Code.MOVED_FAR,
+                    f"Under {case.convention} runs of one budget spent up to {case.moved:.2f} "
+                    "times "
+                    "apart from their mean; their losses were moved that far along their curves.",
+                )
             )
     return said
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from analysis.cautions import Caution, Code
 from analysis.commands import options
 from analysis.commands.talk import one_sentence, print_json, print_warnings
 from analysis.errors import AnalysisError
@@ -123,13 +124,13 @@ def _laws(source: str, grid: "pd.DataFrame") -> "dict[str, TrueLaw]":
     from analysis.design import law as design_law
     from analysis.design.grid import refuse_unlike
     from analysis.points.load import load_points
-    from analysis.points.table import LAW_NUMBERS, Wanted
+    from analysis.points.table import LAW_NUMBERS, Wanted, curve_of
 
     models = [str(model) for model in grid["model"].unique()]
     if source == PUBLISHED:
         return dict.fromkeys(models, design_law.PUBLISHED)
     points = load_points(Path(source), wanted=Wanted(LAW_NUMBERS)).table
-    known = {str(model): rows for model, rows in points.groupby("model", sort=True)}
+    known = {str(model): rows for model, rows in points.groupby(curve_of(points), sort=True)}
     if models == ["grid"] and len(known) == 1:
         known = {"grid": points}
     elif models == ["grid"]:
@@ -141,7 +142,7 @@ def _laws(source: str, grid: "pd.DataFrame") -> "dict[str, TrueLaw]":
     return {model: design_law.law_of(known[model], f"{model} of {source}") for model in models}
 
 
-def _warnings(done: "Outlook", law: "TrueLaw", grid: "pd.DataFrame") -> list[str]:
+def _warnings(done: "Outlook", law: "TrueLaw", grid: "pd.DataFrame") -> list[Caution]:
     from analysis.formatting import count
 
     low, high = law.sizes
@@ -149,15 +150,26 @@ def _warnings(done: "Outlook", law: "TrueLaw", grid: "pd.DataFrame") -> list[str
     said = []
     if params.min() < low / 3 or params.max() > 3 * high:
         said.append(
-            f"The law is {law.source}, fitted on {count(low)} to {count(high)} parameters, and "
-            f"{done.model} has {count(params.min())} to {count(params.max())}: a guess, out there."
+            Caution(
+                Code.BEYOND_THE_LAW,
+                f"The law is {law.source}, fitted on {count(low)} to {count(high)} parameters, and "
+                f"{done.model} has {count(params.min())} to {count(params.max())}: a guess, out "
+                "there.",
+                done.model,
+            )
         )
     if done.true_exponent is not None and done.exponent is not None and done.interval is not None:
         bias = done.exponent - done.true_exponent
         if abs(bias) > 0.5 * (done.interval[1] - done.interval[0]):
             said.append(
-                f"{done.model}: the parabolas are off by {bias:+.3f} whatever the noise, more than "
-                "half of the interval: sizes lie far from the minimum, or only on one side of it."
+                Caution(
+                    Code.BIASED_PARABOLAS,
+                    f"{done.model}: the parabolas are off by {bias:+.3f} whatever the noise, "
+                    "more than "
+                    "half of the interval: sizes lie far from the minimum, or only on one side "
+                    "of it.",
+                    done.model,
+                )
             )
     return said
 

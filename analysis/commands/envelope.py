@@ -53,7 +53,7 @@ def command(
     with one_sentence():
         from analysis.fits.envelope import fit_envelope
         from analysis.points.curves import from_metrics, from_points
-        from analysis.points.table import LAW_NUMBERS
+        from analysis.points.table import LAW_NUMBERS, curve_of
 
         found = chosen.load(LAW_NUMBERS, ("trunk",))
         if curves == "metrics":
@@ -63,9 +63,11 @@ def command(
         warnings = [*found.warnings, *said]
         done = [
             fit_envelope(str(model), rows, resamples=resampling.bootstrap, seed=resampling.seed)
-            for model, rows in table.groupby("model", sort=True)
+            for model, rows in table.groupby(curve_of(table), sort=True)
         ]
-        drawn = options.draw_into(out, lambda folder: _draw(done, table, folder))
+        drawn = options.draw_into(
+            out, lambda folder: _draw(done, table.assign(model=curve_of(table)), folder)
+        )
     print_drawn(drawn, as_json)
     if as_json:
         models = {envelope.model: _json(envelope) for envelope in done}

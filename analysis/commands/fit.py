@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from analysis.cautions import Caution
 from analysis.commands import options
 from analysis.commands.talk import one_sentence, print_drawn, print_json, print_warnings
 from analysis.fits.parametric.registry import LAWS
@@ -89,18 +90,22 @@ def command(
 
 
 def _models(table: "pd.DataFrame") -> "Iterator[tuple[str, pd.DataFrame]]":
-    return ((str(model), rows) for model, rows in table.groupby("model", sort=True))
+    from analysis.points.table import curve_of
+
+    return ((str(model), rows) for model, rows in table.groupby(curve_of(table), sort=True))
 
 
 def _draw(reports: "dict[str, Report]", table: "pd.DataFrame", folder: Path) -> list[Any]:
     from analysis.figures import law_fit
+    from analysis.points.table import curve_of
 
-    tables = {name: table[table["model"] == name] if name else table for name in reports}
+    names = curve_of(table)
+    tables = {name: table[names == name] if name else table for name in reports}
     return list(law_fit.draw_all(reports, tables, folder))
 
 
 def _json(
-    reports: "dict[str, Report]", law: str, source: str, warnings: tuple[str, ...]
+    reports: "dict[str, Report]", law: str, source: str, warnings: tuple[Caution, ...]
 ) -> dict[str, Any]:
     from analysis.fits.parametric import lawfit
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from analysis.cautions import Caution, Code
 from analysis.commands import options
 from analysis.commands.talk import one_sentence, print_json, print_warnings
 from analysis.errors import AnalysisError
@@ -58,7 +59,7 @@ def command(
     with one_sentence():
         from analysis.points.table import LAW_NUMBERS
 
-        found = chosen.load((*LAW_NUMBERS, "budget"), ("curve",))
+        found = chosen.load((*LAW_NUMBERS, "budget"), ("overrides",))
         done, refused = _suggest(found, runs, candidates, model)
     warnings = [*found.warnings, *refused]
     if as_json:
@@ -80,12 +81,15 @@ def command(
 
 def _suggest(
     found: "PointSet", runs: int, file: Path | None, model: str | None
-) -> "tuple[list[Suggested], list[str]]":
+) -> "tuple[list[Suggested], list[Caution]]":
     from analysis.design.grid import plan_grid
     from analysis.design.law import law_of
     from analysis.design.suggest import planned, repeats, suggest
+    from analysis.points.table import curve_of
 
-    known = {str(name): rows for name, rows in found.table.groupby("model", sort=True)}
+    known = {
+        str(name): rows for name, rows in found.table.groupby(curve_of(found.table), sort=True)
+    }
     if model is not None and model not in known:
         raise AnalysisError(f"--model {model} is not among the models: {', '.join(known)}.")
     plan = plan_grid(file) if file else None
@@ -99,9 +103,9 @@ def _suggest(
             options_ = repeats(rows, hours, unit) if plan is None else planned(plan, rows)
             done.append(suggest(law, rows, options_, runs))
         except AnalysisError as error:
-            refused.append(str(error))
+            refused.append(Caution(Code.NO_SUGGESTION, str(error), name))
     if not done:
-        raise AnalysisError(refused[0])
+        raise AnalysisError(refused[0].text)
     return done, refused
 
 
@@ -127,8 +131,7 @@ def overrides(run: "Suggestion") -> str:
     from analysis.formatting import compute
 
     size = f"size={run.size}" if run.size else f"params={run.params:.6g}"
-    name = run.model.partition(" (")[0]
-    axes = [f"model={name}", size, f"budget={compute(run.budget)}", f"seed={run.seed}"]
+    axes = [f"model={run.model}", size, f"budget={compute(run.budget)}", f"seed={run.seed}"]
     return " ".join([*axes, run.settings]).strip()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from analysis.cautions import Caution
 from analysis.errors import AnalysisError
 
 
@@ -23,10 +24,16 @@ def one_sentence() -> Iterator[None]:
 
 def print_json(content: Mapping[str, Any]) -> None:
     """Valid JSON: a NaN is a mistake of ours, never a number for a script."""
-    typer.echo(json.dumps(content, indent=2, allow_nan=False))
+    typer.echo(json.dumps(content, indent=2, allow_nan=False, default=_as_text))
 
 
-def print_warnings(warnings: Iterable[str]) -> None:
+def _as_text(value: object) -> str:
+    if isinstance(value, Caution):
+        return value.text
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def print_warnings(warnings: Iterable[Caution]) -> None:
     """One line each, on stdout with the numbers that they are about."""
     for warning in warnings:
         typer.echo(f"warning: {warning}")

@@ -5,6 +5,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from analysis.cautions import Caution
 from analysis.compare import verdict
 from analysis.fits.isoflop import IsoflopResult
 from analysis.formatting import plural
@@ -49,5 +50,5 @@ def print_result(console: Console, result: IsoflopResult, points: PointSet) -> N
             _warn(console, warning)
 
 
-def _warn(console: Console, warning: str) -> None:
-    console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False)
+def _warn(console: Console, warning: Caution) -> None:
+    console.print(f"[yellow]warning:[/yellow] {escape(warning.text)}", highlight=False)

@@ -22,6 +22,7 @@ from analysis.compare.equal_compute import compare
 from analysis.errors import AnalysisError
 from analysis.fits.isoflop import IsoflopResult, fit_isoflop
 from analysis.points.series import ordered
+from analysis.points.table import curve_of
 from analysis.report.fits import APPROACHES, Exponent, exponents
 
 OPEN_EXPONENT = 0.5  # above it parameters grow faster than tokens
@@ -112,7 +113,7 @@ def at_equal_compute(table: pd.DataFrame, spent: Mapping[str, float]) -> tuple[p
     target = log_spent.groupby(table["budget"]).transform("mean")
     table = table.assign(log_spent=log_spent, target=target)
     parts = []
-    for _, rows in table.groupby(["model", "params", "seed"], dropna=False, sort=False):
+    for _, rows in table.groupby([curve_of(table), "params", "seed"], dropna=False, sort=False):
         rows = rows.sort_values("log_spent")
         if rows["log_spent"].nunique() < 2:
             continue

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.cautions import Caution, Code
 from analysis.errors import AnalysisError
 from analysis.fits import bootstrap
 from analysis.fits.isoflop import IsoflopResult, Minimum, Status
@@ -63,7 +64,7 @@ class Compared:
     baseline: str
     comparisons: tuple[Comparison, ...]
     plateaus: tuple[Plateau, ...]
-    warnings: tuple[str, ...]
+    warnings: tuple[Caution, ...]
 
 
 def compare(result: IsoflopResult, baseline: str) -> Compared:
@@ -187,7 +188,7 @@ def _plateau(model: str, minimum: Minimum) -> Plateau:
     return Plateau(model, minimum.budget, minimum.params, sigma, *ends, bool(beyond))
 
 
-def _warnings(result: IsoflopResult, baseline: str, comparisons: list[Comparison]) -> list[str]:
+def _warnings(result: IsoflopResult, baseline: str, comparisons: list[Comparison]) -> list[Caution]:
     bounds = [
         f"{name} at {compute(m.budget)}"
         for name, frontier in result.models.items()
@@ -197,29 +198,43 @@ def _warnings(result: IsoflopResult, baseline: str, comparisons: list[Comparison
     said = []
     if bounds:
         said.append(
-            "No enclosed minimum, so the lowest measured loss stands in (an upper bound of the "
-            f"best, without an interval): {listing(bounds)}."
+            Caution(
+                Code.UPPER_BOUND,
+                "No enclosed minimum, so the lowest measured loss stands in (an upper bound of the "
+                f"best, without an interval): {listing(bounds)}.",
+            )
         )
     flipped = [c for c in comparisons if c.gap * c.measured_gap < 0]
     if flipped:
         shown = [f"{c.model} at {compute(c.budget)} ({c.measured_gap:+.4f})" for c in flipped]
         said.append(
-            "Fitted and measured disagree on who leads; the gap of the lowest measured losses has "
-            f"the other sign: {listing(shown)}."
+            Caution(
+                Code.LEADER_UNCLEAR,
+                "Fitted and measured disagree on who leads; the gap of the lowest measured "
+                "losses has "
+                f"the other sign: {listing(shown)}.",
+            )
         )
     far = [f"{c.model} at {compute(c.budget)}" for c in comparisons if c.extrapolated]
     if far:
         said.append(
-            f"Multipliers that lie outside of the budgets of {baseline} are extrapolated: "
-            f"{listing(far)}."
+            Caution(
+                Code.EXTRAPOLATED,
+                f"Multipliers that lie outside of the budgets of {baseline} are extrapolated: "
+                f"{listing(far)}.",
+            )
         )
     weak = sorted(
         name
         for name, frontier in result.models.items()
-        if any("Weak interval" in warning for warning in frontier.warnings)
+        if any(warning.code is Code.WEAK_INTERVAL for warning in frontier.warnings)
     )
     if weak:
         said.append(
-            f"Few points to spare under the parabolas of {listing(weak)}: intervals are too narrow."
+            Caution(
+                Code.NARROW_INTERVALS,
+                f"Few points to spare under the parabolas of {listing(weak)}: intervals are too "
+                "narrow.",
+            )
         )
     return said

@@ -63,6 +63,7 @@ def plan_grid(file: Path) -> pd.DataFrame:
         {
             **{key: need_number(run, named.get(key, key), file) for key in keys},
             **{key: str(run.get(key, "")) for key in ("model", "size", "run_id")},
+            "label": str(run.get("label") or ""),
             "unit": unit,
         }
         for run in runs

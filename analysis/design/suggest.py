@@ -18,6 +18,7 @@ import pandas as pd
 from analysis.design.law import TrueLaw, half_width, information
 from analysis.errors import AnalysisError
 from analysis.fits.parametric.laws import Floats
+from analysis.points.table import curve_of
 
 FLOPS = "FLOPs"
 
@@ -91,15 +92,20 @@ def suggest(law: TrueLaw, points: pd.DataFrame, candidates: pd.DataFrame, runs: 
             Suggestion(
                 str(row["model"]), str(row["size"]), float(row["budget"]), int(seeds[best]),
                 float(row["params"]), float(row["tokens"]), float(cost[best]), before,
-                float(after[best]), str(row.get("curve", "")),
+                float(after[best]), str(row.get("overrides", "")),
             )
         )  # fmt: skip
         held, before = held + adds[best], float(after[best])
         seeds[best] += 1
     a = law.beta / (law.alpha + law.beta)
     unit = str(candidates["unit"].iloc[0])
-    model = str(points["model"].iloc[0])
+    model = str(curve_of(points).iloc[0])
     return Suggested(model, a, noise, unit, len(points), tuple(chosen))
+
+
+def _text(value: object) -> str:
+    """A cell, empty where the source does not tell it."""
+    return value if isinstance(value, str) else ""
 
 
 def _shape(table: pd.DataFrame) -> tuple[Floats, Floats]:
@@ -125,7 +131,7 @@ def repeats(points: pd.DataFrame, hours: Mapping[str, float], unit: str) -> pd.D
                 "params": first["params"],
                 "tokens": first["tokens"],
                 "seed": int(seeds.max()) + 1 if len(seeds) else 1,
-                "curve": first["curve"] if isinstance(first.get("curve"), str) else "",
+                "overrides": _text(first.get("overrides")),
                 "cost": np.mean([hours[name] for name in same["run_id"]]) if known else flops,
                 "unit": unit if known else FLOPS,
             }
@@ -136,6 +142,10 @@ def repeats(points: pd.DataFrame, hours: Mapping[str, float], unit: str) -> pd.D
 def planned(plan: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
     """Candidates from a plan (see `analysis.design.grid.plan_grid`): its runs of the points' model
     that are not among the points yet, at the plan's price."""
-    mine = plan[plan["model"] == points["model"].iloc[0]]
+    first = points.iloc[0]
+    mine = plan[plan["model"] == first["model"]]
+    label = _text(first.get("label"))
+    if label and "label" in mine:
+        mine = mine[mine["label"] == label].assign(overrides=_text(first.get("overrides")))
     mine = mine[~mine["run_id"].isin(list(points["run_id"].dropna()))]
     return mine.assign(cost=mine["gpu_hours"]).reset_index(drop=True)

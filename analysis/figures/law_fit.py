@@ -14,6 +14,7 @@ from analysis.fits.parametric.laws import Chinchilla
 from analysis.fits.parametric.optimum import LawFit
 from analysis.fits.parametric.solver import polish
 from analysis.formatting import count
+from analysis.points.table import curve_of
 
 PROFILE_POINTS = 61
 PROFILE_REACH = 1.5  # interval widths on either side; without an interval, of the value itself
@@ -41,7 +42,7 @@ def draw_predictions(
     reports: Mapping[str, Report], tables: Mapping[str, pd.DataFrame], folder: Path, stem: str
 ) -> style.SavedFigure:
     """Measured against predicted loss, and residuals; `tables` has the points of each report."""
-    parts = [prediction_data(done, tables[name]["model"]) for name, done in reports.items()]
+    parts = [prediction_data(done, curve_of(tables[name])) for name, done in reports.items()]
     data = pd.concat(parts, ignore_index=True)
     names = style.ordered(list(dict.fromkeys(data["model"])))
     colours = style.colours_of(names)

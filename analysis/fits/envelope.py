@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from analysis.cautions import Caution, Code
 from analysis.errors import AnalysisError
 from analysis.fits.isoflop import PowerLaw, fit_power_law
 from analysis.fits.parametric.laws import Floats
@@ -40,7 +41,7 @@ class Envelope:
     tokens_law: PowerLaw
     n_curves: int
     n_points: int
-    warnings: tuple[str, ...]
+    warnings: tuple[Caution, ...]
 
 
 def fit_envelope(
@@ -74,32 +75,55 @@ def fit_envelope(
     warnings = []
     alone = len(sizes) - len(usable)
     if alone:
-        warnings.append(f"Left out {plural(alone, 'size')} with one compute: no curve.")
+        warnings.append(
+            Caution(
+                Code.SIZES_WITHOUT_CURVE,
+                f"Left out {plural(alone, 'size')} with one compute: no curve.",
+                model,
+            )
+        )
     interior = covered & _inside(loss, best)
     laws = _laws(np.exp(grid), params, tokens, best, interior)
     if laws is None:
-        warnings.append(
-            f"No exponent: the best size changes {_changes(best, interior)} times among computes "
+        reason = (
+            f"the best size changes {_changes(best, interior)} times among computes "
             "where it is neither the smallest nor the largest there; a law needs one change. "
             f"Sizes: {listing(f'{size:.3g}' for size in params)}."
         )
+        warnings += [Caution(Code.NO_EXPONENT, f"No exponent: {reason}", model, reason)]
         params_law, tokens_law = PowerLaw(), PowerLaw()
     else:
         if _changes(best, interior) < 3:
             warnings.append(
-                f"The exponents rest on {_changes(best, interior) + 1} different best sizes: the "
-                "envelope is a staircase, and its slope is loose."
+                Caution(
+                    Code.FEW_BEST_SIZES,
+                    f"The exponents rest on {_changes(best, interior) + 1} different best sizes: "
+                    "the "
+                    "envelope is a staircase, and its slope is loose.",
+                    model,
+                )
             )
         a, b = _intervals(np.exp(grid), params, tokens, loss, resamples, seed)
         params_law, tokens_law = replace(laws[0], interval=a), replace(laws[1], interval=b)
         if a is None and resamples:
-            warnings.append("No interval: fewer than half of the resamples have an exponent.")
+            warnings.append(
+                Caution(
+                    Code.NO_INTERVAL,
+                    "No interval: fewer than half of the resamples have an exponent.",
+                    model,
+                )
+            )
     kept = np.flatnonzero(covered)
     back = int(np.count_nonzero(np.diff(params[best[kept]]) < 0))
     if back:
         warnings.append(
-            f"The best size falls back {back} times as compute grows: the curves differ by less "
-            "than their noise, and the lowest of noisy curves is too low."
+            Caution(
+                Code.BEST_SIZE_FALLS,
+                f"The best size falls back {back} times as compute grows: the curves differ by "
+                "less "
+                "than their noise, and the lowest of noisy curves is too low.",
+                model,
+            )
         )
     return Envelope(
         model,

@@ -18,9 +18,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.cautions import Caution, Code
 from analysis.fits import bootstrap
 from analysis.fits.parabola import Floats, Parabola, fit_parabola
 from analysis.formatting import compute, count, listing, plural
+from analysis.points.table import curve_of
 
 # Far from the minimum the loss is no parabola in log N, so a wide grid is cut to its middle.
 DEFAULT_WINDOW = 3
@@ -75,7 +77,7 @@ class ModelFrontier:
     minima: tuple[Minimum, ...]
     params_law: PowerLaw
     tokens_law: PowerLaw
-    warnings: tuple[str, ...]
+    warnings: tuple[Caution, ...]
 
     @property
     def interior(self) -> tuple[Minimum, ...]:
@@ -104,7 +106,7 @@ def fit_isoflop(
     """
     models = {
         str(model): fit_frontier(str(model), points, window=window, resamples=resamples, seed=seed)
-        for model, points in table.groupby("model", sort=True)
+        for model, points in table.groupby(curve_of(table), sort=True)
     }
     return IsoflopResult(models, len(table), window, resamples, seed)
 
@@ -119,15 +121,27 @@ def fit_frontier(
     )
     refused = [m for m in minima if m.status is not Status.INTERIOR]
     warnings = [
-        f"Budget {compute(m.budget)} has no minimum ({m.status}): {m.reason}." for m in refused
+        Caution(
+            Code.NO_MINIMUM,
+            f"Budget {compute(m.budget)} has no minimum ({m.status}): {m.reason}.",
+            model,
+        )
+        for m in refused
     ]
     interior = [m for m in minima if m.status is Status.INTERIOR]
     if len(interior) < 2:
         found = f"{len(interior)} of {plural(len(minima), 'budget')}"
-        warnings.append(f"No exponent: {found} with an interior minimum, and a law needs two.")
+        reason = f"{found} with an interior minimum, and a law needs two."
+        warnings.append(Caution(Code.NO_EXPONENT, f"No exponent: {reason}", model, reason))
         return ModelFrontier(model, minima, PowerLaw(), PowerLaw(), tuple(warnings))
     if len(interior) == 2:
-        warnings.append("The exponents rest on two budgets: a line through two points always fits.")
+        warnings.append(
+            Caution(
+                Code.TWO_BUDGETS,
+                "The exponents rest on two budgets: a line through two points always fits.",
+                model,
+            )
+        )
     budgets = np.array([m.budget for m in interior])
     sizes = np.array([m.params for m in interior], float)
     tokens = np.array([m.tokens for m in interior], float)
@@ -215,7 +229,7 @@ Interval = tuple[float, float] | None
 
 def _intervals(
     model: str, interior: list[Minimum], resamples: int, seed: int
-) -> tuple[tuple[Interval, Interval], list[str]]:
+) -> tuple[tuple[Interval, Interval], list[Caution]]:
     """95 % intervals of a and b, and what to know before leaning on them."""
     if resamples == 0:
         return (None, None), []
@@ -223,15 +237,26 @@ def _intervals(
     exact = [compute(m.budget) for m in interior if m.parabola and m.parabola.spare_points == 0]
     if exact:
         return (None, None), [
-            f"No interval: at {listing(exact)} the parabola goes exactly through its three points, "
-            "which leaves no residual to resample; a fourth size or a second seed there gives one."
+            Caution(
+                Code.NO_INTERVAL,
+                f"No interval: at {listing(exact)} the parabola goes exactly through its three "
+                "points, "
+                "which leaves no residual to resample; a fourth size or a second seed there "
+                "gives one.",
+                model,
+            )
         ]
     warnings = []
     tight = [compute(m.budget) for m in interior if m.parabola and m.parabola.spare_points <= 2]
     if tight:
         warnings.append(
-            f"Weak interval: at {listing(tight)} the parabola has only one or two points to spare, "
-            "where a nominal 95 % interval covers the truth about 80 to 88 % of the time."
+            Caution(
+                Code.WEAK_INTERVAL,
+                f"Weak interval: at {listing(tight)} the parabola has only one or two points to "
+                "spare, "
+                "where a nominal 95 % interval covers the truth about 80 to 88 % of the time.",
+                model,
+            )
         )
     log_budgets = np.log([m.budget for m in interior])
     lines = np.array([m.tokens_line for m in interior])
@@ -239,12 +264,23 @@ def _intervals(
     lost = float(np.isnan(vertices).any(axis=1).mean())
     if lost > 0.05:
         warnings.append(
-            f"Weak interval: {lost:.0%} of the resamples lose a minimum and use the other budgets."
+            Caution(
+                Code.WEAK_INTERVAL,
+                f"Weak interval: {lost:.0%} of the resamples lose a minimum and use the other "
+                "budgets.",
+                model,
+            )
         )
     a = bootstrap.percentile_interval(bootstrap.slopes(log_budgets, vertices))
     b = bootstrap.percentile_interval(
         bootstrap.slopes(log_budgets, lines[:, 0] + lines[:, 1] * vertices)
     )
     if a is None:
-        warnings.append("No interval: fewer than half of the resamples keep two minima.")
+        warnings.append(
+            Caution(
+                Code.NO_INTERVAL,
+                "No interval: fewer than half of the resamples keep two minima.",
+                model,
+            )
+        )
     return (a, b), warnings

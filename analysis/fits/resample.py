@@ -23,6 +23,7 @@ from analysis.errors import AnalysisError
 from analysis.fits.parametric.laws import Floats
 from analysis.fits.parametric.optimum import LawFit
 from analysis.fits.parametric.solver import Problem, polish
+from analysis.points.table import curve_of
 
 MANY_GROUPS = 40
 LEVEL = 0.95
@@ -91,7 +92,7 @@ def group_points(table: pd.DataFrame, design: str) -> Groups:
     known = table[column]
     if design == "budgets" and known.notna().all() and "r" in table:
         # A cell of the joint law: one budget at one depth, routed depths to one digit.
-        known = known.map("{:g}".format) + table["model"] + table["r"].map(" r {:.1f}".format)
+        known = known.map("{:g}".format) + curve_of(table) + table["r"].map(" r {:.1f}".format)
     if column != "trunk" and known.isna().any():
         raise AnalysisError(
             f"--resample {design} needs the column {column} at every point and "

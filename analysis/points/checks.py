@@ -3,14 +3,15 @@
 import numpy as np
 import pandas as pd
 
+from analysis.cautions import Caution, Code
 from analysis.errors import AnalysisError
 from analysis.formatting import compute, count, listing, plural
-from analysis.points.table import MAY_BE_ZERO, PointSet, Wanted
+from analysis.points.table import MAY_BE_ZERO, PointSet, Wanted, curve_of
 
 
 def usable(
     table: pd.DataFrame, names: pd.Series, shown: pd.DataFrame, source: str
-) -> tuple[pd.DataFrame, list[str]]:
+) -> tuple[pd.DataFrame, list[Caution]]:
     """Without the rows that no fit can use, which are named; `shown` has the needed columns."""
     needed = list(shown.columns)
     numbers = table[needed].to_numpy(float)
@@ -29,7 +30,7 @@ def usable(
         return kept.reset_index(drop=True), []
     left_out = plural(len(table) - len(kept), "row")
     warning = f"Left out {left_out} of {source} {where}."
-    return kept.reset_index(drop=True), [warning]
+    return kept.reset_index(drop=True), [Caution(Code.UNUSABLE_ROWS, warning)]
 
 
 def checked(points: PointSet, allow_mixed: bool, wanted: Wanted) -> PointSet:
@@ -57,7 +58,7 @@ def _refuse_mixed(
 
 
 def _refuse_duplicates(points: PointSet, identity: list[str]) -> None:
-    table = points.table
+    table = points.table.assign(curve=curve_of(points.table))
     repeated = table[table.duplicated(identity, keep=False)]
     if repeated.empty:
         return
@@ -68,7 +69,7 @@ def _refuse_duplicates(points: PointSet, identity: list[str]) -> None:
     said = count(first["tokens"]) + " tokens"
     where = said if pd.isna(first["budget"]) else f"budget {compute(first['budget'])}"
     raise AnalysisError(
-        f"{points.source} holds {len(twins)} points for model {first['model']}, "
+        f"{points.source} holds {len(twins)} points for model {first['curve']}, "
         f"{count(first['params'])} params, {where}, {seed} "
         f"({listing(names)}): keep one of them, or give each its own seed."
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.cautions import Caution
 from analysis.errors import AnalysisError
 from analysis.formatting import listing
 from analysis.points.checks import usable
@@ -13,7 +14,7 @@ from analysis.points.table import MORE_NUMBERS, NUMBERS, Wanted, tidy
 UNITS = {"loss": " (nats per token)", "budget": " (FLOPs)"}
 
 
-def read_csv(path: Path, wanted: Wanted | None = None) -> tuple[pd.DataFrame, list[str]]:
+def read_csv(path: Path, wanted: Wanted | None = None) -> tuple[pd.DataFrame, list[Caution]]:
     """The points of a CSV with at least the wanted numbers; and warnings."""
     wanted = wanted or Wanted()
     if path.suffix.lower() != ".csv":

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from analysis.cautions import Caution, Code
 from analysis.errors import AnalysisError
 from analysis.formatting import listing, plural
+from analysis.points.table import curve_of
 
 WINDOWS_A_DECADE = 8
 NEEDED = ("tokens", "loss", "spent")
@@ -25,7 +27,7 @@ def from_points(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(compute=budget.where(budget.notna(), 6 * table["params"] * table["tokens"]))
 
 
-def from_metrics(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+def from_metrics(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Caution]]:
     """Smoothed curves of the trunks of the runs in `table`, or of runs without one; and warnings.
 
     Raises AnalysisError where the points are no runs, or not one of them has logged anything.
@@ -37,6 +39,7 @@ def from_metrics(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
             "run store, or --curves points."
         )
     parts, missing = [], []
+    table = table.assign(curve=curve_of(table))
     named = {
         folder.parent / row["trunk"] if isinstance(row["trunk"], str) else folder: row
         for folder, row in zip(folders, table.to_dict("records"), strict=True)
@@ -46,14 +49,16 @@ def from_metrics(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         if lines is None:
             missing.append(folder.name)
             continue
-        parts.append(_smooth(lines).assign(model=row["model"], params=row["params"]))
+        parts.append(
+            _smooth(lines).assign(curve=row["curve"], model=row["model"], params=row["params"])
+        )
     if not parts:
         raise AnalysisError(
             f"Not one of {plural(len(missing), 'run')} has a metrics.jsonl with tokens, loss and "
             f"spent ({listing(missing)}): use --curves points."
         )
     said = f"No curve for {plural(len(missing), 'run')} without metrics: {listing(missing)}."
-    return pd.concat(parts, ignore_index=True), [said] if missing else []
+    return pd.concat(parts, ignore_index=True), [Caution(Code.NO_METRICS, said)] if missing else []
 
 
 def _read(file: Path) -> pd.DataFrame | None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.cautions import Caution
 from analysis.errors import AnalysisError
 from analysis.points import run_store, wandb_runs
 from analysis.points.checks import checked, usable
@@ -104,7 +105,7 @@ def _from_wandb(path: Path, loss: str, params: str, allow_mixed: bool, wanted: W
 
 def _usable_rows(
     table: pd.DataFrame, wanted: Wanted, source: str
-) -> tuple[pd.DataFrame, list[str]]:
+) -> tuple[pd.DataFrame, list[Caution]]:
     values = table[list(wanted.numbers)].map(lambda value: f"{value:g}")
     return usable(table, table["run_id"], values, source)
 

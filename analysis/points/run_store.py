@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from analysis.cautions import Caution, Code
 from analysis.errors import AnalysisError
 from analysis.formatting import listing, plural
 from analysis.points.series import name_series
@@ -70,10 +71,10 @@ def read_runs(
     loss: str,
     params: str,
     labels: Mapping[str, str] | None = None,
-) -> tuple[list[dict[str, Any]], list[str]]:
+) -> tuple[list[dict[str, Any]], list[Caution]]:
     """Points of the finished runs in `store` (only those `wanted`, if given), and warnings.
 
-    A run with a label goes by it: a study's variants are its curves.
+    A run with a label has it as its curve: a study's variants are its curves.
     """
     present = sorted(
         folder.name for folder in store.iterdir() if folder.is_dir() and not is_trunk(folder.name)
@@ -86,10 +87,14 @@ def read_runs(
             f"{store} holds no finished run ({plural(len(files), 'run')}, none with a "
             "result.json): wait for one, or give the folder whose sub-folders are runs."
         )
-    warnings = []
+    warnings: list[Caution] = []
     if pending:
         warnings.append(
-            f"No result yet for {len(pending)} of {plural(len(files), 'run')}: {listing(pending)}."
+            Caution(
+                Code.PENDING,
+                f"No result yet for {len(pending)} of {plural(len(files), 'run')}: "
+                f"{listing(pending)}.",
+            )
         )
     results = {
         name: (str(file), _read_result(file))
@@ -106,10 +111,10 @@ def rows_of(
     loss: str,
     params: str,
     labels: Mapping[str, str] | None = None,
-) -> tuple[list[dict[str, Any]], list[str]]:
+) -> tuple[list[dict[str, Any]], list[Caution]]:
     """Points of the results that are done, and warnings; each result with where it is kept."""
     rows = []
-    warnings = []
+    warnings: list[Caution] = []
     skipped: dict[str, list[str]] = {}
     for name, (where, result) in results.items():
         status = _need(result, "status", str, where)
@@ -119,10 +124,15 @@ def rows_of(
             skipped.setdefault(status, []).append(name)
     for status, left_out in skipped.items():
         warnings.append(
-            f"Left out {plural(len(left_out), 'run')} with status {status!r}: {listing(left_out)}."
+            Caution(
+                Code.UNFINISHED,
+                f"Left out {plural(len(left_out), 'run')} with status {status!r}: "
+                f"{listing(left_out)}.",
+            )
         )
     for row in rows:
-        row["model"] = (labels or {}).get(row["run_id"], row["model"])
+        if label := (labels or {}).get(row["run_id"]):
+            row["label"] = row["curve"] = label
     settings = {name: result.get("settings", {}) for name, (_, result) in results.items()}
     warnings.extend(name_series(rows, settings))
     if not rows:

@@ -4,8 +4,10 @@ A study may sweep any setting. Runs of one model that differ in more than budget
 other curves, and are named after what differs: `mor (n_recursions=2)`, `mor (n_recursions=3)`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from analysis.cautions import Caution, Code
 
 AXES = ("budget", "seed", "size.", "data.", "flops.")  # data and flops: refused when mixed
 
@@ -18,30 +20,54 @@ def ordered(models: Sequence[str]) -> list[str]:
     return sorted(models, key=lambda m: (known.index(m) if m in known else len(known), m))
 
 
-def name_series(rows: list[dict[str, Any]], settings: dict[str, dict[str, Any]]) -> list[str]:
-    """Rename the model of each row, in place, by the settings that differ among its runs, and note
-    these, as the command line takes them, in the row's `curve`.
+def name_series(rows: list[dict[str, Any]], settings: dict[str, dict[str, Any]]) -> list[Caution]:
+    """Name the `curve` of each row, in place, by the settings that differ among its runs, and note
+    these, as the command line takes them, in the row's `overrides`.
 
-    `settings` holds each run's identity fields by run id; runs without them keep their name.
-    Returns a note for each model that was split.
+    A row's curve so far is its label, else its model, which stay as they are. `settings` holds each
+    run's identity fields by run id; runs without them keep their name. Returns a note for each
+    curve that was split.
     """
+    known = {
+        row["run_id"]: flatten(settings[row["run_id"]])
+        for row in rows
+        if settings.get(row["run_id"])
+    }
+    told = [row for row in rows if row["run_id"] in known]
+    # What tells a variant from the others of its model has to be typed with `model=`.
+    for own in _groups(told, lambda row: str(row["model"])).values():
+        differing = _differing([known[row["run_id"]] for row in own])
+        for row in own:
+            values = known[row["run_id"]]
+            if differing:
+                row["overrides"] = " ".join(f"{key}={values.get(key)}" for key in differing)
     notes = []
-    for model in dict.fromkeys(row["model"] for row in rows):
-        own = [row for row in rows if row["model"] == model and settings.get(row["run_id"])]
-        flat = {row["run_id"]: flatten(settings[row["run_id"]]) for row in own}
-        differing = _differing(list(flat.values()))
+    for name, own in _groups(told, lambda row: row.get("curve") or str(row["model"])).items():
+        differing = _differing([known[row["run_id"]] for row in own])
         if not differing:
             continue
         for row in own:
-            values = flat[row["run_id"]]
+            values = known[row["run_id"]]
             shown = ", ".join(f"{key.split('.')[-1]}={values.get(key)}" for key in differing)
-            row["model"] = f"{model} ({shown})"
-            row["curve"] = " ".join(f"{key}={values.get(key)}" for key in differing)
+            row["curve"] = f"{name} ({shown})"
         notes.append(
-            f"The runs of {model} differ in {', '.join(differing)}: each combination is a curve "
-            "of its own."
+            Caution(
+                Code.SPLIT_MODEL,
+                f"The runs of {name} differ in {', '.join(differing)}: each combination is a curve "
+                "of its own.",
+                name,
+            )
         )
     return notes
+
+
+def _groups(
+    rows: list[dict[str, Any]], key: Callable[[dict[str, Any]], str]
+) -> dict[str, list[dict[str, Any]]]:
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups
 
 
 def _differing(runs: list[dict[str, Any]]) -> list[str]:

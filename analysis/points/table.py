@@ -1,10 +1,11 @@
 """One tidy table of points, whatever they come from: a CSV, the run store, a study or W&B.
 
-Columns: model, size, budget (FLOPs under `convention`), params, tokens, loss (nats per token),
-seed, convention, data_fingerprint, git_commit, code (git tree of the training code), run_id,
-source. A cell that the source does not know is missing (NaN); the numbers that a fit needs never
-are. A fit that needs more (the parts of a looped model, the trunk) names the columns that it wants
-beside these.
+Columns: model (what `model=` takes), size, budget (FLOPs under `convention`), params, tokens, loss
+(nats per token), seed, convention, data_fingerprint, git_commit, code (git tree of the training
+code), run_id, label (what a study calls its variant), curve (what a fit groups by and a figure
+names; missing where that is the model, see `curve_of`), source. A cell that the source does not
+know is missing (NaN); the numbers that a fit needs never are. A fit that needs more (the parts of a
+looped model, the trunk) names the columns that it wants beside these.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
+
+from analysis.cautions import Caution
 
 NUMBERS = ("params", "tokens", "loss", "budget")
 COLUMNS = (
@@ -27,10 +30,12 @@ COLUMNS = (
     "git_commit",
     "code",
     "run_id",
+    "label",
+    "curve",
     "source",
 )
 # What makes two rows the same experiment. Two conventions or two corpora are two experiments.
-IDENTITY = ("model", "params", "budget", "seed", "convention", "data_fingerprint")
+IDENTITY = ("curve", "params", "budget", "seed", "convention", "data_fingerprint")
 # Numbers that only some fits ask for; of these, only the looped part of a model may be zero.
 MORE_NUMBERS = ("n_once", "n_rec", "r")
 MAY_BE_ZERO = "n_rec"
@@ -60,6 +65,11 @@ class Wanted:
         return IDENTITY if "budget" in self.numbers else (*IDENTITY, "tokens")
 
 
+def curve_of(table: pd.DataFrame) -> pd.Series:
+    """The name of each row's curve: `curve` where it is told, else the model."""
+    return table["curve"].fillna(table["model"]) if "curve" in table else table["model"]
+
+
 def tidy(table: pd.DataFrame, extra: Sequence[str] = ()) -> pd.DataFrame:
     """The columns above, `extra` and no others: numbers as floats, names as text or missing."""
     columns = (*COLUMNS, *extra)
@@ -74,7 +84,7 @@ class PointSet:
 
     table: pd.DataFrame
     source: str
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Caution, ...] = ()
     study_folder: Path | None = None
     loss: str = "as given"
     params: str = "as given"

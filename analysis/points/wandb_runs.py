@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from analysis.cautions import Caution, Code
 from analysis.errors import AnalysisError
 from analysis.formatting import listing, plural
 from analysis.points.wandb_client import connect, one_reason
@@ -27,7 +28,7 @@ def is_address(path: Path) -> bool:
     return path.parts[:1] == (SCHEME,)
 
 
-def online(path: Path) -> tuple[str, Results, list[str]]:
+def online(path: Path) -> tuple[str, Results, list[Caution]]:
     """The address as typed, the results of its runs, and warnings.
 
     Raises AnalysisError for an address of another form, without a key, or without such runs.
@@ -60,7 +61,7 @@ def find_offline(path: Path) -> list[Path]:
     return sorted(path.rglob("*.wandb"))
 
 
-def offline(files: list[Path], source: str) -> tuple[Results, list[str]]:
+def offline(files: list[Path], source: str) -> tuple[Results, list[Caution]]:
     """The results in offline files; of a run's several attempts, the last that finished."""
     found = []
     for file in files:
@@ -69,7 +70,7 @@ def offline(files: list[Path], source: str) -> tuple[Results, list[str]]:
     return _finished(found, source)
 
 
-def _finished(found: list[tuple[str, str, Result]], source: str) -> tuple[Results, list[str]]:
+def _finished(found: list[tuple[str, str, Result]], source: str) -> tuple[Results, list[Caution]]:
     results: Results = {}
     seen = {}
     for run_id, where, summary in found:
@@ -89,7 +90,7 @@ def _finished(found: list[tuple[str, str, Result]], source: str) -> tuple[Result
     told = (
         f"No result yet for {len(open_ones)} of {plural(len(seen), 'run')}: {listing(open_ones)}."
     )
-    return results, [told]
+    return results, [Caution(Code.PENDING, told)]
 
 
 def read_offline(file: Path) -> tuple[str, Result]:

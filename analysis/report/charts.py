@@ -14,7 +14,7 @@ from analysis.compare import verdict
 from analysis.fits.isoflop import IsoflopResult, Minimum, ModelFrontier
 from analysis.formatting import compute, count
 from analysis.points.series import USUAL_ORDER, ordered
-from analysis.points.table import PointSet
+from analysis.points.table import PointSet, curve_of
 from analysis.report.fits import Exponent
 
 # Light and dark variants of each series; at least 3 to 1 against the page (tests compute it).
@@ -105,7 +105,11 @@ def _isoflop_items(result: IsoflopResult, points: PointSet, base: int) -> list[d
                 items.append({"kind": "line", "keys": keys, "points": _curve(minimum)})
             items.append({"kind": "star", "keys": keys, **_minimum(name, minimum)})
     for row, (model, budget, params, loss) in enumerate(
-        zip(*(points.table[c] for c in ("model", "budget", "params", "loss")), strict=True)
+        zip(
+            curve_of(points.table),
+            *(points.table[c] for c in ("budget", "params", "loss")),
+            strict=True,
+        )
     ):
         keys = [f"model {model}", f"budget {budget:g}"]
         items.append({"kind": "mark", "keys": keys, "x": params, "y": loss, "run": base + row})

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.cautions import Caution
 from analysis.errors import AnalysisError
 from analysis.fits.holdout import HoldOut, Left, hold_out
 from analysis.fits.parametric.caution import cautions, vanished
@@ -34,7 +35,7 @@ class Report:
     fit: LawFit
     intervals: Intervals
     hold_out: HoldOut
-    warnings: tuple[str, ...]
+    warnings: tuple[Caution, ...]
     asked: Asked
 
 

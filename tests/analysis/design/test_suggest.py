@@ -8,9 +8,13 @@ import pytest
 from typer.testing import CliRunner
 
 from analysis.commands.cli import app
+from analysis.commands.suggest import overrides
 from analysis.design.law import TrueLaw, law_of
 from analysis.design.suggest import repeats, suggest
 from analysis.errors import AnalysisError
+from analysis.points.load import load_points
+from analysis.points.table import Wanted
+from tests.analysis.conftest import result_of
 from tests.analysis.laws import TRUTH, law_table, refit
 
 NOISE = 0.0008
@@ -96,10 +100,44 @@ def test_the_command_prints_what_the_sweep_takes(tmp_path, points):
 
 def test_a_curve_is_typed_with_the_settings_it_differs_in(tmp_path, points):
     file = tmp_path / "points.csv"
-    points.assign(model="mor (alpha=0.2)", curve="model.router.alpha=0.2").to_csv(file, index=False)
+    told = {"curve": "mor (alpha=0.2)", "overrides": "model.router.alpha=0.2"}
+    points.assign(model="mor", **told).to_csv(file, index=False)
     [run] = json.loads(invoke(file, "--runs", 1, "--json").stdout)["models"][0]["runs"]
     assert run["overrides"].startswith("model=mor size=s")
     assert run["overrides"].endswith(" model.router.alpha=0.2")
+
+
+def test_a_label_is_never_typed_as_a_model(tmp_path, points):
+    settings = [{"model": {"kv": kv}, "seed": 0} for kv in ("recursion", "shared")]
+    runs = []
+    for kind, (label, given) in enumerate(zip(("own keys", "given keys"), settings, strict=True)):
+        for n, row in enumerate(points.to_dict("records")):
+            run_id = f"mor-{kind}-{n}"
+            known = {
+                "convention": "paper",
+                "data_fingerprint": "d",
+                "git_commit": None,
+                "code": None,
+            }
+            result = result_of({**row, **known, "model": "mor", "run_id": run_id, "seed": 0})
+            file = tmp_path / "runs" / run_id / "result.json"
+            file.parent.mkdir(parents=True)
+            file.write_text(json.dumps({**result, "settings": given}))
+            runs.append({"run_id": run_id, "label": label})
+    study = tmp_path / "studies" / "kv"
+    study.mkdir(parents=True)
+    (study / "plan.json").write_text(json.dumps({"runs": runs, "runs_dir": "runs"}))
+    table = load_points(study, wanted=Wanted(names=("overrides",))).table
+    assert set(table["model"]) == {"mor"}
+    for label, given in (("own keys", "recursion"), ("given keys", "shared")):
+        rows = table[table["label"] == label]
+        assert set(rows["curve"]) == {label}
+        done = suggest(law_of(rows, label), rows, repeats(rows, {}, ""), 1)
+        assert done.model == label
+        typed = overrides(done.runs[0])
+        assert typed.startswith("model=mor size=s")
+        assert typed.endswith(f" model.kv={given}")
+        assert label not in typed
 
 
 def test_candidates_come_from_a_plan_at_its_price(tmp_path, points):

@@ -65,12 +65,12 @@ def test_one_best_size_is_no_law():
     table = table[table["compute"].between(1e19, 2e19)]
     done = fit_envelope("vanilla", table, resamples=10)
     assert done.params_law.exponent is None
-    assert any(warning.startswith("No exponent") for warning in done.warnings)
+    assert any(warning.text.startswith("No exponent") for warning in done.warnings)
 
 
 def test_noise_that_makes_the_best_size_fall_back_is_said():
     done = fit_envelope("vanilla", curves(noise=0.05), resamples=0)
-    assert any("falls back" in warning for warning in done.warnings)
+    assert any("falls back" in warning.text for warning in done.warnings)
 
 
 def test_curves_that_cannot_be_compared_are_refused():
@@ -89,7 +89,7 @@ def test_curves_that_cannot_be_compared_are_refused():
 def test_a_size_with_one_compute_is_left_out_by_name():
     table = pd.concat([curves(), curves().head(1).assign(params=3e7)])
     done = fit_envelope("vanilla", table, resamples=0)
-    assert any("Left out 1 size" in warning for warning in done.warnings)
+    assert any("Left out 1 size" in warning.text for warning in done.warnings)
     assert done.n_curves == 24
 
 
@@ -127,7 +127,7 @@ def test_metrics_give_one_curve_a_trunk_or_run(store, table, edit_result):
     found, warnings = from_metrics(points.table)
     assert set(found["model"]) == {"mor"}
     assert found["params"].nunique() == 7
-    assert "No curve for 21 runs without metrics" in warnings[0]
+    assert "No curve for 21 runs without metrics" in warnings[0].text
     content = json.loads(invoke(store, "--curves", "metrics", "--json", "--bootstrap", 20).stdout)
     assert content["models"]["mor"]["a"] == pytest.approx(0.5, abs=0.05)
     words = invoke(store, "--curves", "metrics", "--bootstrap", 0).stdout

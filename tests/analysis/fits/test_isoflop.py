@@ -119,20 +119,20 @@ def test_only_interior_minima_enter_the_law(make_table):
     frontier = fit_isoflop(table, resamples=0).models["mor"]
     assert [m.status for m in frontier.minima] == ["interior"] * 3 + ["edge"]
     assert frontier.params_law.exponent == pytest.approx(0.5, abs=1e-9)
-    assert any("1e18 has no minimum (edge)" in warning for warning in frontier.warnings)
+    assert any("1e18 has no minimum (edge)" in warning.text for warning in frontier.warnings)
 
 
 def test_one_interior_minimum_gives_no_exponent_and_says_so(make_table):
     frontier = fit_isoflop(make_table(models=("mor",), budgets=(1e11, 1e18))).models["mor"]
     assert frontier.params_law.exponent is None
     assert frontier.tokens_law.exponent is None
-    assert "No exponent: 1 of 2 budgets" in frontier.warnings[-1]
+    assert "No exponent: 1 of 2 budgets" in frontier.warnings[-1].text
 
 
 def test_two_interior_minima_give_an_exponent_and_a_warning(make_table):
     frontier = fit_isoflop(make_table(models=("mor",), budgets=(1e10, 1e11))).models["mor"]
     assert frontier.params_law.exponent == pytest.approx(0.5, abs=1e-9)
-    assert any("two budgets" in warning for warning in frontier.warnings)
+    assert any("two budgets" in warning.text for warning in frontier.warnings)
 
 
 def test_a_power_law_is_fitted_in_log_log():

@@ -14,7 +14,8 @@ from tests.analysis.laws import TRUTH, law_table
 
 def warnings_of(table, **asked) -> str:
     return " ".join(
-        report(
+        str(w)
+        for w in report(
             Chinchilla.of(table), table, Asked(starts=200, **{"resamples": 100, **asked})
         ).warnings
     )
@@ -119,7 +120,7 @@ def test_a_term_that_the_points_do_not_need_has_no_interval():
     table["loss"] = 1500 / table["tokens"] ** 0.3 + 400 / table["params"] ** 0.3
     done = report(Chinchilla.of(table), table, Asked(starts=300, resamples=50))
     assert done.intervals.of["E"] is None
-    assert any(warning.startswith("E has gone to zero") for warning in done.warnings)
+    assert any(warning.text.startswith("E has gone to zero") for warning in done.warnings)
 
 
 def test_noise_that_hides_a_term_is_said():

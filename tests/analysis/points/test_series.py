@@ -11,7 +11,7 @@ def run(name: str, model: str = "mor", **settings):
 def label(*runs):
     rows = [row for row, _ in runs]
     notes = name_series(rows, {row["run_id"]: settings for row, settings in runs})
-    return [row["model"] for row in rows], notes
+    return [row.get("curve") or row["model"] for row in rows], notes
 
 
 def test_budget_size_and_seed_are_one_curve():
@@ -29,14 +29,17 @@ def test_a_swept_setting_makes_a_curve_each_and_is_said():
     )
     assert names == ["mor (n_recursions=2)", "mor (n_recursions=3)", "vanilla"]
     assert len(notes) == 1
-    assert "m.n_recursions" in notes[0]
+    assert "m.n_recursions" in notes[0].text
 
 
 def test_a_curve_says_what_to_type():
     rows = [row for row, _ in (run("a"), run("b"))]
     settings = [{"model": {"router": {"alpha": alpha}, "kv": "recursion"}} for alpha in (0.1, 0.2)]
     name_series(rows, dict(zip("ab", settings, strict=True)))
-    assert [row["curve"] for row in rows] == ["model.router.alpha=0.1", "model.router.alpha=0.2"]
+    assert [row["overrides"] for row in rows] == [
+        "model.router.alpha=0.1",
+        "model.router.alpha=0.2",
+    ]
 
 
 def test_results_without_settings_keep_their_name():

@@ -6,7 +6,7 @@ import pytest
 
 from analysis.errors import AnalysisError
 from analysis.points.load import load_points
-from analysis.points.table import COLUMNS
+from analysis.points.table import COLUMNS, curve_of
 
 
 def csv(tmp_path: Path, text: str, name: str = "points.csv") -> Path:
@@ -54,8 +54,8 @@ def test_an_unusable_row_is_left_out_and_named_by_its_line(tmp_path, bad):
     path = csv(tmp_path, HEAD + f"1e6,2e7,3.5,1e14\n\n2e6,1e7,{bad},1e14\n")
     points = load_points(path)
     assert len(points.table) == 1
-    assert "line 4 (loss" in points.warnings[0]
-    assert (bad or "empty") in points.warnings[0].lower()
+    assert "line 4 (loss" in points.warnings[0].text
+    assert (bad or "empty") in points.warnings[0].text.lower()
 
 
 def test_a_csv_with_only_unusable_rows_is_refused(tmp_path):
@@ -137,14 +137,14 @@ def test_diverged_and_pending_runs_are_left_out_and_named(store, edit_result):
     (store / "mor-9m-1e10-0").mkdir()
     points = load_points(store)
     assert "mor-3k-1e+10-0" not in set(points.table["run_id"])
-    assert any("diverged" in w and "mor-3k-1e+10-0" in w for w in points.warnings)
-    assert any("No result yet for 1 of 43 runs: mor-9m-1e10-0" in w for w in points.warnings)
+    assert any("diverged" in w.text and "mor-3k-1e+10-0" in w.text for w in points.warnings)
+    assert any("No result yet for 1 of 43 runs: mor-9m-1e10-0" in w.text for w in points.warnings)
 
 
 def test_a_null_loss_is_left_out_and_named(store, edit_result):
     edit_result("mor-3k-1e+10-0", loss={"val_nll_causal": None})
     (warning,) = load_points(store).warnings
-    assert "mor-3k-1e+10-0 (loss nan)" in warning
+    assert "mor-3k-1e+10-0 (loss nan)" in warning.text
 
 
 @pytest.mark.parametrize(
@@ -181,16 +181,19 @@ def test_a_studys_variants_are_its_curves(study):
         run["label"] = "plain" if "1e+10" in run["run_id"] else None
     (study / "plan.json").write_text(json.dumps(plan))
     table = load_points(study).table
-    named = table["model"].where(table["run_id"].str.contains("1e+10", regex=False), "rest")
+    named = table["label"].where(table["run_id"].str.contains("1e+10", regex=False), "rest")
     assert set(named) == {"plain", "rest"}
-    assert set(table["model"]) == {"plain", "vanilla"}
+    assert set(curve_of(table)) == {"plain", "vanilla"}
+    assert set(table["model"]) == {"vanilla"}
 
 
 def test_a_study_reads_its_planned_runs_only(study):
     points = load_points(study)
     assert set(points.table["model"]) == {"vanilla"}
     assert points.study_folder == study
-    assert points.warnings == ("No result yet for 1 of 22 runs: vanilla-9m-1e13-0.",)
+    assert [w.text for w in points.warnings] == [
+        "No result yet for 1 of 22 runs: vanilla-9m-1e13-0."
+    ]
 
 
 def test_a_study_is_found_from_anywhere_and_by_name(study, store, tmp_path, monkeypatch):

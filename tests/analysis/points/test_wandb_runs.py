@@ -70,7 +70,9 @@ def test_offline_files_give_the_points_of_the_run_store(tracked):
     pd.testing.assert_frame_equal(found[columns], expected[columns])
     assert all(Path(source).suffix == ".wandb" for source in found["source"])
     assert points.convention == "paper"
-    assert points.warnings == ("No result yet for 1 of 4 runs: vanilla-9m-1e13-0.",)
+    assert [w.text for w in points.warnings] == [
+        "No result yet for 1 of 4 runs: vanilla-9m-1e13-0."
+    ]
     other = load_points(tracked, loss="topk", params="total").table
     assert sorted(other["loss"] + 0.5) == pytest.approx(sorted(found["loss"]))
 
@@ -143,7 +145,7 @@ def test_a_project_is_read_through_the_public_api(online):
     assert points.source == "wandb://us/study/first"
     assert len(points.table) == 9
     assert points.table["source"].str.startswith("wandb://us/study/vanilla-").all()
-    assert points.warnings == ("No result yet for 1 of 10 runs: open.",)
+    assert [w.text for w in points.warnings] == ["No result yet for 1 of 10 runs: open."]
     fit = fit_isoflop(points.table, resamples=0).models["vanilla"]
     assert [minimum.n_points for minimum in fit.minima] == [3, 3, 3]
     assert len(load_points(Path("wandb://us/study")).table) == 10

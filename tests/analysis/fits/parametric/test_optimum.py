@@ -85,7 +85,7 @@ def test_one_size_says_that_nothing_can_be_told_apart():
     table = law_table(0.003).assign(params=1e8)
     done = report(Chinchilla.of(table), table, Asked(starts=200, resamples=0))
     assert done.fit.certificate.condition > 1e8
-    assert any("Weakly identified" in warning for warning in done.warnings)
+    assert any("Weakly identified" in warning.text for warning in done.warnings)
 
 
 @pytest.mark.parametrize("rows", [1, 4, 5])
