@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from mor.config import UserError
+from ledger.errors import UserError
 from sweeps.board import board
 from sweeps.commands.find import find_folder, find_target, study_view
 from sweeps.slurm_queue import SlurmSilent

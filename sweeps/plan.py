@@ -7,18 +7,20 @@ runs are planned in a second or two.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ledger.ids import segment_name
+from ledger.store import Ledger
 from mor.config import Config, to_dict
-from mor.devices import PEAK_TFLOPS
+from mor.devices import PEAK_TFLOPS, device_key
 from mor.flops import RunCost, run_cost
-from mor.identity import budget_name, run_id, trunk_id
+from mor.identity import run_id, trunk_id
 from mor.model.sharing import layout
 from mor.train.schedule import PlannedSteps, has_trunk, planned_steps, schedule
 from sweeps.config import ClusterConfig
-from sweeps.ledger import Ledger
 
 SCHEMA = 1  # of plan.json
 
@@ -230,13 +232,24 @@ class _Price:
 
     def __init__(self, cluster: ClusterConfig, ledger: Ledger) -> None:
         self._assumed = PEAK_TFLOPS[cluster.gpu] * 1e12 * cluster.mfu
-        self._measured = ledger.measured_flops_per_s(cluster.gpu)
+        self._measured = measured_flops_per_s(ledger, cluster.gpu)
 
     def hours(self, config: Config, exact_flops: float) -> float:
         return exact_flops / self._measured.get(_shape(config), self._assumed) / 3600
 
     def is_measured(self, config: Config) -> bool:
         return _shape(config) in self._measured
+
+
+def measured_flops_per_s(ledger: Ledger, gpu: str) -> dict[tuple[str, str], float]:
+    """Median exact FLOP/s of one device per (model, size), of the finished runs on `gpu`s."""
+    speeds: dict[tuple[str, str], list[float]] = {}
+    for result in ledger.results():
+        speed = result.throughput
+        if device_key(speed.device) == gpu and speed.flops_per_s:
+            each = float(speed.flops_per_s) / speed.devices
+            speeds.setdefault((result.model, result.size), []).append(each)
+    return {key: statistics.median(values) for key, values in speeds.items()}
 
 
 def _shape(config: Config) -> tuple[str, str]:
@@ -264,7 +277,7 @@ def _cut(
     for target, point in sorted(targets.items()):
         steps = point.steps.stable - from_step
         flops = steps * point.cost.step_flops["exact"]
-        name = f"{trunk}@{budget_name(target)}"
+        name = segment_name(trunk, target)
         yield Segment(
             segment_id=name,
             trunk_id=trunk,
@@ -274,7 +287,7 @@ def _cut(
             exact_flops=flops,
             gpu_hours=price.hours(point.config, flops),
             depends_on=before,
-            done=(ledger.folder(trunk).plateau(target) / "meta.json").exists(),
+            done=ledger.folder(trunk).plateau_done(target),
         )
         from_step, before = point.steps.stable, (name,)
 

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mor.config import Config, UserError
-from mor.train.folder import RunFolder
+from ledger.errors import UserError
+from ledger.folder import RunFolder
+from mor.config import Config
 
 if TYPE_CHECKING:
     from mor.train.distributed import Ranks

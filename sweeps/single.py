@@ -10,15 +10,16 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mor.config import UserError
+from ledger.errors import UserError
+from ledger.store import Ledger
 from mor.train.tracking import refuse_without_key
 from sweeps.config import run_config, sweep_config
 from sweeps.definition import finish
-from sweeps.ledger import Ledger
 from sweeps.mistakes import RunStopped
 from sweeps.plan import build_plan
 from sweeps.ranks import follow, following
 from sweeps.routing import print_routing
+from sweeps.slurm_queue import this_job
 from sweeps.study import (
     refuse_unwritable,
     refuse_without_gpu,
@@ -42,7 +43,7 @@ def run_single(values: dict[str, Any], typed: set[str]) -> None:
         return
     study, console = sweep_config(values), Console()
     [config] = with_fingerprints([finish(run_config(values), study.study, typed)])
-    ledger = Ledger(Path(study.runs_dir).absolute())
+    ledger = Ledger(Path(study.runs_dir).absolute(), this_job())
     plan = build_plan(study.study.name, [config], ledger, study.cluster)
     if study.launch.plan_file:
         write_plan_file(plan, Path(study.launch.plan_file))
@@ -74,20 +75,20 @@ def run_single(values: dict[str, Any], typed: set[str]) -> None:
             f"run {run.run_id}: stopped by {by}, its state is in a checkpoint; "
             "type the same command again to go on from there"
         )
-    if result is None or result["status"] != "done":
+    if result is None or not result.done:
         blame = [folder] + ([ledger.folder(run.trunk_id)] if run.trunk_id else [])
         for one in blame:
             error = (one.status() or {}).get("error")
             if error:
                 raise UserError(f"run {run.run_id}: {error}; its log: {one.log_file}")
         raise UserError(f"run {run.run_id}: it did not end; type the same command again to go on")
-    loss = result["loss"]
+    loss = result.loss
     nll = f"{loss['val_nll_causal']:.4f} nats per token"
     if config.model.router.type == "expert":
         nll += f" (causal), {loss['val_nll_topk']:.4f} (top-k)"
     console.print(
-        f"{run.run_id}: validation loss {nll}; spent {result['flops']['spent']:.4g} of "
-        f"{result['budget']:.4g} {result['convention']} FLOPs, {result['tokens']:,} tokens\n"
+        f"{run.run_id}: validation loss {nll}; spent {result.flops.spent:.4g} of "
+        f"{result.budget:.4g} {result.convention} FLOPs, {result.tokens:,} tokens\n"
         f"{os.path.relpath(folder.result_file)}",
         highlight=False,
         soft_wrap=True,

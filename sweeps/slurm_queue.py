@@ -14,6 +14,8 @@ import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ledger.jobs import Job, JobRun
+
 TIMEOUT_S = 20.0  # for a controller that does not answer
 _QUEUE = "%i|%T|%r|%N|%S|%L|%P|%E"
 _HISTORY = "JobID,State,Start,End,ExitCode,NodeList"
@@ -37,24 +39,25 @@ class QueuedJob:
     depends_on: str
 
 
-@dataclass(frozen=True)
-class Incarnation:
-    """One time that a job ran, or waits to."""
+# The end of a worker by its job's last state; the states left out say nothing about it.
+CAUSES = {
+    "TIMEOUT": "time limit",
+    "DEADLINE": "time limit",
+    "PREEMPTED": "preempted",
+    "REQUEUED": "requeued",
+    "CANCELLED": "cancelled",
+    "NODE_FAIL": "node failure",
+    "BOOT_FAIL": "node failure",
+    "OUT_OF_MEMORY": "out of memory",
+}
 
-    job_id: str
-    state: str
-    started: float | None
-    ended: float | None
-    exit_code: str
-    node: str
 
-
-def this_job() -> str | None:
-    """The id of the Slurm job that this process is part of."""
-    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+def this_job() -> Job:
+    """The Slurm job that this process is part of."""
+    job_id, array = os.environ.get("SLURM_JOB_ID"), os.environ.get("SLURM_ARRAY_JOB_ID")
     if array:
-        return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-    return os.environ.get("SLURM_JOB_ID")
+        job_id = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    return Job(job_id, int(os.environ.get("SLURM_RESTART_COUNT", 0)))
 
 
 def present() -> bool:
@@ -77,7 +80,7 @@ def queue(job_ids: Iterable[str]) -> dict[str, QueuedJob]:
     return {job.job_id: job for job in jobs if job.job_id in wanted}
 
 
-def history(job_ids: Iterable[str]) -> dict[str, list[Incarnation]] | None:
+def history(job_ids: Iterable[str]) -> dict[str, list[JobRun]] | None:
     """Each time that the jobs ran, by id, oldest first; None where there is no accounting."""
     wanted = set(job_ids)
     if not wanted:
@@ -94,9 +97,9 @@ def history(job_ids: Iterable[str]) -> dict[str, list[Incarnation]] | None:
         return None
     if ended.returncode:
         return None
-    found: dict[str, list[Incarnation]] = {}
+    found: dict[str, list[JobRun]] = {}
     for line in ended.stdout.splitlines():
-        job = _incarnation(line)
+        job = _job_run(line)
         if job.job_id in wanted:
             found.setdefault(job.job_id, []).append(job)
     for jobs in found.values():
@@ -115,7 +118,7 @@ def cancel(job_ids: Iterable[str]) -> None:
 
 def seconds_left() -> float | None:
     """Wall time that is left to the job of this process; None outside of Slurm or unknown."""
-    job = this_job()
+    job = this_job().job_id
     if job is None:
         return None
     try:
@@ -152,10 +155,18 @@ def _queued(line: str) -> QueuedJob:
     )
 
 
-def _incarnation(line: str) -> Incarnation:
-    job_id, state, started, ended, exit_code, node = line.split("|", 5)
+def _job_run(line: str) -> JobRun:
+    job_id, state, started, ended, exit_code, _ = line.split("|", 5)
+    return job_run(job_id, state, _time(started), _time(ended), exit_code)
+
+
+def job_run(
+    job_id: str, state: str, started: float | None, ended: float | None, exit_code: str
+) -> JobRun:
+    """One line of sacct as the ledger understands it."""
     state = state.split()[0] if state else ""  # "CANCELLED by 1000"
-    return Incarnation(job_id, state, _time(started), _time(ended), exit_code, node)
+    words = f"its job ended as {state} (exit code {exit_code})"
+    return JobRun(job_id, started, ended, CAUSES.get(state), words)
 
 
 def _time(text: str) -> float | None:

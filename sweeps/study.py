@@ -11,14 +11,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mor.config import Config, DataConfig, UserError
+from ledger.errors import UserError
+from ledger.files import write_json
+from ledger.store import Ledger
+from mor.config import Config, DataConfig
 from mor.data.fingerprint import fingerprint
-from mor.files import write_json
 from mor.train.origin import with_origin
 from mor.train.tracking import refuse_without_key
 from sweeps.config import SweepConfig, sweep_config
 from sweeps.launch.files import SETTINGS, keep_settings
-from sweeps.ledger import Ledger
 from sweeps.plan import Plan, build_plan
 from sweeps.ranks import refuse_several
 from sweeps.routing import print_routing

@@ -13,11 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ledger.files import write_json
+from ledger.folder import RunFolder
+from ledger.store import Ledger
 from mor.config import Config, from_dict
-from mor.files import write_json
-from mor.train.folder import RunFolder
-from sweeps.claim import Claim
-from sweeps.ledger import Ledger
 from sweeps.plan import FINISHED
 
 log = logging.getLogger(__name__)
@@ -49,7 +48,7 @@ class Task:
 
     def finished(self, ledger: Ledger) -> bool:
         if self.is_segment:
-            return (self.folder.plateau(self.target) / "meta.json").exists()
+            return self.folder.plateau_done(self.target)
         return ledger.state(self.folder.run_id) in FINISHED
 
     def failed(self, launch_id: str) -> bool:
@@ -61,8 +60,8 @@ class Task:
             and status.get("task_id") == self.task_id
         )
 
-    def claimed(self) -> bool:
-        return Claim(self.folder.path).held()
+    def claimed(self, ledger: Ledger) -> bool:
+        return ledger.claim(self.folder.run_id).held()
 
 
 def read_cancelled(launch_folder: Path) -> frozenset[str]:
@@ -174,7 +173,7 @@ class Queue:
         now, by_id = time.monotonic(), {task.task_id: task for task in self.tasks}
         for task in self.open():
             missing = set(task.depends_on) - self._done - only
-            if missing and not any(by_id[name].claimed() for name in missing):
+            if missing and not any(by_id[name].claimed(self.ledger) for name in missing):
                 since = self._alone_since.setdefault(task.task_id, now)
                 if now - since > PATIENCE_S:
                     log.error("%s: needs %s, which is not done", task.task_id, *missing)

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mor.config import UserError
+from ledger.attempts import Attempt, AttemptLog, jobs_of, unsettled
+from ledger.errors import UserError
+from ledger.result import Result
+from ledger.store import Ledger
 from sweeps import slurm_queue
-from sweeps.attempts import Attempt, AttemptLog, unsettled
-from sweeps.ledger import Ledger
 from sweeps.slurm_queue import QueuedJob, SlurmSilent
 from sweeps.submitted import Element, by_task, elements
 from sweeps.tasks import Task, read_cancelled, tasks_of
@@ -90,7 +91,7 @@ class _Seen:
 
     task: Task
     status: dict[str, Any] | None  # of its folder, whichever task wrote it
-    result: dict[str, Any] | None
+    result: Result | None
     attempts: list[Attempt]  # at this task
     living: bool  # somebody alive holds its folder
     done: bool
@@ -155,7 +156,7 @@ class StudyView:
         done = task.finished(self.ledger) if task.is_segment else result is not None
         status = task.folder.status()
         attempts = AttemptLog(task.folder.path).read() if status else []
-        living = bool(status) and not done and task.claimed()
+        living = bool(status) and not done and task.claimed(self.ledger)
         mine = [a for a in attempts if a.task_id == task.task_id]
         return _Seen(task, status, result, mine, living, done)
 
@@ -173,7 +174,7 @@ class StudyView:
     def _settle(self, seen: list[_Seen], notes: list[str]) -> list[_Seen]:
         """Find out how attempts ended that did not say; keeps it in their folders."""
         waiting = {s.task.task_id: unsettled(s.attempts, s.running) for s in seen if s.attempts}
-        jobs = {a.job_id for open_ones in waiting.values() for a in open_ones if a.job_id}
+        jobs = jobs_of(a for open_ones in waiting.values() for a in open_ones)
         known = slurm_queue.history(jobs)
         if known is None:
             notes.append(NO_ACCOUNTING)
@@ -182,7 +183,7 @@ class StudyView:
             if waiting.get(one.task.task_id):
                 log = AttemptLog(one.task.folder.path)
                 beat = one.own.get("heartbeat")
-                ends = log.settle(one.attempts, one.running, beat, known, asked=True)
+                ends = log.settle(one.attempts, one.running, beat, known)
                 one = replace(one, attempts=ends)
             found.append(one)
         return found
@@ -205,7 +206,7 @@ class StudyView:
         self, one: _Seen, job: QueuedJob | None, cancelled: set[str], trunks: dict[str, _Seen]
     ) -> str:
         if one.done:
-            return str(one.result["status"]) if one.result else "done"
+            return one.result.status if one.result else "done"
         if one.running:
             return "running"
         last = one.attempts[-1].cause if one.attempts else None
@@ -315,8 +316,8 @@ def _progress(s: _Seen) -> float:
 
 def _row(s: _Seen, state: str, job: QueuedJob | None, held: list[Element]) -> Row:
     last = s.attempts[-1] if s.attempts else None
-    result, own = s.result or {}, s.own
-    speed = result.get("throughput", own)
+    result, own = s.result, s.own
+    speed = result.throughput.to_dict() if result else own
     flops_per_s = speed.get("flops_per_s")
     eta = None
     if state == "running" and flops_per_s:
@@ -327,9 +328,9 @@ def _row(s: _Seen, state: str, job: QueuedJob | None, held: list[Element]) -> Ro
     return Row(
         name=s.task.task_id,
         state=state,
-        spent=result.get("flops", {}).get("spent", own.get("spent")),
+        spent=result.flops.spent if result else own.get("spent"),
         target=float(target),
-        loss=result.get("loss", {}).get("val_nll_causal") if s.result else own.get("loss"),
+        loss=result.validation_loss() if result else own.get("loss"),
         tokens_per_s=speed.get("tokens_per_s"),
         flops_per_s=flops_per_s,
         mfu=speed.get("mfu"),
@@ -341,7 +342,7 @@ def _row(s: _Seen, state: str, job: QueuedJob | None, held: list[Element]) -> Ro
         node=(job.node if job else None) or (last.host if last else None),
         job_id=job.job_id if job else (last.job_id if last else None) or _first(held),
         reason=job.reason if job and job.state == "PENDING" else None,
-        error=result.get("error") or (own.get("error") if state in BAD else None),
+        error=(result.error if result else None) or (own.get("error") if state in BAD else None),
         is_segment=s.task.is_segment,
         trunk=s.task.depends_on[0].split("@")[0] if s.task.depends_on else None,
     )

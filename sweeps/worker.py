@@ -19,13 +19,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mor.config import Config, UserError
-from sweeps.attempts import AttemptLog
-from sweeps.claim import Claim, LostClaim
-from sweeps.ledger import Ledger
+from ledger.attempts import AttemptLog, jobs_of, unsettled
+from ledger.claims import Claim, LostClaim
+from ledger.errors import UserError
+from ledger.store import Ledger
+from mor.config import Config
+from mor.train.folder import create_folder
 from sweeps.provenance import provenance
 from sweeps.ranks import Crew, Order, follow, following
-from sweeps.slurm_queue import seconds_left
+from sweeps.slurm_queue import history, seconds_left, this_job
 from sweeps.tasks import Queue, Task, read_tasks
 
 log = logging.getLogger(__name__)
@@ -50,7 +52,7 @@ def queue_of(
     plan_file: Path, runs_dir: Path, launch_id: str, only: tuple[str, ...] | None = None
 ) -> Queue:
     """The tasks of a plan file, or `only` some of them, as a worker takes them."""
-    ledger = Ledger(runs_dir)
+    ledger = Ledger(runs_dir, this_job())
     wanted = None if only is None else frozenset(only)
     tasks = read_tasks(plan_file, ledger, wanted)
     return Queue(tasks, ledger, launch_id, plan_file.parent, wanted)
@@ -89,7 +91,7 @@ def _attempt(
     observe: Observer | None,
 ) -> bool:
     """Run the task if nobody else does. False: it is held, or was ended meanwhile."""
-    claim = Claim(task.folder.path)
+    claim = queue.ledger.claim(task.folder.run_id)
     if not claim.acquire():
         return False
     try:
@@ -130,7 +132,7 @@ def _run(
 
     hooks = Hooks(on_status, should_stop, provenance(), study)
     try:
-        folder.create(task.config)
+        create_folder(folder, task.config)
         status.begin()
         trunk = None if task.is_segment else task.trunk(queue.ledger)
         start = trunk.plateau(task.target) if trunk else None
@@ -201,15 +203,20 @@ class _Status:
         self._numbers: dict[str, Any] = {}
 
     def begin(self) -> None:
-        """Open this attempt's line, closing those of attempts that died without a word."""
+        """Open this attempt's line, closing those of attempts that ended without a cause."""
         task, heartbeat = self._begin
         on_gpu = _on_gpu(task.config)
         per_rank = 1 if on_gpu else task.config.runtime.threads
         devices = per_rank * int(os.environ.get("WORLD_SIZE", 1))
         try:
+            before = self._attempts.read()
             self._fixed["attempt"] = self._attempts.begin(
-                task.task_id, self._fixed["launch_id"], devices, on_gpu, heartbeat
+                task.task_id, self._fixed["launch_id"], devices, on_gpu, this_job()
             )
+            open_ones = unsettled(before, living=False)
+            if open_ones:
+                known = history(jobs_of(open_ones))
+                self._attempts.settle(before, living=False, heartbeat=heartbeat, known=known)
         except OSError as failure:
             log.error("attempt not written: %s", failure)
         self.write("running")

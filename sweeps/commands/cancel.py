@@ -77,17 +77,17 @@ def _cancel(view: StudyView, tasks: list[Task]) -> Cancelled:
     }
     slurm_queue.cancel(jobs)
     whole = not others  # else the workers have other runs to go on with
-    workers = _stop_workers(tasks) if whole else []
+    workers = _stop_workers(view, tasks) if whole else []
     return Cancelled(tuple(sorted(names)), tuple(sorted(jobs)), tuple(workers))
 
 
-def _stop_workers(tasks: list[Task]) -> list[int]:
+def _stop_workers(view: StudyView, tasks: list[Task]) -> list[int]:
     """SIGTERM to the processes of this machine that have one of the tasks in hand."""
     stopped = []
     for task in tasks:
         status = task.folder.status() or {}
         here = status.get("host") == socket.gethostname() and not status.get("job_id")
-        if status.get("state") == "running" and here and task.claimed():
+        if status.get("state") == "running" and here and task.claimed(view.ledger):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(int(status["pid"]), signal.SIGTERM)
                 stopped.append(int(status["pid"]))

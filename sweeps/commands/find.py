@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mor.config import UserError
-from mor.train.folder import RunFolder
-from sweeps.ledger import Ledger
+from ledger.errors import UserError
+from ledger.folder import RunFolder
+from ledger.store import Ledger
 from sweeps.tasks import Task
 from sweeps.watch import StudyView, study_plan_file
 

@@ -6,9 +6,9 @@ import sys
 import time
 from collections.abc import Callable
 
-from mor.config import UserError
-from mor.train.folder import RunFolder
-from sweeps.claim import Claim
+from ledger.claims import Claim
+from ledger.errors import UserError
+from ledger.folder import RunFolder
 
 POLL_S = 0.3
 

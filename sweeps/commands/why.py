@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator
 
-from sweeps.attempts import Attempt, AttemptLog
+from ledger.attempts import Attempt, AttemptLog
 from sweeps.reasons import why_ended, why_waiting
 from sweeps.submitted import by_task, elements
 from sweeps.tables import duration, share

@@ -6,12 +6,13 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 
-from mor.config import ConfigError, UserError
+from ledger.errors import UserError
+from ledger.store import Ledger
+from mor.config import ConfigError
 from mor.flops import run_cost
 from sweeps.config import ClusterConfig, SlurmConfig, SweepConfig
 from sweeps.launch.cluster import Cluster, Partition
 from sweeps.launch.jobs import Node
-from sweeps.ledger import Ledger
 from sweeps.plan import FINISHED, Plan
 from sweeps.resources import Shape
 

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 
-from mor.config import UserError
+from ledger.errors import UserError
 
 TIMEOUT_S = 30.0
 HERE = "type launch=local to train here"

@@ -16,7 +16,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from mor.files import write_json
+from ledger.files import write_json
 from sweeps.ranks import follow, following
 from sweeps.tasks import Queue
 from sweeps.worker import queue_of, stop_on_signals, work_on

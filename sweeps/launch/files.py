@@ -8,10 +8,10 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from ledger.files import write_json
+from ledger.store import Ledger
 from mor.config import to_dict
-from mor.files import write_json
 from sweeps.config import SweepConfig
-from sweeps.ledger import Ledger
 from sweeps.plan import Plan
 
 SETTINGS = "settings.json"  # in a study's folder

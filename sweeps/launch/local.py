@@ -19,12 +19,12 @@ import submitit
 from rich.console import Console
 from rich.live import Live
 
+from ledger.store import Ledger
 from mor.config import Config, ConfigError
 from mor.devices import device_key
 from sweeps.board import board
 from sweeps.config import ClusterConfig, LaunchConfig
 from sweeps.launch.files import Launch, add_to_study, new_launch
-from sweeps.ledger import Ledger
 from sweeps.plan import FINISHED, Plan
 from sweeps.tables import duration
 from sweeps.watch import StudyView

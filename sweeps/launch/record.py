@@ -8,8 +8,8 @@ import datetime
 from pathlib import Path
 from typing import Any
 
-from mor.config import UserError
-from mor.files import write_json
+from ledger.errors import UserError
+from ledger.files import write_json
 from sweeps.launch.files import Launch
 from sweeps.launch.jobs import Array
 from sweeps.slurm_queue import SlurmSilent, queue

@@ -21,7 +21,8 @@ import filelock
 import submitit
 from rich.console import Console
 
-from mor.config import UserError
+from ledger.errors import UserError
+from ledger.store import Ledger
 from sweeps.config import SlurmConfig, SweepConfig
 from sweeps.launch import checks, cluster
 from sweeps.launch.element import run_element
@@ -29,7 +30,6 @@ from sweeps.launch.files import Launch, add_to_study, keep_settings, new_launch
 from sweeps.launch.jobs import Array, arrays_of, nodes_left
 from sweeps.launch.record import Record, queued_tasks
 from sweeps.launch.snapshot import take_snapshot
-from sweeps.ledger import Ledger
 from sweeps.plan import FINISHED, Plan
 from sweeps.resources import shape_of
 from sweeps.tables import counted, duration

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from mor.files import write_json
+from ledger.files import write_json
 from sweeps.provenance import (
     PACKAGES,
     PARTS,

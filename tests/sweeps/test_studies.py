@@ -44,7 +44,7 @@ def expanded() -> Any:
 @pytest.fixture(scope="module")
 def planned(expanded: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The rows of a study's plan, each with its configuration."""
-    from sweeps.ledger import Ledger
+    from ledger.store import Ledger
     from sweeps.plan import build_plan
 
     ledger = Ledger(tmp_path_factory.mktemp("runs"))

@@ -10,7 +10,7 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from mor.config import UserError
+from ledger.errors import UserError
 from sweeps.__main__ import app
 from sweeps.commands.cancel import cancel_run, cancel_study
 from sweeps.commands.find import find_folder, find_target
@@ -146,7 +146,7 @@ def test_reasons_are_matched_by_their_longest_beginning():
 
 
 def test_every_cause_has_its_sentence():
-    from sweeps.attempts import CAUSES
+    from ledger.attempts import CAUSES
 
     assert set(CAUSES) - set(ENDS) == {"finished", "lost claim"}
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from ledger.store import Ledger
 from sweeps.config import ClusterConfig
 from sweeps.launch import element
-from sweeps.ledger import Ledger
 from sweeps.plan import build_plan
 
 

@@ -20,8 +20,8 @@ import pytest
 import torch
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
+from ledger.attempts import Attempt, AttemptLog
 from sweeps import slurm_queue
-from sweeps.attempts import Attempt, AttemptLog
 from tests.sweeps.conftest import REPO
 from tests.sweeps.slurm.client import results, slurm, wait
 

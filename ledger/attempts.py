@@ -1,9 +1,10 @@
 """How each attempt at a run ended: `runs/<run_id>/attempts.jsonl`, one line for each.
 
-A line is opened when a worker begins and closed by it with the cause of its end. A worker that dies
-without a word leaves it open: the next attempt closes it, or `python -m sweeps status` does, and
-both ask Slurm's accounting why. Lines have one width, so that an end is written over the spaces
-that its begin has reserved: also on a disk that is full by then.
+A line is opened when a worker begins and closed by it with the cause of its end. A worker that
+exits without reporting a cause leaves it open: the next attempt closes it, or
+`python -m sweeps status` does, with what the backend knows about the job. Lines have one width, so
+that an end is written over the spaces that its begin has reserved: also on a disk that is full by
+then.
 """
 
 from __future__ import annotations
@@ -13,13 +14,12 @@ import json
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import filelock
-
-from sweeps.slurm_queue import Incarnation, history, this_job
+from ledger.files import locked
+from ledger.jobs import NO_JOB, Job, JobRun
 
 WIDTH = 768  # bytes of a line
 NOTE = 200  # characters of a note at most
@@ -31,7 +31,7 @@ CAUSES = (
     "preempted",
     "requeued",
     "cancelled",
-    "killed",  # it died without a word, and nothing says why
+    "killed",  # it exited without reporting a cause, and nothing else says why
     "node failure",
     "out of memory",
     "failed",  # an error; the note has it
@@ -39,17 +39,6 @@ CAUSES = (
     "disk full",
     "lost claim",  # another process took the run over
 )
-# Slurm's last word on a job, by state; the states left out say nothing about a worker's end.
-SLURM_CAUSES = {
-    "TIMEOUT": "time limit",
-    "DEADLINE": "time limit",
-    "PREEMPTED": "preempted",
-    "REQUEUED": "requeued",
-    "CANCELLED": "cancelled",
-    "NODE_FAIL": "node failure",
-    "BOOT_FAIL": "node failure",
-    "OUT_OF_MEMORY": "out of memory",
-}
 
 
 @dataclass(frozen=True)
@@ -62,7 +51,7 @@ class Attempt:
     started: float
     host: str
     pid: int
-    job_id: str | None = None  # Slurm's, as "123_0" for an array's element
+    job_id: str | None = None  # the backend's, as "123_0" for an element of a Slurm array
     devices: int = 1  # GPUs, or CPU threads where there is none
     on_gpu: bool = False
     ended: float | None = None
@@ -98,14 +87,14 @@ class AttemptLog:
         launch_id: str,
         devices: int,
         on_gpu: bool,
-        heartbeat: float | None = None,
+        job: Job = NO_JOB,
     ) -> int:
         """Open a line for this process and return its number, from 1.
 
-        The caller holds the run's claim, so whatever else is open has died: it is closed, too,
-        `heartbeat` being the last sign of its life. Raises OSError on a full disk.
+        The caller holds the run's claim, so whatever else is open has died: `settle` closes it.
+        Raises OSError on a full disk.
         """
-        with filelock.FileLock(self._lock):
+        with locked(self._lock):
             before = self.read()
             number = max((a.attempt for a in before), default=0) + 1
             attempt = Attempt(
@@ -115,20 +104,19 @@ class AttemptLog:
                 time.time(),
                 socket.gethostname(),
                 os.getpid(),
-                this_job(),
+                job.job_id,
                 devices,
                 on_gpu,
             )
             self._write(attempt)
-        self.settle(before, living=False, heartbeat=heartbeat)
         return number
 
     def end(self, number: int, cause: str, note: str | None = None) -> None:
         """Close this process's own line."""
-        with filelock.FileLock(self._lock):
+        with locked(self._lock):
             for attempt in self.read():
                 if attempt.attempt == number:
-                    open_to_slurm = (
+                    open_to_backend = (
                         cause in ("stopped", "time limit", "preempted") and attempt.job_id
                     )
                     self._write(
@@ -137,7 +125,7 @@ class AttemptLog:
                             ended=time.time(),
                             cause=cause,
                             note=note,
-                            settled=not open_to_slurm,
+                            settled=not open_to_backend,
                         )
                     )
 
@@ -146,22 +134,15 @@ class AttemptLog:
         attempts: Sequence[Attempt],
         living: bool,
         heartbeat: float | None = None,
-        known: Mapping[str, Sequence[Incarnation]] | None = None,
-        *,
-        asked: bool = False,
+        known: Mapping[str, Sequence[JobRun]] | None = None,
     ) -> list[Attempt]:
         """Write what can be learnt about ends that are not settled; returns all attempts.
 
-        `living`: the last attempt is still going on. `known`: what `slurm_queue.history` says of
-        their jobs, where somebody has `asked` it for many runs at once.
+        `living`: the last attempt is still going on. `heartbeat`: the last sign of its life.
+        `known`: what a backend says of their jobs, by id; None where it keeps no history.
         """
-        waiting = unsettled(attempts, living)
-        if not waiting:
-            return list(attempts)
-        if not asked:
-            known = history({a.job_id for a in waiting if a.job_id})
         changed = {}
-        for attempt in waiting:
+        for attempt in unsettled(attempts, living):
             job = attempt.job_id
             jobs = None if job is None or known is None else known.get(job, ())
             beat = heartbeat if attempt is attempts[-1] else None
@@ -169,7 +150,7 @@ class AttemptLog:
             if ended != attempt:
                 changed[attempt.attempt] = ended
         if changed:
-            with filelock.FileLock(self._lock):
+            with locked(self._lock):
                 for attempt in self.read():
                     if attempt.attempt in changed and not attempt.settled:
                         self._write(changed[attempt.attempt])
@@ -192,34 +173,38 @@ def unsettled(attempts: Sequence[Attempt], living: bool) -> list[Attempt]:
     return [attempt for attempt in ended if not attempt.settled]
 
 
+def jobs_of(attempts: Iterable[Attempt]) -> set[str]:
+    """The jobs that a backend is to be asked about."""
+    return {attempt.job_id for attempt in attempts if attempt.job_id}
+
+
 def settled(
-    attempt: Attempt, incarnations: Sequence[Incarnation] | None, heartbeat: float | None = None
+    attempt: Attempt, runs: Sequence[JobRun] | None, heartbeat: float | None = None
 ) -> Attempt:
-    """An ended attempt with what Slurm says of its job; None where nothing can be asked."""
-    job = _within(attempt, incarnations or ())
-    if job is not None and job.ended is not None and job.state in SLURM_CAUSES:
-        cause = SLURM_CAUSES[job.state]
+    """An ended attempt with what a backend says of its job; None where nothing can be asked."""
+    job = _within(attempt, runs or ())
+    if job is not None and job.ended is not None and job.cause is not None:
+        cause = job.cause
         if cause == "requeued" and attempt.cause in ("time limit", "preempted"):
-            cause = attempt.cause  # it has requeued itself, warned by Slurm
+            cause = attempt.cause  # it has requeued itself after the scheduler's warning
         ended = attempt.ended or job.ended
         return dataclasses.replace(attempt, ended=ended, cause=cause, settled=True)
-    if attempt.cause is not None:  # Slurm has not said more, or not yet
-        known = incarnations is None or (job is not None and job.ended is not None)
+    if attempt.cause is not None:  # the backend has not said more, or not yet
+        known = runs is None or (job is not None and job.ended is not None)
         return dataclasses.replace(attempt, settled=known)
     last = max(attempt.started, heartbeat or attempt.started)
-    if incarnations is None:
+    if runs is None:
         return dataclasses.replace(attempt, ended=last, cause="killed", settled=True)
-    if job is None or job.ended is None:  # the accounting is late, or the job still ends: ask again
+    if job is None or job.ended is None:  # its history is late, or the job still ends: ask again
         return dataclasses.replace(attempt, ended=last, cause="killed")
-    note = f"its job ended as {job.state} (exit code {job.exit_code})"
-    return dataclasses.replace(attempt, ended=job.ended, cause="killed", note=note, settled=True)
-
-
-def _within(attempt: Attempt, incarnations: Sequence[Incarnation]) -> Incarnation | None:
-    """The incarnation of a job (a requeue makes another) that an attempt was in."""
-    ran = sorted(
-        (job for job in incarnations if job.started is not None), key=lambda job: job.started or 0.0
+    return dataclasses.replace(
+        attempt, ended=job.ended, cause="killed", note=job.words, settled=True
     )
+
+
+def _within(attempt: Attempt, runs: Sequence[JobRun]) -> JobRun | None:
+    """The run of a job (a requeue makes another) that an attempt was in."""
+    ran = sorted((job for job in runs if job.started is not None), key=lambda j: j.started or 0.0)
     begun = [job for job in ran if (job.started or 0.0) <= attempt.started]
     return begun[-1] if begun else next(iter(ran), None)  # clocks differ a little
 

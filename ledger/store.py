@@ -6,27 +6,32 @@ twice.
 
 from __future__ import annotations
 
-import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mor.devices import device_key
-from mor.train.folder import RunFolder
-from sweeps.claim import Claim
+from ledger.claims import Claim
+from ledger.folder import RunFolder
+from ledger.jobs import NO_JOB, Job
+from ledger.result import Result
 
 
 @dataclass
 class Ledger:
-    """The folders below `runs_dir`."""
+    """The folders below `runs_dir`, as a process sees them that belongs to `job`."""
 
     runs_dir: Path
+    job: Job = NO_JOB
     _folders: dict[str, RunFolder] = field(default_factory=dict)
 
     def folder(self, run_id: str) -> RunFolder:
         if run_id not in self._folders:
             self._folders[run_id] = RunFolder(self.runs_dir / run_id)
         return self._folders[run_id]
+
+    def claim(self, run_id: str) -> Claim:
+        """The claim of a run or trunk, for this process."""
+        return Claim(self.folder(run_id).path, self.job)
 
     def present(self) -> set[str]:
         """Ids of all runs and trunks that have a folder."""
@@ -41,7 +46,7 @@ class Ledger:
         """
         result = self.folder(run_id).result()
         if result is not None:
-            return str(result["status"])
+            return result.status
         return self.unfinished_state(run_id, self.folder(run_id).status())
 
     def unfinished_state(self, run_id: str, status: dict[str, Any] | None) -> str:
@@ -49,23 +54,11 @@ class Ledger:
         if status is None:
             return "planned"
         state = str(status.get("state", "planned"))
-        if state == "running" and not Claim(self.folder(run_id).path).held():
+        if state == "running" and not self.claim(run_id).held():
             return "interrupted"
         return state
 
-    def results(self) -> list[dict[str, Any]]:
+    def results(self) -> list[Result]:
         """Every result in the store."""
         found = (self.folder(run_id).result() for run_id in sorted(self.present()))
         return [result for result in found if result is not None]
-
-    def measured_flops_per_s(self, gpu: str) -> dict[tuple[str, str], float]:
-        """Median exact FLOP/s of one device per (model, size), of the finished runs on `gpu`s."""
-        speeds: dict[tuple[str, str], list[float]] = {}
-        for result in self.results():
-            speed = result.get("throughput", {})
-            device = str(speed.get("device", ""))
-            if device_key(device) == gpu and speed.get("flops_per_s"):
-                key = (result["model"], result["size"])
-                each = float(speed["flops_per_s"]) / speed.get("devices", 1)
-                speeds.setdefault(key, []).append(each)
-        return {key: statistics.median(values) for key, values in speeds.items()}

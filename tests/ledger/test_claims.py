@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from sweeps import claim as module
-from sweeps.claim import Claim, LostClaim
+from ledger import claims as module
+from ledger.claims import Claim, LostClaim
 
 
 def test_exclusive_until_released(tmp_path):

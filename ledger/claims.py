@@ -2,8 +2,8 @@
 
 The claim is a small file in the run's folder that names its holder. It is changed only under a
 file lock that is held for milliseconds. It is stale when its holder is known to be dead (same
-machine, no such process; or an earlier incarnation of the very Slurm job that asks, which a requeue
-has ended) or has not touched the file for `STALE_S`.
+machine, no such process; or an earlier start of the very job that asks, which a requeue has ended)
+or has not touched the file for `STALE_S`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-import filelock
-import psutil
-
-from sweeps.slurm_queue import this_job
+from ledger.files import locked
+from ledger.jobs import NO_JOB, Job
+from ledger.processes import start_time
 
 STALE_S = 180.0
 
@@ -29,9 +28,13 @@ class LostClaim(Exception):
 
 
 class Claim:
-    """The claim of one run or trunk; a holder renews it with every heartbeat."""
+    """The claim of one run or trunk; a holder renews it with every heartbeat.
 
-    def __init__(self, folder: Path) -> None:
+    `job`: the job that this process belongs to, as its backend says.
+    """
+
+    def __init__(self, folder: Path, job: Job = NO_JOB) -> None:
+        self._job = job
         self._file = folder / "claim.json"
         self._lock = folder / ".claim.lock"
         self._token: str | None = None
@@ -39,7 +42,7 @@ class Claim:
     def acquire(self) -> bool:
         """Take the claim, or a stale one over. False: somebody alive holds it."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(self._lock):
+        with locked(self._lock):
             if self._read() is not None and not self._stale():
                 return False
             self._token = uuid.uuid4().hex
@@ -47,9 +50,9 @@ class Claim:
                 "token": self._token,
                 "host": socket.gethostname(),
                 "pid": os.getpid(),
-                "started": psutil.Process().create_time(),
-                "job": this_job(),
-                "restarts": _restarts(),
+                "started": start_time(os.getpid()),
+                "job": self._job.job_id,
+                "restarts": self._job.restarts,
             }
             temporary = self._file.with_suffix(f".{self._token}.tmp")
             temporary.write_text(json.dumps(holder))
@@ -65,7 +68,7 @@ class Claim:
 
     def release(self) -> None:
         """Give the claim back, if it is still ours."""
-        with filelock.FileLock(self._lock):
+        with locked(self._lock):
             holder = self._read()
             if holder is not None and holder.get("token") == self._token:
                 self._file.unlink(missing_ok=True)
@@ -78,7 +81,7 @@ class Claim:
     def holder_is_dead(self) -> bool:
         """Whether there is no holder, or one that is known to be dead."""
         holder = self._read()
-        if holder is None or _requeued_since(holder):
+        if holder is None or self._requeued_since(holder):
             return True
         return holder.get("host") == socket.gethostname() and not _alive(holder)
 
@@ -98,24 +101,16 @@ class Claim:
             return {}
         return values if isinstance(values, dict) else {}
 
-
-def _restarts() -> int:
-    """How often Slurm has requeued the job of this process."""
-    return int(os.environ.get("SLURM_RESTART_COUNT", 0))
-
-
-def _requeued_since(holder: dict[str, Any]) -> bool:
-    job = this_job()
-    return job is not None and holder.get("job") == job and holder.get("restarts", 0) < _restarts()
+    def _requeued_since(self, holder: dict[str, Any]) -> bool:
+        job = self._job
+        same = job.job_id is not None and holder.get("job") == job.job_id
+        return same and holder.get("restarts", 0) < job.restarts
 
 
 def _alive(holder: dict[str, Any]) -> bool:
     """Whether the process lives; a pid that was given anew has another start time."""
     try:
-        process = psutil.Process(int(holder["pid"]))
-        started = process.create_time()
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return False
-    except (psutil.NoSuchProcess, KeyError, ValueError):
+        started = start_time(int(holder["pid"]))
+    except (KeyError, ValueError):
         return False
-    return abs(started - float(holder.get("started", started))) < 2.0
+    return started is not None and abs(started - float(holder.get("started", started))) < 2.0

@@ -10,8 +10,9 @@ import sys
 
 import pytest
 
-from sweeps.attempts import WIDTH, Attempt, AttemptLog, settled
-from sweeps.slurm_queue import Incarnation
+from ledger.attempts import WIDTH, Attempt, AttemptLog, settled
+from ledger.jobs import JobRun
+from sweeps.slurm_queue import job_run
 
 
 def begin(log: AttemptLog, **changes: object) -> int:
@@ -37,7 +38,8 @@ def test_the_next_attempt_closes_one_that_died_without_a_word(tmp_path):
     [silent] = log.read()
     assert silent.cause is None
     beat = silent.started + 5
-    begin(log, heartbeat=beat)
+    begin(log)
+    log.settle([silent], living=False, heartbeat=beat)
     killed, living = log.read()
     assert (killed.cause, killed.ended) == ("killed", beat)
     assert living.cause is None
@@ -57,7 +59,9 @@ def test_a_torn_line_is_left_out_and_written_over(tmp_path):
 def test_a_ghost_says_that_it_lost_also_after_its_heir_closed_its_line(tmp_path):
     ghost, heir = AttemptLog(tmp_path), AttemptLog(tmp_path)
     number = begin(ghost)
+    before = heir.read()
     begin(heir)
+    heir.settle(before, living=False)
     ghost.end(number, "lost claim")
     assert [a.cause for a in heir.read()] == ["lost claim", None]
 
@@ -66,8 +70,8 @@ OPEN = Attempt(1, "t", "l", 1000.0, "n1", 7, job_id="5_0")
 STOPPED = dataclasses.replace(OPEN, ended=1100.0, cause="stopped", note="SIGTERM")
 
 
-def ran(state: str, started: float = 990.0, ended: float | None = 1105.0) -> Incarnation:
-    return Incarnation("5_0", state, started, ended, "0:9", "n1")
+def ran(state: str, started: float = 990.0, ended: float | None = 1105.0) -> JobRun:
+    return job_run("5_0", state, started, ended, "0:9")
 
 
 @pytest.mark.parametrize(
@@ -101,7 +105,7 @@ def test_slurm_has_the_last_word_on_why(attempt, jobs, cause, is_settled):
 
 FILL = """
 import sys, pathlib
-from sweeps.attempts import AttemptLog
+from ledger.attempts import AttemptLog
 log = AttemptLog(pathlib.Path(sys.argv[1]))
 number = log.begin("t", "l", 1, False)
 try:
