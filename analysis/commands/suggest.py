@@ -9,6 +9,7 @@ from analysis.cautions import Caution, Code
 from analysis.commands import options
 from analysis.commands.talk import one_sentence, print_json, print_warnings
 from analysis.errors import AnalysisError
+from ledger.plan_file import StudyFolder
 
 if TYPE_CHECKING:
     from analysis.design.suggest import Suggested, Suggestion
@@ -115,7 +116,7 @@ def _hours(found: "PointSet") -> tuple[dict[str, float], str]:
     from analysis.report.records import of_points
 
     if found.study_folder is not None:
-        plan = plan_grid(found.study_folder / "plan.json")
+        plan = plan_grid(StudyFolder(found.study_folder).plan_file)
         return dict(zip(plan["run_id"], plan["gpu_hours"], strict=True)), str(plan["unit"].iloc[0])
     records = of_points(found.table)
     hours = {

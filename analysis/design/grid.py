@@ -7,7 +7,8 @@ import pandas as pd
 
 from analysis.errors import AnalysisError
 from analysis.formatting import listing
-from analysis.points.run_store import is_trunk, need_number, read_object
+from analysis.points.run_store import need_number, read_object
+from ledger.ids import is_trunk
 
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 NUMBER = re.compile(r"(\d+(?:\.\d*)?(?:e[+-]?\d+)?)([kmbt]?)", re.IGNORECASE)

@@ -16,6 +16,7 @@ from analysis.cautions import Caution, Code
 from analysis.errors import AnalysisError
 from analysis.formatting import listing, plural
 from analysis.points.table import curve_of
+from ledger.folder import RunFolder
 
 WINDOWS_A_DECADE = 8
 NEEDED = ("tokens", "loss", "spent")
@@ -45,7 +46,7 @@ def from_metrics(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Caution]]:
         for folder, row in zip(folders, table.to_dict("records"), strict=True)
     }
     for folder, row in named.items():
-        lines = _read(folder / "metrics.jsonl")
+        lines = _read(RunFolder(folder).metrics_file)
         if lines is None:
             missing.append(folder.name)
             continue

@@ -11,6 +11,7 @@ from analysis.points.checks import checked, usable
 from analysis.points.csv import read_csv
 from analysis.points.looped import with_parts
 from analysis.points.table import PointSet, Wanted, tidy
+from ledger.plan_file import StudyFolder
 
 
 def load_points(
@@ -48,7 +49,7 @@ def load_points(
             f"--columns names the columns of a CSV and {path} is a folder of runs, whose results "
             "have names of their own: leave --columns out."
         )
-    if (path / "plan.json").is_file():
+    if StudyFolder(path).plan_file.is_file():
         if study is not None:
             raise AnalysisError(
                 f"--study {study} goes with a run store and POINTS {str(path)!r} is a study "
@@ -59,9 +60,10 @@ def load_points(
     if study is None:
         return _from_store(path, str(path), loss, params, allow_mixed, wanted)
     folder = path.resolve().parent / "studies" / study
-    if not (folder / "plan.json").is_file():
+    plan_file = StudyFolder(folder).plan_file
+    if not plan_file.is_file():
         raise AnalysisError(
-            f"--study {study} has no plan at {folder / 'plan.json'}: give the study folder itself."
+            f"--study {study} has no plan at {plan_file}: give the study folder itself."
         )
     plan = run_store.read_study(folder)
     chosen = run_store.Study(folder, path, plan.run_ids, plan.labels)
@@ -72,7 +74,7 @@ def _is_offline(path: Path) -> bool:
     """A .wandb file, or a folder that holds some and is neither a study nor a run store."""
     if path.is_file():
         return path.suffix == ".wandb"
-    ours = (path / "plan.json").is_file() or any(path.glob("*/result.json"))
+    ours = StudyFolder(path).plan_file.is_file() or any(path.glob(f"*/{run_store.RESULT}"))
     return not ours and bool(wandb_runs.find_offline(path))
 
 

@@ -18,6 +18,7 @@ import yaml
 
 from analysis.errors import AnalysisError
 from analysis.points.run_store import need_number, read_object
+from ledger.folder import RunFolder
 
 
 def with_parts(table: pd.DataFrame) -> pd.DataFrame:
@@ -51,13 +52,13 @@ def possible_recursions(unique: int, effective: int) -> list[int]:
 
 
 def _parts(run: Path, params: float) -> tuple[float, float, float]:
-    file = run / "result.json"
+    file = RunFolder(run).result_file
     result = read_object(file)
     unique = int(need_number(result, "unique_layers", file))
     effective = int(need_number(result, "effective_layers", file))
     nonembedding = need_number(result, "n_params_nonembedding", file)
     r = need_number(result, "mean_recursions_train", file)
-    recursions = _recursions(run / "config.yaml", unique, effective)
+    recursions = _recursions(RunFolder(run).config_file, unique, effective)
     try:
         _, block = split_layers(unique, effective, recursions)
     except ValueError as error:

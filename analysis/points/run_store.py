@@ -10,9 +10,12 @@ from analysis.cautions import Caution, Code
 from analysis.errors import AnalysisError
 from analysis.formatting import listing, plural
 from analysis.points.series import name_series
+from ledger.folder import RunFolder
+from ledger.ids import is_trunk
+from ledger.plan_file import StudyFolder
+from ledger.result import DONE, LOSS_KEYS, RESULT_SCHEMA
 
-RESULT_SCHEMA = 1
-LOSS_KEYS = {"causal": "val_nll_causal", "topk": "val_nll_topk"}
+RESULT = RunFolder(Path()).result_file.name
 PARAMS_KEYS = {"nonembedding": "n_params_nonembedding", "total": "n_params"}
 
 _KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "a string"}
@@ -28,14 +31,9 @@ class Study:
     labels: Mapping[str, str] = field(default_factory=dict)  # what it calls runs: their variants
 
 
-def is_trunk(run_id: str) -> bool:
-    """A trunk is the shared first part of several runs, not a point of a study."""
-    return "-trunk-" in run_id
-
-
 def read_study(folder: Path) -> Study:
     """The plan of `studies/<name>/`: its `runs` and the run store named by `runs_dir`."""
-    file = folder / "plan.json"
+    file = StudyFolder(folder).plan_file
     plan = read_object(file)
     runs = _need(plan, "runs", list, file)
     ids = [run["run_id"] if isinstance(run, dict) and "run_id" in run else run for run in runs]
@@ -60,8 +58,8 @@ def _find_store(study: Path, runs_dir: Path) -> Path:
         if candidate.is_dir():
             return candidate
     raise AnalysisError(
-        f"{study / 'plan.json'} names the run store runs_dir={str(runs_dir)!r}, which is not a "
-        f"folder (looked at {listing(tried)}): move the store there, or give the store itself."
+        f"{StudyFolder(study).plan_file} names the run store runs_dir={str(runs_dir)!r}, which "
+        f"is not a folder (looked at {listing(tried)}): move the store there, or give the store itself."
     )
 
 
@@ -80,7 +78,7 @@ def read_runs(
         folder.name for folder in store.iterdir() if folder.is_dir() and not is_trunk(folder.name)
     )
     names = present if wanted is None else wanted
-    files = {name: store / name / "result.json" for name in names}
+    files = {name: RunFolder(store / name).result_file for name in names}
     pending = [name for name, file in files.items() if not file.is_file()]
     if len(pending) == len(files):
         raise AnalysisError(
@@ -118,7 +116,7 @@ def rows_of(
     skipped: dict[str, list[str]] = {}
     for name, (where, result) in results.items():
         status = _need(result, "status", str, where)
-        if status == "done":
+        if status == DONE:
             rows.append(_point(result, where, LOSS_KEYS[loss], PARAMS_KEYS[params]))
         else:
             skipped.setdefault(status, []).append(name)
@@ -137,7 +135,7 @@ def rows_of(
     warnings.extend(name_series(rows, settings))
     if not rows:
         raise AnalysisError(
-            f"{source} holds {plural(len(results), 'result')} and not one with status 'done' "
+            f"{source} holds {plural(len(results), 'result')} and not one with status {DONE!r} "
             f"({', '.join(sorted(skipped))}): there is nothing to fit."
         )
     return rows, warnings
@@ -159,7 +157,7 @@ def _point(result: dict[str, Any], where: str, loss_key: str, params_key: str) -
         "git_commit": result.get("git_commit"),
         "code": result.get("code"),
         "run_id": _need(result, "run_id", str, where),
-        "source": where.removesuffix("/result.json"),
+        "source": where.removesuffix(f"/{RESULT}"),
         "trunk": result.get("trunk"),
     }
 

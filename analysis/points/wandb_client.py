@@ -4,24 +4,21 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from analysis.errors import AnalysisError
+from ledger.wandb import base_url, hosts_with_the_same_key
 
-CLOUD = ("https://api.wandb.ai", "https://api.forge.coreweave.com")  # one service, old and new
 TIMEOUT_S = 30
-
-
-def base_url() -> str:
-    """The server: the cloud, or one's own by WANDB_BASE_URL."""
-    return os.environ.get("WANDB_BASE_URL", CLOUD[0]).rstrip("/")
 
 
 def refuse_without_key() -> None:
     """Raise AnalysisError unless W&B will find a key: in the environment or where login put it."""
     from requests.utils import get_netrc_auth
 
-    hosts = CLOUD if base_url() in CLOUD else (base_url(),)
-    if not os.environ.get("WANDB_API_KEY") and not any(map(get_netrc_auth, hosts)):
+    hosts = hosts_with_the_same_key(urlsplit(base_url()).netloc)
+    addresses = (f"https://{host}" for host in hosts)
+    if not os.environ.get("WANDB_API_KEY") and not any(map(get_netrc_auth, addresses)):
         raise AnalysisError(
             f"There is no W&B key for {base_url()}: type `wandb login`, or set WANDB_API_KEY."
         )

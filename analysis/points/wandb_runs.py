@@ -15,6 +15,7 @@ from analysis.cautions import Caution, Code
 from analysis.errors import AnalysisError
 from analysis.formatting import listing, plural
 from analysis.points.wandb_client import connect, one_reason
+from ledger.ids import is_trunk
 
 SCHEME = "wandb:"
 MAGIC, HEADER, BLOCK, RECORD_HEADER = b":W&B", 7, 32768, 7
@@ -74,7 +75,7 @@ def _finished(found: list[tuple[str, str, Result]], source: str) -> tuple[Result
     results: Results = {}
     seen = {}
     for run_id, where, summary in found:
-        if "-trunk-" in run_id:
+        if is_trunk(run_id):
             continue
         seen[run_id] = where
         if isinstance(summary.get("status"), str) and isinstance(summary.get("loss"), dict):
