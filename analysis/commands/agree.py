@@ -142,7 +142,7 @@ def _json(case: "Case") -> dict[str, Any]:
         "params": case.params,
         "moved": case.moved,
         "left_out": case.left_out,
-        "exponents": [asdict(exponent) for exponent in case.exponents],
+        "exponents": [vars(exponent) for exponent in case.exponents],
         "spreads": [asdict(spread) for spread in spreads(case)],
     }
 

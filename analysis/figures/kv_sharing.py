@@ -114,7 +114,7 @@ def _panel(axes: Axes, part: pd.DataFrame) -> None:
                 color=colour,
                 linestyle="none",
             )
-            if row["sharing"] == NONE and kind is Kind.SHARED:
+            if row["sharing"] == NONE and kind == Kind.SHARED:
                 word = _pattern(str(row["kv_sharing"]))
                 style.near(axes, row["train_nll"], level, word, above=word in ABOVE)
     axes.set_yticks(range(len(names)), names)

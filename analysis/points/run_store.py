@@ -59,7 +59,8 @@ def _find_store(study: Path, runs_dir: Path) -> Path:
             return candidate
     raise AnalysisError(
         f"{StudyFolder(study).plan_file} names the run store runs_dir={str(runs_dir)!r}, which "
-        f"is not a folder (looked at {listing(tried)}): move the store there, or give the store itself."
+        f"is not a folder (looked at {listing(tried)}): move the store there, or give the store "
+        "itself."
     )
 
 
