@@ -1,4 +1,4 @@
-"""What to know before a result is leaned on: a code to act on, and a text to read."""
+"""What limits a result: a code to act on, and a text to read."""
 
 from dataclasses import dataclass
 from enum import StrEnum

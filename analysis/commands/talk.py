@@ -1,4 +1,4 @@
-"""How every sub-command speaks: JSON on stdout, or one sentence on stderr and exit code 2."""
+"""Output of the sub-commands: JSON on stdout, or an error on stderr and exit code 2."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -57,7 +57,8 @@ def parse_columns(text: str | None) -> dict[str, str]:
     for name, equals, theirs in pairs:
         if not equals or not theirs.strip():
             raise AnalysisError(
-                f"--columns holds {name!r}, which is no OURS=THEIRS: write it as params=N,tokens=D."
+                f"--columns holds {name!r}, which is not OURS=THEIRS: write it as "
+                "params=N,tokens=D."
             )
         if name.strip() not in ours:
             raise AnalysisError(

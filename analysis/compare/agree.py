@@ -104,7 +104,7 @@ def make_case(
 def at_equal_compute(table: pd.DataFrame, spent: Mapping[str, float]) -> tuple[pd.DataFrame, float]:
     """The runs of each budget moved to one compute under another convention.
 
-    Loss follows the size's own curve through its budgets, its last segments drawn on; tokens are
+    Loss follows the size's own curve through its budgets, its end segments extrapolated; tokens are
     proportional to compute at one size. Sizes with one budget have no curve and are left out.
     Returns the table, its budgets the common computes, and the largest factor moved. Raises
     AnalysisError where nothing is left.
@@ -135,7 +135,7 @@ def at_equal_compute(table: pd.DataFrame, spent: Mapping[str, float]) -> tuple[p
 
 
 def _drawn_on(at: pd.Series, x: pd.Series, y: pd.Series) -> np.ndarray:
-    """Straight lines between points, the first and last drawn on beyond the ends."""
+    """Straight lines between points, the first and last extrapolated."""
     known, heights = x.to_numpy(float), y.to_numpy(float)
     wanted = at.to_numpy(float)
     segment = np.clip(np.searchsorted(known, wanted) - 1, 0, len(known) - 2)

@@ -4,7 +4,7 @@ At each budget every model has a best loss: the minimum of its isoFLOP parabola 
 enclose one, otherwise the lowest loss that was measured, which then is an upper bound. The
 baseline's best losses, joined by straight lines in (log C, log L), say at which compute it reaches
 the other's best loss; that compute over C is the effective compute multiplier k: "mor at C equals
-vanilla at k C". Outside of the baseline's budgets the last line is drawn on, and k is marked
+vanilla at k C". Outside of the baseline's budgets the last line is extrapolated, and k is marked
 extrapolated. Intervals resample the residuals of the parabolas (see `analysis.fits.bootstrap`).
 
 Units: budgets in FLOPs (under the convention of the points), loss in nats per token.
@@ -100,7 +100,7 @@ def compare(result: IsoflopResult, baseline: str) -> Compared:
         _plateau(name, minimum)
         for name, frontier in result.models.items()
         for minimum in frontier.interior
-        if minimum.parabola is not None and minimum.parabola.spare_points > 0
+        if minimum.parabola is not None and minimum.parabola.degrees_of_freedom > 0
     ]
     warnings = _warnings(result, baseline, comparisons)
     return Compared(baseline, tuple(comparisons), tuple(plateaus), tuple(warnings))
@@ -114,7 +114,11 @@ def best_loss(minimum: Minimum) -> float:
 def _losses(model: str, minimum: Minimum, result: IsoflopResult) -> Floats | None:
     """Resampled best losses; None where the design leaves no residual or no enclosed minimum."""
     parabola = minimum.parabola
-    if minimum.status is not Status.INTERIOR or parabola is None or parabola.spare_points == 0:
+    if (
+        minimum.status is not Status.INTERIOR
+        or parabola is None
+        or parabola.degrees_of_freedom == 0
+    ):
         return None
     rng = bootstrap.generator(f"{model} {minimum.budget:g}", result.seed)
     c0, c1, c2 = bootstrap.refits(parabola, result.resamples, rng).T
@@ -180,7 +184,7 @@ def _plateau(model: str, minimum: Minimum) -> Plateau:
     parabola = minimum.parabola
     assert parabola is not None
     assert minimum.params is not None
-    sigma = float(np.sqrt(np.sum(parabola.residuals**2) / parabola.spare_points))
+    sigma = float(np.sqrt(np.sum(parabola.residuals**2) / parabola.degrees_of_freedom))
     reach = parabola.half_width * np.sqrt(sigma / parabola.coefficients[2])
     low, high = parabola.vertex - reach, parabola.vertex + reach
     beyond = low < parabola.log_params[0] or high > parabola.log_params[-1]

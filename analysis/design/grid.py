@@ -17,7 +17,7 @@ NUMBER = re.compile(r"(\d+(?:\.\d*)?(?:e[+-]?\d+)?)([kmbt]?)", re.IGNORECASE)
 def numbers(text: str, option: str) -> list[float]:
     """`42M,106M,1.7B` or `2e18,5e18` as numbers, sorted, each once.
 
-    Raises AnalysisError that names the option and the part that is no positive number.
+    Raises AnalysisError that names the option and the part that is not a positive number.
     """
     found = []
     for part in (piece.strip() for piece in text.split(",")):
@@ -25,7 +25,7 @@ def numbers(text: str, option: str) -> list[float]:
         value = float(match[1]) * UNITS[match[2].lower()] if match else 0.0
         if not 0 < value < float("inf"):
             raise AnalysisError(
-                f"{option} holds {part!r}, which is no positive number: write it as 42M,1.7B or "
+                f"{option} holds {part!r}, which is not a positive number: write it as 42M,1.7B or "
                 "2e18,5e18."
             )
         found.append(value)

@@ -41,7 +41,7 @@ class Suggestion:
 
 @dataclass(frozen=True)
 class Suggested:
-    """The runs in the order of their worth, and what they stand on."""
+    """The suggested runs, best first, and the law and noise that they rest on."""
 
     model: str
     exponent: float
@@ -78,8 +78,8 @@ def suggest(law: TrueLaw, points: pd.DataFrame, candidates: pd.DataFrame, runs: 
     before = half_width(law, held)
     if not np.isfinite(before):
         raise AnalysisError(
-            f"{law.source}: the points cannot tell the law's five parameters apart, so no run has "
-            "a worth yet: add a budget and sizes on both sides of the minimum first."
+            f"{law.source}: the points cannot tell the law's five parameters apart, so no run "
+            "can be ranked yet: add a budget and sizes on both sides of the minimum first."
         )
     cost = candidates["cost"].to_numpy(float)
     seeds = candidates["seed"].to_numpy(int).copy()

@@ -47,7 +47,7 @@ def refits(parabola: Parabola, resamples: int, rng: np.random.Generator) -> Floa
     """Coefficients of the parabola through resampled residuals, (resamples, 3); at least one spare
     point is needed."""
     n = len(parabola.loss)
-    residuals = parabola.residuals * np.sqrt(n / parabola.spare_points)
+    residuals = parabola.residuals * np.sqrt(n / parabola.degrees_of_freedom)
     drawn = residuals[rng.integers(0, n, size=(resamples, n))]  # (R, n)
     # The design is fixed, so refitting every resample is one product with its pseudo-inverse.
     return np.asarray(parabola.coefficients + drawn @ np.linalg.pinv(parabola.design).T)

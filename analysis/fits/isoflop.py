@@ -43,7 +43,7 @@ class Minimum:
     """One model at one budget.
 
     `params`, `tokens` (at the vertex) and `loss` are None unless the status is interior: an
-    extrapolated minimum is no number to quote. `lowest_*` is the best size that was measured.
+    extrapolated minimum is not a number to quote. `lowest_*` is the best size that was measured.
     `n_points` counts the points under the parabola.
     """
 
@@ -230,11 +230,13 @@ Interval = tuple[float, float] | None
 def _intervals(
     model: str, interior: list[Minimum], resamples: int, seed: int
 ) -> tuple[tuple[Interval, Interval], list[Caution]]:
-    """95 % intervals of a and b, and what to know before leaning on them."""
+    """95 % intervals of a and b, and their warnings."""
     if resamples == 0:
         return (None, None), []
     parabolas = [m.parabola for m in interior if m.parabola]
-    exact = [compute(m.budget) for m in interior if m.parabola and m.parabola.spare_points == 0]
+    exact = [
+        compute(m.budget) for m in interior if m.parabola and m.parabola.degrees_of_freedom == 0
+    ]
     if exact:
         return (None, None), [
             Caution(
@@ -247,7 +249,9 @@ def _intervals(
             )
         ]
     warnings = []
-    tight = [compute(m.budget) for m in interior if m.parabola and m.parabola.spare_points <= 2]
+    tight = [
+        compute(m.budget) for m in interior if m.parabola and m.parabola.degrees_of_freedom <= 2
+    ]
     if tight:
         warnings.append(
             Caution(

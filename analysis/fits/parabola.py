@@ -40,7 +40,7 @@ class Parabola:
         return float(self.centre - 0.5 * self.half_width * c1 / c2)
 
     @property
-    def spare_points(self) -> int:
+    def degrees_of_freedom(self) -> int:
         """Points beyond the three that a parabola always meets: residual degrees of freedom."""
         return len(self.loss) - 3
 

@@ -48,7 +48,7 @@ class Column:
 
     @property
     def is_loss(self) -> bool:
-        """Whether a run always has it: a loss that is no number is a run that diverged."""
+        """Whether a run always has it: a non-finite loss is a run that diverged."""
         return self.key.removesuffix(PAPER_MARK).endswith("_nll")
 
     def text(self, value: Any) -> str:

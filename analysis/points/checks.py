@@ -12,7 +12,7 @@ from analysis.points.table import MAY_BE_ZERO, PointSet, Wanted, curve_of
 def usable(
     table: pd.DataFrame, names: pd.Series, shown: pd.DataFrame, source: str
 ) -> tuple[pd.DataFrame, list[Caution]]:
-    """Without the rows that no fit can use, which are named; `shown` has the needed columns."""
+    """The rows that a fit can use, and a warning naming the others; `shown`: the needed columns."""
     needed = list(shown.columns)
     numbers = table[needed].to_numpy(float)
     zero_is_fine = np.array([column == MAY_BE_ZERO for column in needed])

@@ -20,7 +20,7 @@ def read_csv(path: Path, wanted: Wanted | None = None) -> tuple[pd.DataFrame, li
     if path.suffix.lower() != ".csv":
         raise AnalysisError(f"POINTS {str(path)!r} is not a .csv file: export the points as CSV.")
     try:
-        # As text, so that a value that is no number can be shown as it stands in the file; with
+        # As text, so that a value that is not a number can be shown as it stands in the file; with
         # blank lines kept, so that the line numbers are those of an editor.
         raw = pd.read_csv(
             path,
@@ -32,7 +32,7 @@ def read_csv(path: Path, wanted: Wanted | None = None) -> tuple[pd.DataFrame, li
         )
     except (ValueError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise AnalysisError(f"{path} cannot be read as CSV ({reason}): mend it.") from error
+        raise AnalysisError(f"{path} cannot be read as CSV ({reason}): fix it.") from error
     raw.columns = raw.columns.str.strip()
     raw = _renamed(raw, wanted.columns, path)
     missing = [column for column in wanted.numbers if column not in raw.columns]

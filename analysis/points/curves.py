@@ -31,7 +31,7 @@ def from_points(table: pd.DataFrame) -> pd.DataFrame:
 def from_metrics(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Caution]]:
     """Smoothed curves of the trunks of the runs in `table`, or of runs without one; and warnings.
 
-    Raises AnalysisError where the points are no runs, or not one of them has logged anything.
+    Raises AnalysisError where the points are not runs, or not one of them has logged anything.
     """
     folders = [Path(source) for source in table["source"]]
     if not folders[0].is_dir():

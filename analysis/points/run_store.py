@@ -179,10 +179,10 @@ def read_object(file: Path) -> dict[str, Any]:
         content = json.loads(file.read_text())
     except (OSError, ValueError) as error:
         raise AnalysisError(
-            f"{file} cannot be read as JSON ({error}): mend or remove it."
+            f"{file} cannot be read as JSON ({error}): fix or remove it."
         ) from error
     if not isinstance(content, dict):
-        raise AnalysisError(f"{file} holds no JSON object: mend or remove it.")
+        raise AnalysisError(f"{file} does not hold a JSON object: fix or remove it.")
     return content
 
 
@@ -190,7 +190,7 @@ def _need(content: dict[str, Any], key: str, kind: type, file: Path | str) -> An
     if isinstance(content.get(key), kind):
         return content[key]
     found = json.dumps(content[key])[:80] if key in content else "no such key"
-    raise AnalysisError(f"{file} should hold {key!r} as {_KINDS[kind]} and has {found}: mend it.")
+    raise AnalysisError(f"{file} should hold {key!r} as {_KINDS[kind]} and has {found}: fix it.")
 
 
 def need_number(content: dict[str, Any], key: str, file: Path | str) -> float:
@@ -199,5 +199,5 @@ def need_number(content: dict[str, Any], key: str, file: Path | str) -> float:
     if value is None:
         return float("nan")
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise AnalysisError(f"{file} should hold {key!r} as a number and has {value!r}: mend it.")
+        raise AnalysisError(f"{file} should hold {key!r} as a number and has {value!r}: fix it.")
     return float(value)

@@ -34,7 +34,7 @@ COLUMNS = (
     "curve",
     "source",
 )
-# What makes two rows the same experiment. Two conventions or two corpora are two experiments.
+# Columns that identify an experiment. Another convention or corpus is another experiment.
 IDENTITY = ("curve", "params", "budget", "seed", "convention", "data_fingerprint")
 # Numbers that only some fits ask for; of these, only the looped part of a model may be zero.
 MORE_NUMBERS = ("n_once", "n_rec", "r")

@@ -1,4 +1,4 @@
-"""The W&B server as the commands here use it: one way in, and one sentence when it is shut."""
+"""The W&B server client: connection, key check and error messages."""
 
 import os
 from collections.abc import Iterator

@@ -38,7 +38,7 @@ def online(path: Path) -> tuple[str, Results, list[Caution]]:
     address = f"wandb://{'/'.join(parts)}"
     if not 2 <= len(parts) <= 3:
         raise AnalysisError(
-            f"POINTS {address!r} is no W&B address: write it as wandb://entity/project or "
+            f"POINTS {address!r} is not a W&B address: write it as wandb://entity/project or "
             "wandb://entity/project/group."
         )
     entity, project, *group = parts
@@ -126,10 +126,11 @@ def _records(file: Path) -> Iterator[bytes]:
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise AnalysisError(f"{file} cannot be read ({error.strerror}): mend it.") from error
+        raise AnalysisError(f"{file} cannot be read ({error.strerror}): fix it.") from error
     if data[: len(MAGIC)] != MAGIC:
         raise AnalysisError(
-            f"{file} is no W&B file (it begins with {data[:4]!r}): give a .wandb file or a folder "
+            f"{file} is not a W&B file (it begins with {data[:4]!r}): give a .wandb file or a "
+            "folder "
             "that holds some."
         )
     at, whole = HEADER, b""
@@ -142,7 +143,7 @@ def _records(file: Path) -> Iterator[bytes]:
         size, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
         part = data[at + RECORD_HEADER : at + RECORD_HEADER + size]
         if len(part) < size or zlib.crc32(bytes([kind]) + part) != checksum:
-            return  # torn by a crash: what came before it is whole
+            return  # cut off by a crash: the records before it are complete
         at += RECORD_HEADER + size
         whole = part if kind in (FULL, FIRST) else whole + part
         if kind in (FULL, LAST):

@@ -1,4 +1,4 @@
-"""What to know before a fitted law is leaned on: the warnings of approach 3."""
+"""The warnings of approach 3: what limits the use of a fitted law."""
 
 import numpy as np
 import pandas as pd

@@ -43,7 +43,7 @@ def report(law: Law, table: pd.DataFrame, asked: Asked) -> Report:
     """Fit `law` to the losses of `table` (one row for each of its points) and judge the fit.
 
     Raises AnalysisError where there are no more points than parameters, where all losses are the
-    same, or where the groups that are to be resampled are not told.
+    same, or where the groups to resample are unknown.
     """
     if len(table) > 1 and table["loss"].nunique() == 1:
         raise AnalysisError(

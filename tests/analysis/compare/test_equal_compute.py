@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from analysis.cautions import Code
 from analysis.commands.cli import app
 from analysis.compare.equal_compute import compare
 from analysis.errors import AnalysisError
@@ -78,7 +79,7 @@ def test_edges_stand_as_bounds_without_an_interval(make_table):
     assert first.loss_is_bound
     assert first.baseline_is_bound
     assert first.gap_interval is None
-    assert any("upper bound" in warning.text for warning in done.warnings)
+    assert any(warning.code is Code.UPPER_BOUND for warning in done.warnings)
 
 
 def test_table_9_is_told_where_the_parabola_and_the_runs_disagree():
@@ -86,7 +87,7 @@ def test_table_9_is_told_where_the_parabola_and_the_runs_disagree():
     at = {(c.model, c.budget): c for c in done.comparisons}
     assert at["mor", 2e18].measured_gap == pytest.approx(3.1026 - 3.0922)
     assert at["mor", 2e18].gap < 0
-    assert any("disagree on who leads" in warning.text for warning in done.warnings)
+    assert any(warning.code is Code.LEADER_UNCLEAR for warning in done.warnings)
     assert at["mor", 16.5e18].gap > 0
     assert at["mor", 16.5e18].gap_interval[0] < 0 < at["mor", 16.5e18].gap_interval[1]
 

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.cautions import Code
 from analysis.fits import bootstrap
 from analysis.fits.isoflop import fit_isoflop
 from analysis.fits.parabola import fit_parabola
@@ -69,10 +70,10 @@ def test_a_second_seed_gives_three_sizes_an_interval(make_table):
     assert fit_isoflop(table).models["mor"].params_law.interval is not None
 
 
-def test_few_spare_points_are_called_weak(make_table):
+def test_few_degrees_of_freedom_are_called_weak(make_table):
     sizes = {"10k": 1e4, "40k": 4e4, "100k": 1e5, "1m": 1e6}
     few = fit_isoflop(make_table(models=("mor",), sizes=sizes, noise=0.001)).models["mor"]
-    assert any("Weak interval" in warning.text for warning in few.warnings)
+    assert any(warning.code is Code.WEAK_INTERVAL for warning in few.warnings)
     many = fit_isoflop(make_table(models=("mor",), noise=0.001)).models["mor"]
     assert many.warnings == ()
 

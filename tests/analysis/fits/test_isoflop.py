@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analysis.cautions import Code
 from analysis.fits.isoflop import Status, fit_isoflop, fit_minimum, fit_power_law
 from analysis.points.load import load_points
 from analysis.reference import load_table9
@@ -132,7 +133,7 @@ def test_one_interior_minimum_gives_no_exponent_and_says_so(make_table):
 def test_two_interior_minima_give_an_exponent_and_a_warning(make_table):
     frontier = fit_isoflop(make_table(models=("mor",), budgets=(1e10, 1e11))).models["mor"]
     assert frontier.params_law.exponent == pytest.approx(0.5, abs=1e-9)
-    assert any("two budgets" in warning.text for warning in frontier.warnings)
+    assert any(warning.code is Code.TWO_BUDGETS for warning in frontier.warnings)
 
 
 def test_a_power_law_is_fitted_in_log_log():

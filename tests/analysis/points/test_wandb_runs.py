@@ -110,7 +110,7 @@ def refusal(path: Path, **options) -> str:
 
 def test_what_cannot_be_read_is_one_sentence(tracked, tmp_path):
     (tmp_path / "x.wandb").write_text("no such file")
-    assert "is no W&B file" in refusal(tmp_path / "x.wandb")
+    assert "is not a W&B file" in refusal(tmp_path / "x.wandb")
     assert "leave it out" in refusal(tracked, study="first")
     cut = tmp_path / "cut"
     (file,) = [f for f in tracked.rglob("*.wandb") if "vanilla-9m" in f.name]
@@ -162,7 +162,7 @@ def test_mixed_conventions_data_and_code_are_refused_online_too(online):
 
 
 def test_without_a_key_or_a_server_it_is_one_sentence(online, monkeypatch):
-    assert "is no W&B address" in refusal(Path("wandb://us"))
+    assert "is not a W&B address" in refusal(Path("wandb://us"))
     assert "holds no finished run" in refusal(Path("wandb://us/study"))
     monkeypatch.delenv("WANDB_API_KEY")
     assert "There is no W&B key" in refusal(Path("wandb://us/study"))
