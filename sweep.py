@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mor.config import UserError
+from ledger.errors import UserError
 from sweeps.mistakes import RunStopped, explain, flags_first
 
 mistakes: list[UserError] = []  # of a single run: Hydra would print its own words before ours

@@ -16,10 +16,10 @@ import time
 import numpy as np
 import pandas as pd
 
-from analysis.lawfit import chinchilla
-from analysis.parametric import fit_law
-from analysis.resample import group_points, intervals
-from analysis.solver import Problem
+from analysis.fits.parametric.laws import Chinchilla
+from analysis.fits.parametric.optimum import fit_law
+from analysis.fits.parametric.solver import Problem
+from analysis.fits.resample import group_points, intervals
 
 TRUTH = {"A": 477.8, "alpha": 0.3473, "B": 2143.0, "beta": 0.3672, "E": 1.817}
 TRUTH["a"] = TRUTH["beta"] / (TRUTH["alpha"] + TRUTH["beta"])
@@ -60,7 +60,7 @@ def coverage(name: str, studies: int) -> dict[str, float]:
     began = time.perf_counter()
     for seed in range(studies):
         table = draw(rng, budgets, sizes, design)
-        problem = Problem(chinchilla(table), np.log(table["loss"].to_numpy(float)))
+        problem = Problem(Chinchilla.of(table), np.log(table["loss"].to_numpy(float)))
         found = intervals(fit_law(problem, STARTS), group_points(table, design), RESAMPLES, seed).of
         for parameter in NAMES:
             ends = found[parameter]

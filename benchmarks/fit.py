@@ -27,10 +27,10 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize
 
-from analysis.lawfit import chinchilla
-from analysis.parametric import GRID_STARTS, fit_law, make_starts
-from analysis.resample import group_points, intervals
-from analysis.solver import Problem, score
+from analysis.fits.parametric.laws import Chinchilla
+from analysis.fits.parametric.optimum import GRID_STARTS, fit_law, make_starts
+from analysis.fits.parametric.solver import Problem, score
+from analysis.fits.resample import group_points, intervals
 
 SHARED = Path(__file__).parents[2] / "shared" / "fits" / "chinchilla_245.csv"
 REPEATS = 3
@@ -130,14 +130,14 @@ def rival(problem: Problem, table: pd.DataFrame) -> dict[str, Any] | str:
     (two a parameter), processor time of its workers included; or the words that it is not."""
     if find_spec("chinchilla") is None:
         return "PyPI package `chinchilla`: not installed, so not measured"
-    from chinchilla import Chinchilla
+    from chinchilla import Chinchilla as Theirs
     from chinchilla._metrics import log_huber
 
     wide = {"e": (-0.5, 0.5), "a": (5.0, 15.0), "b": (5.0, 15.0)}
     grid = {**wide, "alpha": (0.5, 1.0), "beta": (0.5, 1.0)}
     goal = partial(log_huber, delta=problem.delta)
     with tempfile.TemporaryDirectory() as folder:
-        theirs = Chinchilla(project_dir=folder, param_grid=grid, loss_fn=goal, log_level=50)
+        theirs = Theirs(project_dir=folder, param_grid=grid, loss_fn=goal, log_level=50)
         for params, tokens, loss in zip(
             table["params"], table["tokens"], table["loss"], strict=True
         ):
@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--scipy-starts", type=int, default=150)
     asked = parser.parse_args()
     table, source = points_of(asked.points)
-    problem = Problem(chinchilla(table), np.log(table["loss"].to_numpy(float)))
+    problem = Problem(Chinchilla.of(table), np.log(table["loss"].to_numpy(float)))
     mine = ours(problem, table)
     grid = make_starts(problem.law, GRID_STARTS)
     chosen = grid[:: max(1, GRID_STARTS // asked.scipy_starts)]

@@ -29,7 +29,7 @@ HELD = "+launch.slurm.sbatch.hold=true"
 NOOP = """
 
 def train_run(config, folder, start, hooks):
-    folder.write_result({"status": "done"})
+    folder.write_result(Result(status="done"))
 """
 SHORT = ["size=9k", "model=vanilla", "budget=3e8", "train.branch=false"]
 SHORT += ["train.val_tokens=1024", "train.warmup_budget=2e8"]

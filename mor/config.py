@@ -21,11 +21,9 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from ledger.errors import UserError
+
 T = TypeVar("T")
-
-
-class UserError(Exception):
-    """A mistake that the user can fix: the message is one sentence that says how."""
 
 
 class ConfigError(UserError):

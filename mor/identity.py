@@ -9,14 +9,12 @@ their defaults (`mor.canonical`).
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from typing import Any
 
+from ledger.ids import run_name, trunk_name
 from mor.canonical import canonical
 from mor.config import Config
 
-TRUNK = "trunk"
 # What a plateau does not depend on: where it ends, how it cools down, how it is validated.
 NOT_OF_THE_TRUNK = {("budget",), ("train", "cooldown_fraction"), ("train", "val_tokens")}
 
@@ -54,22 +52,9 @@ def _canonical(value: Any) -> Any:
     return value
 
 
-def digest(fields: dict[str, Any]) -> str:
-    """Eight hex digits over the canonical JSON of some fields."""
-    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def budget_name(budget: float) -> str:
-    """A budget as people write it: 5e18, 1.65e19, 2.5e11."""
-    mantissa, exponent = f"{budget:.6e}".split("e")
-    return f"{float(mantissa):g}e{int(exponent)}"
-
-
 def run_id(config: Config) -> str:
     """`<model>-<size>-<budget>-<8 hex>`; the seed and everything else is in the hash."""
-    name = f"{config.model.name}-{config.size.name}-{budget_name(config.budget)}"
-    return f"{name}-{digest(identity(config))}"
+    return run_name(config.model.name, config.size.name, config.budget, identity(config))
 
 
 def trunk_id(config: Config) -> str:
@@ -80,4 +65,4 @@ def trunk_id(config: Config) -> str:
         for key in path[:-1]:
             node = node[key]
         node.pop(path[-1])
-    return f"{config.model.name}-{config.size.name}-{TRUNK}-{digest(fields)}"
+    return trunk_name(config.model.name, config.size.name, fields)

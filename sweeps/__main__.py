@@ -15,10 +15,10 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from mor.config import UserError
+from ledger.errors import UserError
+from sweeps.backends.base import BackendSilent
 from sweeps.board import board
 from sweeps.commands.find import find_folder, find_target, study_view
-from sweeps.slurm_queue import SlurmSilent
 from sweeps.watch import OPEN, Look
 
 app = typer.Typer(
@@ -43,7 +43,7 @@ Diverged = Annotated[bool, typer.Option("--diverged", help="Those that diverged,
 STUDIES, RUNS = Path("studies"), Path("runs")
 
 REFRESH_S = 1.0
-REFRESH_SLURM_S = 5.0  # spares the controller
+REFRESH_QUEUE_S = 5.0  # spares the controller
 PIPED_WIDTH = 200  # where nobody says how wide: all columns
 
 
@@ -71,8 +71,8 @@ def watch(study: Study = None, studies_dir: Studies = STUDIES) -> None:
     with Live(console=console, auto_refresh=False) as live:
         while any(row.state in OPEN for row in look.rows):
             live.update(board(look, _width(console), console.height), refresh=True)
-            in_slurm = any(row.job_id for row in (*look.rows, *look.segments))
-            time.sleep(REFRESH_SLURM_S if in_slurm else REFRESH_S)
+            in_queue = any(row.job_id for row in (*look.rows, *look.segments))
+            time.sleep(REFRESH_QUEUE_S if in_queue else REFRESH_S)
             look = view.look()
         live.update(board(look, _width(console)), refresh=True)
 
@@ -119,7 +119,7 @@ def cancel(name: StudyOrRun, studies_dir: Studies = STUDIES) -> None:
         return
     print(f"{len(ended.tasks)} runs and trunk segments cancelled; what runs stops at a checkpoint")
     if ended.jobs:
-        print(f"Slurm jobs ended: {' '.join(ended.jobs)}")
+        print(f"jobs ended: {' '.join(ended.jobs)}")
     print(f"python -m sweeps retry {name}   goes on with them")
 
 
@@ -188,8 +188,8 @@ def main() -> int:
     except UserError as mistake:
         print(f"error: {mistake}", file=sys.stderr)
         return 2
-    except SlurmSilent as silent:
-        print(f"error: Slurm did not take it ({silent}); try again", file=sys.stderr)
+    except BackendSilent as silent:
+        print(f"error: the scheduler did not take it ({silent}); try again", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

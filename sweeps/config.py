@@ -8,9 +8,8 @@ from typing import Any
 
 from mor.config import Config, ConfigError, did_you_mean, from_dict
 from mor.devices import PEAK_TFLOPS
+from sweeps import backends
 from sweeps.definition import StudyConfig, study_config
-
-MODES = ("plan", "local", "slurm", "auto")
 
 
 @dataclass(frozen=True)
@@ -105,9 +104,10 @@ def sweep_config(values: dict[str, Any]) -> SweepConfig:
         runs_dir=str(values["runs_dir"]),
         studies_dir=str(values["studies_dir"]),
     )
-    if config.launch.mode not in MODES:
+    modes = ("plan", *backends.names(), "auto")
+    if config.launch.mode not in modes:
         raise ConfigError(
-            "launch.mode", config.launch.mode, "not known", "choose one of " + ", ".join(MODES)
+            "launch.mode", config.launch.mode, "not known", "choose one of " + ", ".join(modes)
         )
     if config.cluster.gpu not in PEAK_TFLOPS:
         raise ConfigError(

@@ -7,7 +7,8 @@ import re
 from hydra._internal.utils import get_args_parser
 from hydra.errors import OverrideParseException
 
-from mor.config import UserError, did_you_mean
+from ledger.errors import UserError
+from mor.config import did_you_mean
 from sweeps.config import known_settings
 
 

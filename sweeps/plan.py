@@ -7,20 +7,24 @@ runs are planned in a second or two.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
+from ledger.ids import segment_name
+from ledger.plan_file import PlanFile, RunEntry, SegmentEntry
+from ledger.result import FINISHED
+from ledger.store import Ledger
 from mor.config import Config, to_dict
-from mor.devices import PEAK_TFLOPS
+from mor.devices import PEAK_TFLOPS, device_key
 from mor.flops import RunCost, run_cost
-from mor.identity import budget_name, run_id, trunk_id
+from mor.identity import run_id, trunk_id
 from mor.model.components import layout
 from mor.train.schedule import PlannedSteps, has_trunk, planned_steps, schedule
 from sweeps.config import ClusterConfig
-from sweeps.ledger import Ledger
-
-SCHEMA = 1  # of plan.json
+from sweeps.tasks import Kind, Task, TaskGraph, in_order_of_work
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,36 @@ class Segment:
     gpu_hours: float
     depends_on: tuple[str, ...]
     done: bool
+
+    def entry(self) -> SegmentEntry:
+        """The segment as `launch.plan_file` has it."""
+        return SegmentEntry(
+            segment_id=self.segment_id,
+            trunk_id=self.trunk_id,
+            target_flops=self.target,
+            steps=self.steps,
+            exact_flops=self.exact_flops,
+            gpu_hours=self.gpu_hours,
+            status="done" if self.done else "planned",
+            depends_on=self.depends_on,
+        )
+
+    def task(self, ledger: Ledger) -> Task:
+        return Task(
+            self.segment_id,
+            Kind.SEGMENT,
+            ledger.folder(self.trunk_id),
+            self.depends_on,
+            to_dict(self.config),
+            self.exact_flops,
+            self.gpu_hours,
+            self.target,
+            "done" if self.done else "planned",
+        )
+
+    def worker_entry(self) -> SegmentEntry:
+        """The segment as workers need it."""
+        return replace(self.entry(), config=to_dict(self.config))
 
 
 @dataclass(frozen=True)
@@ -67,33 +101,55 @@ class Run:
     def own_exact_flops(self) -> float:
         return self.own_steps * self.cost.step_flops["exact"]
 
-    def row(self) -> dict[str, Any]:
+    def entry(self) -> RunEntry:
         """The run as `launch.plan_file` has it."""
         depths = layout(self.config.model, self.config.size)
-        return {
-            "run_id": self.run_id,
-            "label": self.config.label,
-            "model": self.config.model.name,
-            "size": self.config.size.name,
-            "budget": self.config.budget,
-            "seed": self.config.seed,
-            "convention": self.config.flops.convention,
-            "n_params": self.cost.params.total,
-            "n_params_nonembedding": self.cost.params.nonembedding,
-            "unique_layers": depths.unique_layers,
-            "effective_layers": depths.effective_layers,
-            "tokens": self.tokens,
-            "steps": self.steps.total,
-            "warmup_steps": self.steps.warmup,
-            "cooldown_steps": self.steps.cooldown,
-            "stable_step": self.steps.stable,
-            "flops": self.flops,
-            "gpu_hours": self.gpu_hours,
-            "price": "measured" if self.measured else "assumed",
-            "status": self.status,
-            "trunk": self.trunk_id,
-            "depends_on": list(self.depends_on),
-        }
+        return RunEntry(
+            run_id=self.run_id,
+            label=self.config.label,
+            model=self.config.model.name,
+            size=self.config.size.name,
+            budget=self.config.budget,
+            seed=self.config.seed,
+            convention=self.config.flops.convention,
+            n_params=self.cost.params.total,
+            n_params_nonembedding=self.cost.params.nonembedding,
+            unique_layers=depths.unique_layers,
+            effective_layers=depths.effective_layers,
+            tokens=self.tokens,
+            steps=self.steps.total,
+            warmup_steps=self.steps.warmup,
+            cooldown_steps=self.steps.cooldown,
+            stable_step=self.steps.stable,
+            flops=self.flops,
+            gpu_hours=self.gpu_hours,
+            price="measured" if self.measured else "assumed",
+            status=self.status,
+            trunk=self.trunk_id,
+            depends_on=self.depends_on,
+        )
+
+    def task(self, ledger: Ledger) -> Task:
+        return Task(
+            self.run_id,
+            Kind.RUN,
+            ledger.folder(self.run_id),
+            self.depends_on,
+            to_dict(self.config),
+            self.own_exact_flops,
+            self.own_gpu_hours,
+            self.branch_flops,
+            self.status,
+        )
+
+    def worker_entry(self) -> RunEntry:
+        """The run as workers need it."""
+        return replace(
+            self.entry(),
+            config=to_dict(self.config),
+            own_exact_flops=self.own_exact_flops,
+            branch_flops=self.branch_flops,
+        )
 
 
 @dataclass
@@ -101,6 +157,7 @@ class Plan:
     """All runs of a study and the trunk segments that they branch off."""
 
     study: str
+    ledger: Ledger
     runs: list[Run]
     segments: list[Segment] = field(default_factory=list)
     gpu: str = "h100"
@@ -111,11 +168,9 @@ class Plan:
         alone = sum(run.gpu_hours for run in self.runs)
         shared = sum(s.gpu_hours for s in self.segments) + sum(r.own_gpu_hours for r in self.runs)
         remaining_runs = [run for run in self.runs if run.status not in FINISHED]
-        needed = {name for run in remaining_runs for name in run.depends_on}
-        by_id = {segment.segment_id: segment for segment in self.segments}
-        for name in list(needed):
-            needed.update(_before(name, by_id))
-        left = [by_id[name] for name in needed if not by_id[name].done]
+        done = {segment.segment_id for segment in self.segments if segment.done}
+        needed = self.graph.before([run.run_id for run in remaining_runs], done)
+        left = [s for s in self.segments if s.segment_id in needed and not s.done]
         return {
             "runs": len(self.runs),
             "trunks": len({segment.trunk_id for segment in self.segments}),
@@ -138,52 +193,48 @@ class Plan:
             },
         }
 
-    def as_json(self, configs: bool = False) -> dict[str, Any]:
-        """The plan as a file: for people (`launch.plan_file`), or with configurations, for
-        workers."""
-        runs = [run.row() for run in self.runs]
-        segments: list[dict[str, Any]] = [
-            {
-                "segment_id": s.segment_id,
-                "trunk_id": s.trunk_id,
-                "target_flops": s.target,
-                "steps": s.steps,
-                "exact_flops": s.exact_flops,
-                "gpu_hours": s.gpu_hours,
-                "status": "done" if s.done else "planned",
-                "depends_on": list(s.depends_on),
-            }
-            for s in self.segments
+    @cached_property
+    def graph(self) -> TaskGraph:
+        """Its tasks, in the order in which workers take them."""
+        tasks = [segment.task(self.ledger) for segment in self.segments]
+        tasks += [run.task(self.ledger) for run in self.runs]
+        return in_order_of_work(tasks)
+
+    def as_file(self) -> PlanFile:
+        """The plan as people read it (`launch.plan_file`)."""
+        return PlanFile(
+            study=self.study,
+            gpu=self.gpu,
+            runs=tuple(run.entry() for run in self.runs),
+            segments=tuple(segment.entry() for segment in self.segments),
+            totals=self.totals(),
+        )
+
+    def for_workers(self) -> PlanFile:
+        """The plan with configurations, as a launch keeps it."""
+        return replace(
+            self.as_file(),
+            runs=tuple(run.worker_entry() for run in self.runs),
+            segments=tuple(segment.worker_entry() for segment in self.segments),
+            runs_dir=str(self.ledger.runs_dir),
+        )
+
+    def priced_on(self, cluster: ClusterConfig) -> Plan:
+        """The same plan with the hours of another machine."""
+        price = _Price(cluster, self.ledger)
+        runs = [
+            replace(
+                run,
+                gpu_hours=price.hours(run.config, run.flops["exact"]),
+                own_gpu_hours=price.hours(run.config, run.own_exact_flops),
+                measured=price.is_measured(run.config),
+            )
+            for run in self.runs
         ]
-        if configs:
-            for entry, task in zip(runs, self.runs, strict=True):
-                entry["config"] = to_dict(task.config)
-                entry["own_exact_flops"] = task.own_exact_flops
-                entry["branch_flops"] = task.branch_flops
-            for entry, segment in zip(segments, self.segments, strict=True):
-                entry["config"] = to_dict(segment.config)
-        return {
-            "schema": SCHEMA,
-            "study": self.study,
-            "gpu": self.gpu,
-            "runs": runs,
-            "segments": segments,
-            "totals": self.totals(),
-        }
-
-
-FINISHED = ("done", "diverged")
-
-
-def _before(name: str, by_id: dict[str, Segment]) -> set[str]:
-    """The segments that a segment needs, all the way back to the start of its trunk."""
-    found: set[str] = set()
-    waiting = list(by_id[name].depends_on)
-    while waiting:
-        name = waiting.pop()
-        found.add(name)
-        waiting.extend(by_id[name].depends_on)
-    return found
+        segments = [
+            replace(s, gpu_hours=price.hours(s.config, s.exact_flops)) for s in self.segments
+        ]
+        return Plan(self.study, self.ledger, runs, segments, cluster.gpu, cluster.mfu)
 
 
 def build_plan(
@@ -203,7 +254,7 @@ def build_plan(
         _run(point, ledger if name in present else None, by_target, price)
         for name, point in points.items()
     ]
-    return Plan(study, runs, segments, cluster.gpu, cluster.mfu)
+    return Plan(study, ledger, runs, segments, cluster.gpu, cluster.mfu)
 
 
 @dataclass(frozen=True)
@@ -230,13 +281,24 @@ class _Price:
 
     def __init__(self, cluster: ClusterConfig, ledger: Ledger) -> None:
         self._assumed = PEAK_TFLOPS[cluster.gpu] * 1e12 * cluster.mfu
-        self._measured = ledger.measured_flops_per_s(cluster.gpu)
+        self._measured = measured_flops_per_s(ledger, cluster.gpu)
 
     def hours(self, config: Config, exact_flops: float) -> float:
         return exact_flops / self._measured.get(_shape(config), self._assumed) / 3600
 
     def is_measured(self, config: Config) -> bool:
         return _shape(config) in self._measured
+
+
+def measured_flops_per_s(ledger: Ledger, gpu: str) -> dict[tuple[str, str], float]:
+    """Median exact FLOP/s of one device per (model, size), of the finished runs on `gpu`s."""
+    speeds: dict[tuple[str, str], list[float]] = {}
+    for result in ledger.results():
+        speed = result.throughput
+        if device_key(speed.device) == gpu and speed.flops_per_s:
+            each = float(speed.flops_per_s) / speed.devices
+            speeds.setdefault((result.model, result.size), []).append(each)
+    return {key: statistics.median(values) for key, values in speeds.items()}
 
 
 def _shape(config: Config) -> tuple[str, str]:
@@ -264,7 +326,7 @@ def _cut(
     for target, point in sorted(targets.items()):
         steps = point.steps.stable - from_step
         flops = steps * point.cost.step_flops["exact"]
-        name = f"{trunk}@{budget_name(target)}"
+        name = segment_name(trunk, target)
         yield Segment(
             segment_id=name,
             trunk_id=trunk,
@@ -274,7 +336,7 @@ def _cut(
             exact_flops=flops,
             gpu_hours=price.hours(point.config, flops),
             depends_on=before,
-            done=(ledger.folder(trunk).plateau(target) / "meta.json").exists(),
+            done=ledger.folder(trunk).plateau_done(target),
         )
         from_step, before = point.steps.stable, (name,)
 

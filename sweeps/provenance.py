@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]  # of a checkout, a snapshot or the installed packages
-PACKAGES = ("mor", "sweeps")  # what a run imports
+PACKAGES = ("ledger", "mor", "sweeps")  # what a run imports
 PARTS = (*PACKAGES, "hydra_plugins", "conf", "sweep.py", "pyproject.toml", "requirements.lock")
 UNKNOWN = {"git_commit": None, "code": None, "diff_digest": None}
 RECORD = "snapshot.json"  # beside the packages of a snapshot: its code_state

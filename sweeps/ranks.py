@@ -2,7 +2,7 @@
 
 Rank 0 alone sees the plan, the claims and the ledger's status. In each round all ranks say whether
 they were asked to stop, and rank 0 hands out a task, or nothing, or the end. Errors that all ranks
-meet alike (a stop, a divergence, a setting that cannot be) end the task; after any other the ranks
+meet alike (a stop, a divergence, an invalid setting) end the task; after any other the ranks
 no longer stand at the same place, and the job ends: the next attempt resumes from the newest
 checkpoint.
 """
@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mor.config import Config, UserError
-from mor.train.folder import RunFolder
+from ledger.errors import UserError
+from sweeps.tasks import Task
 
 if TYPE_CHECKING:
     from mor.train.distributed import Ranks
@@ -30,18 +30,17 @@ log = logging.getLogger(__name__)
 class Order:
     """What all ranks are to train now."""
 
-    config: Config
-    folder: RunFolder
-    is_segment: bool
+    task: Task
     start: Path | None  # the trunk's plateau that a run branches off
 
     def carry_out(self, hooks: Hooks) -> None:
         from mor.train.run import train_run, train_trunk
 
-        if self.is_segment:
-            train_trunk(self.config, self.folder, hooks)
+        task = self.task
+        if task.is_segment:
+            train_trunk(task.config, task.folder, hooks)
         else:
-            train_run(self.config, self.folder, self.start, hooks)
+            train_run(task.config, task.folder, self.start, hooks)
 
 
 END = "end"
@@ -122,6 +121,6 @@ def follow(stop: threading.Event) -> int:
         except OutOfMemory:
             raise
         except (Stopped, Diverged, OtherRankFailed, UserError) as end:
-            log.info("rank %d, %s: %s", ranks.rank, order.folder.run_id, end)
+            log.info("rank %d, %s: %s", ranks.rank, order.task.task_id, end)
     leave()
     return count

@@ -107,7 +107,8 @@ def _activations(config: Config, sequences: int, width: int) -> float:
     whole = sequences * seq_len
     routed = planned_routing(config.model, config.size, seq_len, sequences).tokens
     unshared = len(depths.prologue) + len(depths.epilogue)
-    blocks = [(len(block), t) for block, t in zip(depths.recursions, routed, strict=True)]
+    last = len(depths.recursions) - 1  # a looped model may apply it more often
+    blocks = [(len(depths.recursions[min(r, last)]), t) for r, t in enumerate(routed)]
     applied = unshared * whole + sum(length * tokens for length, tokens in blocks)
     if config.runtime.recompute == "layer":
         kept = 4 * size.d_model * applied + layer * whole

@@ -8,12 +8,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ledger.result import Result
+
 SHOWN = 24  # rows that are printed
 
 
-def print_routing(results: Iterable[dict[str, Any] | None], console: Console) -> None:
+def print_routing(results: Iterable[Result | None], console: Console) -> None:
     """A row for each routed run that is done; nothing where there is none."""
-    routed = [result for result in results if result and result.get("routing")]
+    routed = [(r.run_id, r.routing) for r in results if r and r.routing]
     if not routed:
         return
     table = Table(title="routing on held-out text (causal rule)", title_justify="left")
@@ -27,8 +29,8 @@ def print_routing(results: Iterable[dict[str, Any] | None], console: Console) ->
         "dead\ntokens, %",
     ):
         table.add_column(heading, justify="right", no_wrap=True)
-    for result in routed[:SHOWN]:
-        table.add_row(result["run_id"], *_cells(result["routing"]))
+    for run_id, routing in routed[:SHOWN]:
+        table.add_row(run_id, *_cells(routing))
     if not console.is_terminal:
         console = Console(file=console.file, width=140)
     console.print(table)

@@ -10,24 +10,25 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mor.config import UserError
+from ledger.errors import UserError
+from ledger.store import Ledger
 from mor.model.components import router_of
 from mor.train.tracking import refuse_without_key
+from sweeps import backends
 from sweeps.config import run_config, sweep_config
 from sweeps.definition import finish
-from sweeps.ledger import Ledger
 from sweeps.mistakes import RunStopped
 from sweeps.plan import build_plan
 from sweeps.ranks import follow, following
 from sweeps.routing import print_routing
 from sweeps.study import (
     refuse_unwritable,
-    refuse_without_gpu,
     with_fingerprints,
     write_plan_file,
 )
 from sweeps.tables import print_plan
-from sweeps.tasks import Queue, Task, tasks_of
+from sweeps.task_queue import Queue
+from sweeps.tasks import Task
 from sweeps.worker import stop_on_signals, work_on
 
 
@@ -43,7 +44,7 @@ def run_single(values: dict[str, Any], typed: set[str]) -> None:
         return
     study, console = sweep_config(values), Console()
     [config] = with_fingerprints([finish(run_config(values), study.study, typed)])
-    ledger = Ledger(Path(study.runs_dir).absolute())
+    ledger = Ledger(Path(study.runs_dir).absolute(), backends.this_job())
     plan = build_plan(study.study.name, [config], ledger, study.cluster)
     if study.launch.plan_file:
         write_plan_file(plan, Path(study.launch.plan_file))
@@ -52,18 +53,14 @@ def run_single(values: dict[str, Any], typed: set[str]) -> None:
         return
     if study.launch.mode == "slurm":
         raise UserError("launch.mode=slurm: one run without -m trains in this process; add -m")
-    from sweeps.launch.local import refuse_too_long, this_machine
+    from sweeps.backends.local import refuse_too_long, refuse_without_gpu, this_machine
 
-    refuse_too_long(
-        build_plan(study.study.name, [config], ledger, this_machine([config])),
-        study.launch,
-        workers=1,
-    )
+    refuse_too_long(plan.priced_on(this_machine([config])), study.launch, workers=1)
     refuse_unwritable("runs_dir", ledger.runs_dir)
     refuse_without_key([config])
     refuse_without_gpu([config])
     [run] = plan.runs
-    queue = Queue(tasks_of(plan.as_json(configs=True), ledger), ledger, uuid.uuid4().hex)
+    queue = Queue(plan.graph, ledger, uuid.uuid4().hex)
     stop = stop_on_signals()
     with _progress(console) as progress:
         work_on(queue, plan.study, stop, _Bars(progress))
@@ -75,20 +72,20 @@ def run_single(values: dict[str, Any], typed: set[str]) -> None:
             f"run {run.run_id}: stopped by {by}, its state is in a checkpoint; "
             "type the same command again to go on from there"
         )
-    if result is None or result["status"] != "done":
+    if result is None or not result.done:
         blame = [folder] + ([ledger.folder(run.trunk_id)] if run.trunk_id else [])
         for one in blame:
             error = (one.status() or {}).get("error")
             if error:
                 raise UserError(f"run {run.run_id}: {error}; its log: {one.log_file}")
         raise UserError(f"run {run.run_id}: it did not end; type the same command again to go on")
-    loss = result["loss"]
+    loss = result.loss
     nll = f"{loss['val_nll_causal']:.4f} nats per token"
     if router_of(config.model).chooses_tokens:
         nll += f" (causal), {loss['val_nll_topk']:.4f} (top-k)"
     console.print(
-        f"{run.run_id}: validation loss {nll}; spent {result['flops']['spent']:.4g} of "
-        f"{result['budget']:.4g} {result['convention']} FLOPs, {result['tokens']:,} tokens\n"
+        f"{run.run_id}: validation loss {nll}; spent {result.flops.spent:.4g} of "
+        f"{result.budget:.4g} {result.convention} FLOPs, {result.tokens:,} tokens\n"
         f"{os.path.relpath(folder.result_file)}",
         highlight=False,
         soft_wrap=True,

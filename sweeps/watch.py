@@ -1,32 +1,34 @@
-"""What a study is doing: the ledger's word for each task, and Slurm's for those it holds.
+"""What a study is doing: each task as the ledger has it, and as the backend that holds it says.
 
-One look reads each file once and asks squeue once; sacct is asked, once, only about attempts that
-have ended without saying why.
+One look reads each file once and asks for the queue once; the history of jobs is asked for, once,
+only about attempts that have ended without saying why.
 """
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mor.config import UserError
-from sweeps import slurm_queue
-from sweeps.attempts import Attempt, AttemptLog, unsettled
-from sweeps.ledger import Ledger
-from sweeps.slurm_queue import QueuedJob, SlurmSilent
-from sweeps.submitted import Element, by_task, elements
-from sweeps.tasks import Task, read_cancelled, tasks_of
+from ledger.attempts import Attempt, AttemptLog, jobs_of, unsettled
+from ledger.errors import UserError
+from ledger.ids import folder_of
+from ledger.plan_file import LaunchFolder, read_plan, study_of
+from ledger.result import Result
+from ledger.store import Ledger
+from sweeps import backends
+from sweeps.backends.base import BackendSilent, QueuedJob
+from sweeps.backends.submitted import Element, by_task, elements
+from sweeps.tasks import Task, tasks_of
 
 OPEN = ("planned", "pending", "running", "preempted")  # these may still go on by themselves
 BAD = ("failed", "diverged", "disk full", "out of memory")
 ENOUGH_STEPS = 100  # from here on a speed is believed
 NO_ACCOUNTING = (
-    "Slurm keeps no accounting here (sacct): why jobs ended is not known, and a job that died "
-    "without a word is shown as killed"
+    "the scheduler keeps no accounting here: why jobs ended is not known, and a job that ended "
+    "without reporting a cause is shown as killed"
 )
 
 
@@ -49,7 +51,7 @@ class Row:
     on_gpu: bool
     node: str | None
     job_id: str | None
-    reason: str | None  # Slurm's word for why it waits
+    reason: str | None  # why it waits, in the scheduler's own terms
     error: str | None
     is_segment: bool
     trunk: str | None  # that it is part of, or branches off
@@ -90,7 +92,7 @@ class _Seen:
 
     task: Task
     status: dict[str, Any] | None  # of its folder, whichever task wrote it
-    result: dict[str, Any] | None
+    result: Result | None
     attempts: list[Attempt]  # at this task
     living: bool  # somebody alive holds its folder
     done: bool
@@ -110,13 +112,11 @@ class StudyView:
     """A study's plan, looked at again and again."""
 
     def __init__(self, plan_file: Path, ledger: Ledger) -> None:
-        self.plan = json.loads(plan_file.read_text())
-        self.study = str(self.plan["study"])
+        self.plan = read_plan(plan_file)
+        self.study = self.plan.study
         self.tasks = tasks_of(self.plan, ledger)
         self.ledger = ledger
-        launched_from = plan_file.parent.parent
-        is_launch = launched_from.name == "launches"
-        self.folder = launched_from.parent if is_launch else plan_file.parent
+        self.folder = study_of(plan_file)
 
     def rows(self) -> list[Row]:
         return self.look().rows
@@ -127,7 +127,7 @@ class StudyView:
         seen = [self._see(task) for task in self.tasks]
         held = by_task(elements(self.folder))
         queued = self._queue(seen, held, notes)
-        if queued is not None and slurm_queue.present():
+        if queued is not None:
             seen = [_believed(one, queued) for one in seen]
         queued = queued or {}
         seen = self._settle(seen, notes)
@@ -155,7 +155,7 @@ class StudyView:
         done = task.finished(self.ledger) if task.is_segment else result is not None
         status = task.folder.status()
         attempts = AttemptLog(task.folder.path).read() if status else []
-        living = bool(status) and not done and task.claimed()
+        living = bool(status) and not done and task.claimed(self.ledger)
         mine = [a for a in attempts if a.task_id == task.task_id]
         return _Seen(task, status, result, mine, living, done)
 
@@ -165,16 +165,16 @@ class StudyView:
         ids = {e.job_id for s in seen if not s.done for e in held.get(s.task.task_id, [])}
         ids |= {s.attempts[-1].job_id or "" for s in seen if s.living and s.attempts} - {""}
         try:
-            return slurm_queue.queue(ids)
-        except SlurmSilent as silent:
+            return backends.jobs(ids)
+        except BackendSilent as silent:
             notes.append(f"Slurm does not answer ({silent}): what waits in it is not known")
             return None
 
     def _settle(self, seen: list[_Seen], notes: list[str]) -> list[_Seen]:
         """Find out how attempts ended that did not say; keeps it in their folders."""
         waiting = {s.task.task_id: unsettled(s.attempts, s.running) for s in seen if s.attempts}
-        jobs = {a.job_id for open_ones in waiting.values() for a in open_ones if a.job_id}
-        known = slurm_queue.history(jobs)
+        jobs = jobs_of(a for open_ones in waiting.values() for a in open_ones)
+        known = backends.history(jobs)
         if known is None:
             notes.append(NO_ACCOUNTING)
         found = []
@@ -182,21 +182,21 @@ class StudyView:
             if waiting.get(one.task.task_id):
                 log = AttemptLog(one.task.folder.path)
                 beat = one.own.get("heartbeat")
-                ends = log.settle(one.attempts, one.running, beat, known, asked=True)
+                ends = log.settle(one.attempts, one.running, beat, known)
                 one = replace(one, attempts=ends)
             found.append(one)
         return found
 
     def _cancelled(self, held: dict[str, list[Element]]) -> set[str]:
         """Tasks that their newest launch was told to leave alone."""
-        launches = sorted(path for path in (self.folder / "launches").glob("*") if path.is_dir())
-        named: dict[str, Path] = {}
+        launches = self.folder.launches()
+        named: dict[str, LaunchFolder] = {}
         for launch in launches:
-            named.update(dict.fromkeys(read_cancelled(launch), launch))
+            named.update(dict.fromkeys(launch.cancelled(), launch))
         return {
             task
             for task, launch in named.items()
-            if launch == launches[-1] or (held.get(task) and held[task][0].launch_folder == launch)
+            if launch == launches[-1] or (held.get(task) and held[task][0].launch == launch)
         }
 
     # -- what it means --------------------------------------------------------------------------
@@ -205,12 +205,12 @@ class StudyView:
         self, one: _Seen, job: QueuedJob | None, cancelled: set[str], trunks: dict[str, _Seen]
     ) -> str:
         if one.done:
-            return str(one.result["status"]) if one.result else "done"
+            return one.result.status if one.result else "done"
         if one.running:
             return "running"
         last = one.attempts[-1].cause if one.attempts else None
         if job is not None and one.task.task_id not in cancelled:
-            return "preempted" if last == "preempted" and job.state == "PENDING" else "pending"
+            return "preempted" if last == "preempted" and job.waiting else "pending"
         state = one.own.get("state")
         if state in ("failed", "diverged"):
             return last if last in BAD else str(state)
@@ -220,7 +220,7 @@ class StudyView:
             return last
         if state in ("running", "stopped"):
             return "stopped" if state == "stopped" else "killed"
-        trunk = trunks.get(one.task.depends_on[0].split("@")[0]) if one.task.depends_on else None
+        trunk = trunks.get(folder_of(one.task.depends_on[0])) if one.task.depends_on else None
         of_trunk = (trunk.status or {}).get("state") if trunk and not one.task.is_segment else None
         return str(of_trunk) if of_trunk in ("failed", "diverged") else "planned"
 
@@ -230,7 +230,7 @@ class StudyView:
 
     def _cost(self, seen: list[_Seen]) -> Cost:
         speeds = _speeds(seen, ENOUGH_STEPS)
-        planned = self._planned_hours()
+        planned = {task.task_id: task.gpu_hours for task in self.tasks}
         corrected = 0.0
         for s in seen:
             task = s.task
@@ -241,10 +241,9 @@ class StudyView:
                 corrected += planned.get(task.task_id, 0.0)
         now = time.time()
         held = [(a.on_gpu, a.hours(now)) for s in seen for a in s.attempts]
-        gpu = self.plan.get("gpu", "")
         return Cost(
             sum(planned.values()),
-            "core-hours" if gpu == "cpu" else "GPU-hours",
+            "core-hours" if self.plan.gpu == "cpu" else "GPU-hours",
             corrected if speeds else None,
             len(speeds),
             len({_shape(s.task) for s in seen}),
@@ -252,21 +251,13 @@ class StudyView:
             sum(hours for on_gpu, hours in held if not on_gpu),
         )
 
-    def _planned_hours(self) -> dict[str, float]:
-        """Planned device-hours of each task: of a run, its own part only."""
-        hours = {s["segment_id"]: float(s["gpu_hours"]) for s in self.plan["segments"]}
-        for run in self.plan["runs"]:
-            share = run["own_exact_flops"] / run["flops"]["exact"]
-            hours[run["run_id"]] = float(run["gpu_hours"]) * share
-        return hours
-
 
 def _believed(s: _Seen, queued: dict[str, QueuedJob]) -> _Seen:
-    """Slurm knows of a dead node or a requeue before the claim of its ghost is stale."""
+    """A scheduler knows of a dead node or a requeue before a dead worker's claim is stale."""
     job_id = s.attempts[-1].job_id if s.attempts else None
-    if not s.living or job_id is None:
+    if not s.living or job_id is None or not backends.can_ask(job_id):
         return s
-    alive = job_id in queued and queued[job_id].state not in ("PENDING", "REQUEUE_HOLD")
+    alive = job_id in queued and not (queued[job_id].waiting or queued[job_id].held)
     return replace(s, living=alive)
 
 
@@ -315,8 +306,8 @@ def _progress(s: _Seen) -> float:
 
 def _row(s: _Seen, state: str, job: QueuedJob | None, held: list[Element]) -> Row:
     last = s.attempts[-1] if s.attempts else None
-    result, own = s.result or {}, s.own
-    speed = result.get("throughput", own)
+    result, own = s.result, s.own
+    speed = result.throughput.to_dict() if result else own
     flops_per_s = speed.get("flops_per_s")
     eta = None
     if state == "running" and flops_per_s:
@@ -327,9 +318,9 @@ def _row(s: _Seen, state: str, job: QueuedJob | None, held: list[Element]) -> Ro
     return Row(
         name=s.task.task_id,
         state=state,
-        spent=result.get("flops", {}).get("spent", own.get("spent")),
+        spent=result.flops.spent if result else own.get("spent"),
         target=float(target),
-        loss=result.get("loss", {}).get("val_nll_causal") if s.result else own.get("loss"),
+        loss=result.validation_loss() if result else own.get("loss"),
         tokens_per_s=speed.get("tokens_per_s"),
         flops_per_s=flops_per_s,
         mfu=speed.get("mfu"),
@@ -340,10 +331,10 @@ def _row(s: _Seen, state: str, job: QueuedJob | None, held: list[Element]) -> Ro
         on_gpu=bool(last and last.on_gpu),
         node=(job.node if job else None) or (last.host if last else None),
         job_id=job.job_id if job else (last.job_id if last else None) or _first(held),
-        reason=job.reason if job and job.state == "PENDING" else None,
-        error=result.get("error") or (own.get("error") if state in BAD else None),
+        reason=job.reason if job and job.waiting else None,
+        error=(result.error if result else None) or (own.get("error") if state in BAD else None),
         is_segment=s.task.is_segment,
-        trunk=s.task.depends_on[0].split("@")[0] if s.task.depends_on else None,
+        trunk=folder_of(s.task.depends_on[0]) if s.task.depends_on else None,
     )
 
 

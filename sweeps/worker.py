@@ -19,14 +19,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mor.config import Config, UserError
-from sweeps.attempts import AttemptLog
-from sweeps.claim import Claim, LostClaim
-from sweeps.ledger import Ledger
+from ledger.attempts import AttemptLog, jobs_of, unsettled
+from ledger.claims import Claim, LostClaim
+from ledger.errors import UserError
+from ledger.plan_file import LaunchFolder
+from ledger.store import Ledger
+from mor.config import Config
+from mor.train.folder import create_folder
+from sweeps import backends
+from sweeps.backends.base import WARNING_SIGNAL
 from sweeps.provenance import provenance
 from sweeps.ranks import Crew, Order, follow, following
-from sweeps.slurm_queue import seconds_left
-from sweeps.tasks import Queue, Task, read_tasks
+from sweeps.task_queue import Queue, read_tasks
+from sweeps.tasks import Task
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +39,7 @@ Observer = Callable[[Task, dict[str, Any]], None]
 
 POLL_S = 0.5  # while other workers hold all that is ready
 RENEW_S = 15.0  # between renewals of a claim
-LIMIT_NEAR_S = 200.0  # a stop this near to a job's limit is because of it: Slurm may warn early
+LIMIT_NEAR_S = 200.0  # a stop this near to a job's limit is because of it: warnings come early
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -50,10 +55,10 @@ def queue_of(
     plan_file: Path, runs_dir: Path, launch_id: str, only: tuple[str, ...] | None = None
 ) -> Queue:
     """The tasks of a plan file, or `only` some of them, as a worker takes them."""
-    ledger = Ledger(runs_dir)
+    ledger = Ledger(runs_dir, backends.this_job())
     wanted = None if only is None else frozenset(only)
     tasks = read_tasks(plan_file, ledger, wanted)
-    return Queue(tasks, ledger, launch_id, plan_file.parent, wanted)
+    return Queue(tasks, ledger, launch_id, LaunchFolder(plan_file.parent), wanted)
 
 
 def work_on(
@@ -89,7 +94,7 @@ def _attempt(
     observe: Observer | None,
 ) -> bool:
     """Run the task if nobody else does. False: it is held, or was ended meanwhile."""
-    claim = Claim(task.folder.path)
+    claim = queue.ledger.claim(task.folder.run_id)
     if not claim.acquire():
         return False
     try:
@@ -130,11 +135,11 @@ def _run(
 
     hooks = Hooks(on_status, should_stop, provenance(), study)
     try:
-        folder.create(task.config)
+        create_folder(folder, task.config)
         status.begin()
         trunk = None if task.is_segment else task.trunk(queue.ledger)
         start = trunk.plateau(task.target) if trunk else None
-        order = Order(task.config, folder, task.is_segment, start)
+        order = Order(task, start)
         crew.give(order)
         order.carry_out(hooks)
         status.end("done", "finished")
@@ -166,16 +171,16 @@ def _run(
 
 
 def _why_stopped(task: Task, queue: Queue, stop: threading.Event) -> tuple[str, str | None]:
-    """The cause of a stop and a note, as far as this process can know; Slurm may know better."""
+    """The cause of a stop and a note, as far as this process knows; its backend may know more."""
     name = getattr(stop, "signal_name", None)
     if queue.cancelled(task, at_once=True):
         return "cancelled", None
     if name is None:  # nobody asked this process: another of the run's was
         return "stopped", "another of its processes"
-    left = seconds_left()
+    left = backends.seconds_left()
     if left is not None and left < LIMIT_NEAR_S:
         return "time limit", name
-    if left is not None and name == "SIGUSR2":  # Slurm's warning, and not of the time limit
+    if left is not None and name == WARNING_SIGNAL:  # and not because of the time limit
         return "preempted", name
     return "stopped", name
 
@@ -201,15 +206,20 @@ class _Status:
         self._numbers: dict[str, Any] = {}
 
     def begin(self) -> None:
-        """Open this attempt's line, closing those of attempts that died without a word."""
+        """Open this attempt's line, closing those of attempts that ended without a cause."""
         task, heartbeat = self._begin
         on_gpu = _on_gpu(task.config)
         per_rank = 1 if on_gpu else task.config.runtime.threads
         devices = per_rank * int(os.environ.get("WORLD_SIZE", 1))
         try:
+            before = self._attempts.read()
             self._fixed["attempt"] = self._attempts.begin(
-                task.task_id, self._fixed["launch_id"], devices, on_gpu, heartbeat
+                task.task_id, self._fixed["launch_id"], devices, on_gpu, backends.this_job()
             )
+            open_ones = unsettled(before, living=False)
+            if open_ones:
+                known = backends.history(jobs_of(open_ones))
+                self._attempts.settle(before, living=False, heartbeat=heartbeat, known=known)
         except OSError as failure:
             log.error("attempt not written: %s", failure)
         self.write("running")
@@ -305,9 +315,9 @@ class Stop(threading.Event):
 
 
 def stop_on_signals() -> Stop:
-    """An event that is set when the process is asked to end: the task in hand is checkpointed.
+    """An event that is set when the process is asked to end: the running task is checkpointed.
 
-    USR2 is what Slurm sends before a time limit and at a preemption."""
+    USR2 is what a scheduler sends before a time limit and at a preemption."""
     stop = Stop()
     for name in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
         signal.signal(name, lambda number, _: stop.by(number))

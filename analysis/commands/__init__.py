@@ -1,1 +1,1 @@
-"""One module a sub-command: its options, its help and what it prints; `analysis.cli` lists them."""
+"""One module a sub-command: its options, help and output; `cli` lists them."""

@@ -5,14 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from analysis.cautions import Caution, Code
 from analysis.commands import options
 from analysis.commands.talk import one_sentence, print_json, print_warnings
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from analysis.agree import Answer, Case, Conclusion
-    from analysis.points import PointSet
+    from analysis.compare.agree import Answer, Case, Conclusion
+    from analysis.points.table import PointSet
 
 EPILOG = """
 [bold]Examples[/bold]
@@ -47,7 +48,7 @@ def command(
     among the parameters or without.
     """
     with one_sentence():
-        from analysis import agree
+        from analysis.compare import agree
 
         found = _load(options.Chosen(points, columns, study, loss, allow_mixed=allow_mixed))
         cases = [
@@ -110,37 +111,44 @@ def _conventions(points: "PointSet") -> dict[str, dict[str, float] | None]:
     return conventions
 
 
-def _said_of(cases: "list[Case]") -> list[str]:
+def _said_of(cases: "list[Case]") -> list[Caution]:
     said = []
     for case in cases:
         if case.left_out:
             said.append(
-                f"Under {case.convention}, {case.left_out} points with one budget a size were "
-                "left out."
+                Caution(
+                    Code.LEFT_OUT_OF_CASE,
+                    f"Under {case.convention}, {case.left_out} points with one budget a size were "
+                    "left out.",
+                )
             )
         if case.moved > 1.25 and case.params != "total":
             said.append(
-                f"Under {case.convention} runs of one budget spent up to {case.moved:.2f} times "
-                "apart from their mean; their losses were moved that far along their curves."
+                Caution(
+                    Code.MOVED_FAR,
+                    f"Under {case.convention} runs of one budget spent up to {case.moved:.2f} "
+                    "times "
+                    "apart from their mean; their losses were moved that far along their curves.",
+                )
             )
     return said
 
 
 def _json(case: "Case") -> dict[str, Any]:
-    from analysis.agree import spreads
+    from analysis.compare.agree import spreads
 
     return {
         "convention": case.convention,
         "params": case.params,
         "moved": case.moved,
         "left_out": case.left_out,
-        "exponents": [asdict(exponent) for exponent in case.exponents],
+        "exponents": [vars(exponent) for exponent in case.exponents],
         "spreads": [asdict(spread) for spread in spreads(case)],
     }
 
 
 def _print_headline(cases: "list[Case]") -> None:
-    from analysis.agree import spreads
+    from analysis.compare.agree import spreads
 
     first, *others = cases
     for spread in spreads(first):

@@ -9,7 +9,7 @@ from analysis.commands import options
 from analysis.commands.talk import one_sentence, print_drawn, print_json, print_warnings
 
 if TYPE_CHECKING:
-    from analysis.compare import Compared, Comparison, Plateau
+    from analysis.compare.equal_compute import Compared, Comparison, Plateau
 
 EPILOG = """
 [bold]Examples[/bold]
@@ -42,8 +42,8 @@ def command(
     a 95 % interval; and for every minimum the sizes that are as good within one sigma.
     """
     with one_sentence():
-        from analysis.compare import compare
-        from analysis.isoflop import fit_isoflop
+        from analysis.compare.equal_compute import compare
+        from analysis.fits.isoflop import fit_isoflop
 
         found = chosen.load()
         fitted = fit_isoflop(found.table, resamples=resampling.bootstrap, seed=resampling.seed)

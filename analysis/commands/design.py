@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from analysis.cautions import Caution, Code
 from analysis.commands import options
 from analysis.commands.talk import one_sentence, print_json, print_warnings
 from analysis.errors import AnalysisError
@@ -12,8 +13,8 @@ from analysis.errors import AnalysisError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.design import Outlook
-    from analysis.design_law import TrueLaw
+    from analysis.design.law import TrueLaw
+    from analysis.design.outlook import Outlook
 
 EPILOG = """
 [bold]Examples[/bold]
@@ -87,7 +88,7 @@ def command(
     fits. A budget whose minimum is often at an edge needs other sizes, not more runs.
     """
     with one_sentence():
-        from analysis.design import outlook
+        from analysis.design.outlook import outlook
 
         grid = _grid(sizes, budgets, plan, seeds)
         laws = _laws(law, grid)
@@ -106,7 +107,7 @@ def command(
 
 
 def _grid(sizes: str | None, budgets: str | None, plan: Path | None, seeds: int) -> "pd.DataFrame":
-    from analysis.design_grid import plan_grid, typed_grid
+    from analysis.design.grid import plan_grid, typed_grid
 
     if plan is not None:
         if sizes or budgets:
@@ -120,15 +121,16 @@ def _grid(sizes: str | None, budgets: str | None, plan: Path | None, seeds: int)
 
 
 def _laws(source: str, grid: "pd.DataFrame") -> "dict[str, TrueLaw]":
-    from analysis import design_law
-    from analysis.design_grid import refuse_unlike
-    from analysis.points import LAW_NUMBERS, Wanted, load_points
+    from analysis.design import law as design_law
+    from analysis.design.grid import refuse_unlike
+    from analysis.points.load import load_points
+    from analysis.points.table import LAW_NUMBERS, Wanted, curve_of
 
     models = [str(model) for model in grid["model"].unique()]
     if source == PUBLISHED:
         return dict.fromkeys(models, design_law.PUBLISHED)
     points = load_points(Path(source), wanted=Wanted(LAW_NUMBERS)).table
-    known = {str(model): rows for model, rows in points.groupby("model", sort=True)}
+    known = {str(model): rows for model, rows in points.groupby(curve_of(points), sort=True)}
     if models == ["grid"] and len(known) == 1:
         known = {"grid": points}
     elif models == ["grid"]:
@@ -140,7 +142,7 @@ def _laws(source: str, grid: "pd.DataFrame") -> "dict[str, TrueLaw]":
     return {model: design_law.law_of(known[model], f"{model} of {source}") for model in models}
 
 
-def _warnings(done: "Outlook", law: "TrueLaw", grid: "pd.DataFrame") -> list[str]:
+def _warnings(done: "Outlook", law: "TrueLaw", grid: "pd.DataFrame") -> list[Caution]:
     from analysis.formatting import count
 
     low, high = law.sizes
@@ -148,15 +150,26 @@ def _warnings(done: "Outlook", law: "TrueLaw", grid: "pd.DataFrame") -> list[str
     said = []
     if params.min() < low / 3 or params.max() > 3 * high:
         said.append(
-            f"The law is {law.source}, fitted on {count(low)} to {count(high)} parameters, and "
-            f"{done.model} has {count(params.min())} to {count(params.max())}: a guess, out there."
+            Caution(
+                Code.BEYOND_THE_LAW,
+                f"The law is {law.source}, fitted on {count(low)} to {count(high)} parameters, and "
+                f"{done.model} has {count(params.min())} to {count(params.max())}: a guess, out "
+                "there.",
+                done.model,
+            )
         )
     if done.true_exponent is not None and done.exponent is not None and done.interval is not None:
         bias = done.exponent - done.true_exponent
         if abs(bias) > 0.5 * (done.interval[1] - done.interval[0]):
             said.append(
-                f"{done.model}: the parabolas are off by {bias:+.3f} whatever the noise, more than "
-                "half of the interval: sizes lie far from the minimum, or only on one side of it."
+                Caution(
+                    Code.BIASED_PARABOLAS,
+                    f"{done.model}: the parabolas are off by {bias:+.3f} whatever the noise, "
+                    "more than "
+                    "half of the interval: sizes lie far from the minimum, or only on one side "
+                    "of it.",
+                    done.model,
+                )
             )
     return said
 

@@ -11,7 +11,7 @@ from analysis.commands.talk import one_sentence, print_drawn, print_json, print_
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.envelope import Envelope
+    from analysis.fits.envelope import Envelope
 
 EPILOG = """
 [bold]Examples[/bold]
@@ -51,9 +51,9 @@ def command(
     there is an edge, not a minimum: those computes are left out of the law.
     """
     with one_sentence():
-        from analysis.curves import from_metrics, from_points
-        from analysis.envelope import fit_envelope
-        from analysis.points import LAW_NUMBERS
+        from analysis.fits.envelope import fit_envelope
+        from analysis.points.curves import from_metrics, from_points
+        from analysis.points.table import LAW_NUMBERS, curve_of
 
         found = chosen.load(LAW_NUMBERS, ("trunk",))
         if curves == "metrics":
@@ -63,9 +63,11 @@ def command(
         warnings = [*found.warnings, *said]
         done = [
             fit_envelope(str(model), rows, resamples=resampling.bootstrap, seed=resampling.seed)
-            for model, rows in table.groupby("model", sort=True)
+            for model, rows in table.groupby(curve_of(table), sort=True)
         ]
-        drawn = options.draw_into(out, lambda folder: _draw(done, table, folder))
+        drawn = options.draw_into(
+            out, lambda folder: _draw(done, table.assign(model=curve_of(table)), folder)
+        )
     print_drawn(drawn, as_json)
     if as_json:
         models = {envelope.model: _json(envelope) for envelope in done}
@@ -101,8 +103,8 @@ def _json(done: "Envelope") -> dict[str, Any]:
 
 
 def _print(done: "Envelope") -> None:
+    from analysis.compare.verdict import law_text
     from analysis.formatting import compute, count
-    from analysis.verdict import law_text
 
     typer.echo(f"\n{done.model}: {done.n_curves} curves, {done.n_points} points")
     first = True

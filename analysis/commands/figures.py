@@ -9,6 +9,7 @@ import typer
 
 from analysis.commands import options
 from analysis.commands.talk import one_sentence
+from ledger.plan_file import StudyFolder
 
 if TYPE_CHECKING:
     from analysis.paper.gallery import Drawn
@@ -115,7 +116,7 @@ def command(
 
 
 def _default_folder(points: Path | None) -> Path:
-    study = points is not None and (points / "plan.json").is_file()
+    study = points is not None and StudyFolder(points).plan_file.is_file()
     return points / "figures" if study and points is not None else Path("analysis_out/figures")
 
 

@@ -1,17 +1,21 @@
 """`python -m analysis fit POINTS`: approach 3, with a certificate."""
 
+from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from analysis.cautions import Caution
 from analysis.commands import options
 from analysis.commands.talk import one_sentence, print_drawn, print_json, print_warnings
+from analysis.fits.parametric.registry import LAWS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.lawfit import Report
+    from analysis.fits.parametric.lawfit import Report
 
 EPILOG = """
 [bold]Examples[/bold]
@@ -31,14 +35,18 @@ bootstrap and warnings; with several models these stand in models.NAME.
 Exit codes: 0 fitted (warnings included), 2 the points or an option cannot be used.
 """
 
-LawName = Annotated[
-    Literal["chinchilla", "joint"],
+LawName = StrEnum("LawName", list(LAWS))  # type: ignore[misc]
+ChosenLaw = Annotated[
+    LawName,
     typer.Option(
         "--law",
         help="chinchilla: E + A/N^alpha + B/D^beta, a fit for each model. joint: N replaced by "
         "N_once + r^phi N_rec, one fit for all models.",
     ),
 ]
+
+
+DEFAULT_LAW = LawName("chinchilla")
 
 
 @options.flat
@@ -48,7 +56,7 @@ def command(
     solving: options.Solving,
     as_json: options.AsJson = False,
     out: options.Out = None,
-    law: LawName = "chinchilla",
+    law: ChosenLaw = DEFAULT_LAW,
 ) -> None:
     """Fit L = E + A/N^alpha + B/D^beta (approach 3), with intervals and a certificate.
 
@@ -57,20 +65,17 @@ def command(
     the columns params, tokens and loss.
     """
     with one_sentence():
-        from analysis import lawfit, nested
-        from analysis.points import JOINT_NUMBERS, LAW_NUMBERS
+        from analysis.fits.parametric import lawfit
+        from analysis.fits.parametric.registry import law_named
 
-        numbers = JOINT_NUMBERS if law == "joint" else LAW_NUMBERS
-        found = chosen.load(numbers, ("trunk",))
+        kind = law_named(law)
+        found = chosen.load(kind.columns, ("trunk",))
         asked = solving.asked(resampling)
-        if law == "joint":
-            nested.refuse_unlooped(found.table)
-            reports = {"": lawfit.report(lawfit.joint(found.table), found.table, asked)}
-        else:
-            reports = {
-                str(model): lawfit.report(lawfit.chinchilla(rows), rows, asked)
-                for model, rows in found.table.groupby("model", sort=True)
-            }
+        kind.refuse(found.table)
+        parts = {"": found.table} if kind.across_models else dict(_models(found.table))
+        reports = {
+            model: lawfit.report(kind.of(rows), rows, asked) for model, rows in parts.items()
+        }
         drawn = options.draw_into(out, lambda folder: _draw(reports, found.table, folder))
     print_drawn(drawn, as_json)
     if as_json:
@@ -79,28 +84,30 @@ def command(
     typer.echo(f"{len(found.table)} points from {found.source}")
     print_warnings(found.warnings)
     for model, done in reports.items():
-        typer.echo(f"\n{model or 'all models'}: {FORMULAS[law]}")
+        typer.echo(f"\n{model or 'all models'}: {kind.formula}")
         typer.echo("\n".join(lawfit.as_lines(done)))
         print_warnings(done.warnings)
 
 
+def _models(table: "pd.DataFrame") -> "Iterator[tuple[str, pd.DataFrame]]":
+    from analysis.points.table import curve_of
+
+    return ((str(model), rows) for model, rows in table.groupby(curve_of(table), sort=True))
+
+
 def _draw(reports: "dict[str, Report]", table: "pd.DataFrame", folder: Path) -> list[Any]:
     from analysis.figures import law_fit
+    from analysis.points.table import curve_of
 
-    tables = {name: table[table["model"] == name] if name else table for name in reports}
+    names = curve_of(table)
+    tables = {name: table[names == name] if name else table for name in reports}
     return list(law_fit.draw_all(reports, tables, folder))
 
 
-FORMULAS = {
-    "chinchilla": "L = E + A/N^alpha + B/D^beta",
-    "joint": "L = E + A (N_once + r^phi N_rec)^-alpha + B D^-beta",
-}
-
-
 def _json(
-    reports: "dict[str, Report]", law: str, source: str, warnings: tuple[str, ...]
+    reports: "dict[str, Report]", law: str, source: str, warnings: tuple[Caution, ...]
 ) -> dict[str, Any]:
-    from analysis import lawfit
+    from analysis.fits.parametric import lawfit
 
     fits = {model: lawfit.as_json(done) for model, done in reports.items()}
     if len(fits) == 1:

@@ -9,8 +9,8 @@ from analysis.commands import options
 from analysis.commands.talk import one_sentence, print_json
 
 if TYPE_CHECKING:
-    from analysis.isoflop import IsoflopResult
-    from analysis.points import PointSet
+    from analysis.fits.isoflop import IsoflopResult
+    from analysis.points.table import PointSet
 
 EPILOG = """
 [bold]Examples[/bold]
@@ -56,8 +56,8 @@ def command(
     with fewer than three sizes are named and left out of the law.
     """
     with one_sentence():
-        from analysis import verdict
-        from analysis.isoflop import fit_isoflop
+        from analysis.compare import verdict
+        from analysis.fits.isoflop import fit_isoflop
 
         found = chosen.load()
         result = fit_isoflop(
@@ -77,7 +77,7 @@ def command(
 def _print_tables(result: "IsoflopResult", points: "PointSet") -> None:
     from rich.console import Console
 
-    from analysis.terminal import print_result
+    from analysis.commands.terminal import print_result
 
     print_result(Console(), result, points)
 

@@ -11,7 +11,7 @@ from analysis.commands.talk import one_sentence, print_drawn, print_json, print_
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.lawfit import Report
+    from analysis.fits.parametric.lawfit import Report
 
 EPILOG = """
 [bold]Examples[/bold]
@@ -40,8 +40,8 @@ def command(
     n_rec (of the looped block, counted once) and r (mean passes through it; 1 for vanilla).
     """
     with one_sentence():
-        from analysis import lawfit, nested
-        from analysis.points import JOINT_NUMBERS
+        from analysis.fits.parametric import lawfit, nested
+        from analysis.points.table import JOINT_NUMBERS
 
         found = chosen.load(JOINT_NUMBERS, ("trunk",))
         done = nested.fit_nested(found.table, solving.asked(resampling))

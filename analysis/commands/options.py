@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 if TYPE_CHECKING:
-    from analysis.lawfit import Asked
-    from analysis.points import PointSet
+    from analysis.fits.parametric.lawfit import Asked
+    from analysis.points.table import PointSet
 
 Points = Annotated[
     Path,
@@ -126,7 +126,8 @@ class Chosen:
         """The points, with the `numbers` and `names` that a fit wants of each. Raises AnalysisError
         where they cannot be used."""
         from analysis.commands.talk import parse_columns
-        from analysis.points import NUMBERS, Wanted, load_points
+        from analysis.points.load import load_points
+        from analysis.points.table import NUMBERS, Wanted
 
         return load_points(
             self.points,
@@ -156,7 +157,7 @@ class Solving:
 
     def asked(self, resampling: Resampling) -> "Asked":
         """The same as the fit takes it."""
-        from analysis.lawfit import Asked
+        from analysis.fits.parametric.lawfit import Asked
 
         return Asked(self.delta, self.starts, resampling.bootstrap, self.resample, resampling.seed)
 

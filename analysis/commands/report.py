@@ -49,7 +49,7 @@ def command(
     run's numbers where a pointer, a finger or the keyboard points at it.
     """
     with one_sentence():
-        from analysis.isoflop import fit_isoflop
+        from analysis.fits.isoflop import fit_isoflop
         from analysis.report.page import write_report
 
         found = chosen.load(names=("trunk",))

@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from analysis.cautions import Caution, Code
 from analysis.commands import options
 from analysis.commands.talk import one_sentence, print_json, print_warnings
 from analysis.errors import AnalysisError
+from ledger.plan_file import StudyFolder
 
 if TYPE_CHECKING:
-    from analysis.points import PointSet
-    from analysis.suggest import Suggested, Suggestion
+    from analysis.design.suggest import Suggested, Suggestion
+    from analysis.points.table import PointSet
 
 EPILOG = """
 [bold]Examples[/bold]
@@ -56,9 +58,9 @@ def command(
     with the half width to expect before and after it, and the overrides that launch it.
     """
     with one_sentence():
-        from analysis.points import LAW_NUMBERS
+        from analysis.points.table import LAW_NUMBERS
 
-        found = chosen.load((*LAW_NUMBERS, "budget"), ("curve",))
+        found = chosen.load((*LAW_NUMBERS, "budget"), ("overrides",))
         done, refused = _suggest(found, runs, candidates, model)
     warnings = [*found.warnings, *refused]
     if as_json:
@@ -80,12 +82,15 @@ def command(
 
 def _suggest(
     found: "PointSet", runs: int, file: Path | None, model: str | None
-) -> "tuple[list[Suggested], list[str]]":
-    from analysis.design_grid import plan_grid
-    from analysis.design_law import law_of
-    from analysis.suggest import planned, repeats, suggest
+) -> "tuple[list[Suggested], list[Caution]]":
+    from analysis.design.grid import plan_grid
+    from analysis.design.law import law_of
+    from analysis.design.suggest import planned, repeats, suggest
+    from analysis.points.table import curve_of
 
-    known = {str(name): rows for name, rows in found.table.groupby("model", sort=True)}
+    known = {
+        str(name): rows for name, rows in found.table.groupby(curve_of(found.table), sort=True)
+    }
     if model is not None and model not in known:
         raise AnalysisError(f"--model {model} is not among the models: {', '.join(known)}.")
     plan = plan_grid(file) if file else None
@@ -99,19 +104,19 @@ def _suggest(
             options_ = repeats(rows, hours, unit) if plan is None else planned(plan, rows)
             done.append(suggest(law, rows, options_, runs))
         except AnalysisError as error:
-            refused.append(str(error))
+            refused.append(Caution(Code.NO_SUGGESTION, str(error), name))
     if not done:
-        raise AnalysisError(refused[0])
+        raise AnalysisError(refused[0].text)
     return done, refused
 
 
 def _hours(found: "PointSet") -> tuple[dict[str, float], str]:
     """Hours by run id and their unit: the plan's price, or exact FLOPs at the measured speed."""
-    from analysis.design_grid import plan_grid
+    from analysis.design.grid import plan_grid
     from analysis.report.records import of_points
 
     if found.study_folder is not None:
-        plan = plan_grid(found.study_folder / "plan.json")
+        plan = plan_grid(StudyFolder(found.study_folder).plan_file)
         return dict(zip(plan["run_id"], plan["gpu_hours"], strict=True)), str(plan["unit"].iloc[0])
     records = of_points(found.table)
     hours = {
@@ -127,8 +132,7 @@ def overrides(run: "Suggestion") -> str:
     from analysis.formatting import compute
 
     size = f"size={run.size}" if run.size else f"params={run.params:.6g}"
-    name = run.model.partition(" (")[0]
-    axes = [f"model={name}", size, f"budget={compute(run.budget)}", f"seed={run.seed}"]
+    axes = [f"model={run.model}", size, f"budget={compute(run.budget)}", f"seed={run.seed}"]
     return " ".join([*axes, run.settings]).strip()
 
 

@@ -1,4 +1,4 @@
-"""How every sub-command speaks: JSON on stdout, or one sentence on stderr and exit code 2."""
+"""Output of the sub-commands: JSON on stdout, or an error on stderr and exit code 2."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from analysis.cautions import Caution
 from analysis.errors import AnalysisError
 
 
@@ -23,10 +24,16 @@ def one_sentence() -> Iterator[None]:
 
 def print_json(content: Mapping[str, Any]) -> None:
     """Valid JSON: a NaN is a mistake of ours, never a number for a script."""
-    typer.echo(json.dumps(content, indent=2, allow_nan=False))
+    typer.echo(json.dumps(content, indent=2, allow_nan=False, default=_as_text))
 
 
-def print_warnings(warnings: Iterable[str]) -> None:
+def _as_text(value: object) -> str:
+    if isinstance(value, Caution):
+        return value.text
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def print_warnings(warnings: Iterable[Caution]) -> None:
     """One line each, on stdout with the numbers that they are about."""
     for warning in warnings:
         typer.echo(f"warning: {warning}")
@@ -43,14 +50,15 @@ def parse_columns(text: str | None) -> dict[str, str]:
 
     Raises AnalysisError with the allowed names.
     """
-    from analysis.points import COLUMNS, MORE_NUMBERS
+    from analysis.points.table import COLUMNS, MORE_NUMBERS
 
     ours = (*COLUMNS[:-1], *MORE_NUMBERS, "trunk")
     pairs = [part.partition("=") for part in (text or "").split(",") if part.strip()]
     for name, equals, theirs in pairs:
         if not equals or not theirs.strip():
             raise AnalysisError(
-                f"--columns holds {name!r}, which is no OURS=THEIRS: write it as params=N,tokens=D."
+                f"--columns holds {name!r}, which is not OURS=THEIRS: write it as "
+                "params=N,tokens=D."
             )
         if name.strip() not in ours:
             raise AnalysisError(

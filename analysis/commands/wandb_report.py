@@ -9,7 +9,7 @@ from analysis.commands.talk import one_sentence
 from analysis.errors import AnalysisError
 
 if TYPE_CHECKING:
-    from analysis.points import PointSet
+    from analysis.points.table import PointSet
     from analysis.report.wandb_page import Place
 
 EPILOG = """
@@ -57,10 +57,10 @@ def command(
     with one_sentence():
         from pathlib import Path
 
-        from analysis.isoflop import fit_isoflop
+        from analysis.fits.isoflop import fit_isoflop
+        from analysis.points.wandb_client import refuse_without_key
         from analysis.report.page import gather
         from analysis.report.wandb_page import publish
-        from analysis.wandb_client import refuse_without_key
 
         found = chosen.load(names=("trunk",))
         place = _place(found, project, group)

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from analysis.compare import Compared
+from analysis.compare.equal_compute import Compared
 from analysis.figures import style
 from analysis.formatting import compute
 

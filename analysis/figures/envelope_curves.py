@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
-from analysis.envelope import Envelope
 from analysis.figures import style
+from analysis.fits.envelope import Envelope
 from analysis.formatting import compute, count
 
 

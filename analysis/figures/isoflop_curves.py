@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis import verdict
+from analysis.compare import verdict
 from analysis.figures import style
+from analysis.fits.isoflop import IsoflopResult, Minimum, ModelFrontier
 from analysis.formatting import compute, count
-from analysis.isoflop import IsoflopResult, Minimum, ModelFrontier
-from analysis.points import PointSet
+from analysis.points.table import PointSet, curve_of
 
 COLUMNS = 3
 ROW_HEIGHT = 2.4  # inches
@@ -59,10 +59,10 @@ def draw(result: IsoflopResult, points: PointSet, folder: Path, stem: str) -> st
 def _draw_panel(
     axes: Axes, frontier: ModelFrontier, points: PointSet, budgets: list[float]
 ) -> None:
-    colour = style.colours_of(sorted(points.table["model"].unique()))[frontier.model]
+    colour = style.colours_of(sorted(curve_of(points.table).unique()))[frontier.model]
     shades = dict(zip(budgets, style.shades(colour, len(budgets)), strict=True))
     markers = _markers(budgets)
-    table = points.table[points.table["model"] == frontier.model]
+    table = points.table[curve_of(points.table) == frontier.model]
     for minimum in frontier.minima:
         shade, marker = shades[minimum.budget], markers[minimum.budget]
         _draw_points(axes, table[table["budget"] == minimum.budget], minimum, shade, marker)
@@ -195,7 +195,7 @@ def _legend(figure: Figure, points: PointSet, budgets: list[float], columns: int
 def figure_data(result: IsoflopResult, points: PointSet) -> pd.DataFrame:
     """What the figure shows: measured points, parabolas over their windows, minima."""
     columns = ["model", "budget", "params", "loss", "seed", "run_id"]
-    parts = [points.table[columns].assign(kind="point")]
+    parts = [points.table.assign(model=curve_of(points.table))[columns].assign(kind="point")]
     for model, frontier in result.models.items():
         for minimum in frontier.minima:
             parts.append(_minimum_data(model, minimum))

@@ -1,5 +1,6 @@
 """Sharing of keys and values (paper figure 4c): each model with its own ones and with shared."""
 
+from enum import StrEnum
 from pathlib import Path
 
 import pandas as pd
@@ -7,13 +8,28 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from analysis.figures import style
+from analysis.paper.components import NONE
 
-KINDS: dict[str, tuple[str, style.Fill, float]] = {
-    "own": ("o", "full", 4.5),
-    "shared": ("s", "none", 5),
-    "hybrid": ("D", "none", 7),
+
+class Kind(StrEnum):
+    """Whose keys and values a depth attends to."""
+
+    OWN = "own"
+    SHARED = "shared"
+    HYBRID = "hybrid"
+
+
+KINDS: dict[Kind, tuple[str, style.Fill, float]] = {
+    Kind.OWN: ("o", "full", 4.5),
+    Kind.SHARED: ("s", "none", 5),
+    Kind.HYBRID: ("D", "none", 7),
 }
-NAMES = {"cycle": "cycle", "middle_cycle": "middle cycle"}
+NAMES = {"middle_cycle": "middle cycle"}
+# Cells of the table's column kv_sharing are `-`, or a pattern and a number; other patterns share.
+KIND_OF = {NONE: Kind.OWN, "hybrid": Kind.HYBRID}
+ROUTED = {"expert": "MoR, expert", "token": "MoR, token"}
+ROUTED_COLOURS = {"expert": "mor", "token": "mor_token"}
+ABOVE = frozenset({"cycle"})  # patterns whose word stands over the mark, clear of its neighbour's
 
 
 def draw(rows: pd.DataFrame, folder: Path, stem: str, loss_label: str) -> style.SavedFigure:
@@ -54,23 +70,31 @@ def draw(rows: pd.DataFrame, folder: Path, stem: str, loss_label: str) -> style.
 
 def _name(row: pd.Series) -> str:
     model = str(row["model"])
-    if model == "vanilla":
+    if row["sharing"] == NONE:
         return model
-    told = {"expert": "MoR, expert", "token": "MoR, token"}.get(str(row["router"]), model)
+    told = ROUTED.get(str(row["router"]), model)
     return f"{told}, {NAMES.get(row['sharing'], row['sharing'])}, Nr {row['recursions']}"
 
 
-def _kind(sharing: str) -> str:
-    return "own" if sharing == "-" else "hybrid" if sharing.startswith("hybrid") else "shared"
+def _pattern(kv_sharing: str) -> str:
+    """`cycle` of `cycle-2`."""
+    return kv_sharing.rpartition("-")[0] or kv_sharing
+
+
+def _kind(kv_sharing: str) -> Kind:
+    return KIND_OF.get(_pattern(kv_sharing), Kind.SHARED)
+
+
+def _colour(row: pd.Series) -> str:
+    name = ROUTED_COLOURS.get(str(row["router"]), str(row["model"]))
+    return style.COLOURS.get(name, style.INK)
 
 
 def _panel(axes: Axes, part: pd.DataFrame) -> None:
     names = list(dict.fromkeys(part["name"]))
-    colours = {"vanilla": style.COLOURS["vanilla"], "MoR, expert": style.COLOURS["mor"]}
-    colours |= {"recursive": style.COLOURS["recursive"], "MoR, token": style.COLOURS["mor_token"]}
     for level, name in enumerate(names):
         rows = part[part["name"] == name]
-        colour = next((c for start, c in colours.items() if name.startswith(start)), style.INK)
+        colour = _colour(rows.iloc[0])
         axes.plot(
             [rows["train_nll"].min(), rows["train_nll"].max()],
             [level, level],
@@ -90,9 +114,9 @@ def _panel(axes: Axes, part: pd.DataFrame) -> None:
                 color=colour,
                 linestyle="none",
             )
-            if name == "vanilla" and kind == "shared":
-                word = str(row["kv_sharing"]).split("-")[0]
-                style.near(axes, row["train_nll"], level, word, above=word == "cycle")
+            if row["sharing"] == NONE and kind == Kind.SHARED:
+                word = _pattern(str(row["kv_sharing"]))
+                style.near(axes, row["train_nll"], level, word, above=word in ABOVE)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.7)
     axes.margins(x=0.12)
@@ -102,6 +126,7 @@ def _told(part: pd.DataFrame) -> str:
     said = []
     for name, rows in part.groupby("name", sort=False):
         mean = rows.groupby("kind")["train_nll"].mean()
-        if {"own", "shared"} <= set(mean.index):
-            said.append(f"{name}: {mean['shared'] - mean['own']:+.4f} when shared")
+        if {Kind.OWN, Kind.SHARED} <= set(mean.index):
+            gap = mean[Kind.SHARED] - mean[Kind.OWN]
+            said.append(f"{name}: {gap:+.4f} when shared")
     return f"{'; '.join(said)}." if said else ""

@@ -8,14 +8,14 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from analysis import law as laws
 from analysis.figures import style
+from analysis.fits.parametric.lawfit import Report
+from analysis.fits.parametric.laws import Chinchilla
+from analysis.fits.parametric.optimum import LawFit
+from analysis.fits.parametric.solver import polish
 from analysis.formatting import count
-from analysis.lawfit import Report
-from analysis.parametric import LawFit
-from analysis.solver import polish
+from analysis.points.table import curve_of
 
-PROFILED = ("alpha", "beta", "phi")
 PROFILE_POINTS = 61
 PROFILE_REACH = 1.5  # interval widths on either side; without an interval, of the value itself
 TOP = 4.0  # times the lowest objective: where a profile leaves the panel
@@ -30,7 +30,7 @@ def draw_all(
         draw_predictions(reports, tables, folder, "law_predictions"),
         draw_profiles(reports, folder, "law_profiles"),
     ]
-    plane = [done.fit.problem.law.name == "chinchilla" for done in reports.values()]
+    plane = [isinstance(done.fit.problem.law, Chinchilla) for done in reports.values()]
     return (
         [*figures, draw_contours(reports, tables, folder, "law_contours")]
         if all(plane)
@@ -42,7 +42,7 @@ def draw_predictions(
     reports: Mapping[str, Report], tables: Mapping[str, pd.DataFrame], folder: Path, stem: str
 ) -> style.SavedFigure:
     """Measured against predicted loss, and residuals; `tables` has the points of each report."""
-    parts = [prediction_data(done, tables[name]["model"]) for name, done in reports.items()]
+    parts = [prediction_data(done, curve_of(tables[name])) for name, done in reports.items()]
     data = pd.concat(parts, ignore_index=True)
     names = style.ordered(list(dict.fromkeys(data["model"])))
     colours = style.colours_of(names)
@@ -117,15 +117,17 @@ def _shift(theta: np.ndarray, column: int, step: float, fit: LawFit) -> None:
     """Move an exponent and its coefficient together, so that the term stays as large as it was."""
     law = fit.problem.law
     theta[:, column] += step
-    middles = {1: law.log_size(theta).mean(), 3: law.log_tokens.mean()}
-    if column in middles:
-        theta[:, column - 1] += step * middles[column]
+    centres = law.term_centres(theta)
+    for term in law.terms:
+        if term.exponent == law.parameters[column] and term.exponent in centres:
+            coefficient = law.parameters.index(term.coefficient)
+            theta[:, coefficient] += step * centres[term.exponent]
 
 
 def draw_profiles(reports: Mapping[str, Report], folder: Path, stem: str) -> style.SavedFigure:
     """Objective over its minimum along alpha and beta (and phi), all other parameters refitted."""
     data = pd.concat([profile_data(n, done) for n, done in reports.items()], ignore_index=True)
-    shown = [name for name in PROFILED if name in set(data["parameter"])]
+    shown = list(dict.fromkeys(data["parameter"]))
     names = style.ordered(list(reports))
     colours = style.colours_of(names)
     with style.publication_style():
@@ -164,7 +166,8 @@ def profile_data(model: str, done: Report) -> pd.DataFrame:
     """Rows of (model, parameter, value, ratio), ratio the objective over its minimum."""
     parts = []
     lowest = max(done.fit.certificate.objective, 1e-300)
-    for name in (n for n in PROFILED if n in done.fit.problem.law.parameters):
+    law = done.fit.problem.law
+    for name in (n for n in law.parameters if n not in law.in_logs):
         best, ends = done.fit.values[name], done.intervals.of[name]
         width = ends[1] - ends[0] if ends else abs(best)
         values = best + PROFILE_REACH * width * np.linspace(-1, 1, PROFILE_POINTS)
@@ -190,8 +193,8 @@ def draw_contours(
                 for c in ("params", "tokens")
             )
             across, up = np.meshgrid(sizes, tokens)
-            flat = laws.Chinchilla(np.log(across.ravel()), np.log(up.ravel()))
-            loss = np.exp(laws.log_loss(flat, fit.theta[None])[0]).reshape(across.shape)
+            flat = Chinchilla(np.log(across.ravel()), np.log(up.ravel()))
+            loss = np.exp(flat.log_loss(fit.theta[None])[0]).reshape(across.shape)
             drawn = axes.contour(sizes, tokens, loss, LEVELS, cmap="cividis", linewidths=0.7)
             axes.clabel(drawn, list(drawn.levels)[::2], fontsize=6, fmt="%.3g")
             path = frontier(fit, sizes)
@@ -235,6 +238,6 @@ def frontier(fit: LawFit, sizes: np.ndarray) -> pd.DataFrame:
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         log_tokens = (np.log(b * values["B"]) - np.log(a * values["A"]) + a * np.log(sizes)) / b
         tokens = np.exp(log_tokens)
-    law = laws.Chinchilla(np.log(sizes), log_tokens)
-    loss = np.exp(laws.log_loss(law, fit.theta[None])[0])
+    law = Chinchilla(np.log(sizes), log_tokens)
+    loss = np.exp(law.log_loss(fit.theta[None])[0])
     return pd.DataFrame({"params": sizes, "tokens": tokens, "loss": loss})

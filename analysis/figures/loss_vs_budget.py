@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis import verdict
+from analysis.compare import verdict
 from analysis.figures import style
 from analysis.formatting import compute, listing
-from analysis.points import PointSet
+from analysis.points.table import PointSet, curve_of
 
 COLUMNS = 4
 ROW_HEIGHT = 2.0  # inches
@@ -41,7 +41,7 @@ def draw(
         data = pd.concat([data, under.assign(source=published.source)], ignore_index=True)
         sizes_of = points.table["size"].str.upper()
         points = replace(points, table=points.table.assign(size=sizes_of))
-    table = points.table
+    table = points.table.assign(model=curve_of(points.table))
     sizes = list(table.groupby("size")["params"].max().sort_values().index)
     models = style.ordered(list(table["model"].unique()))
     colours = style.colours_of(models)
@@ -118,7 +118,8 @@ def _budget_axis(axes: Axes, budgets: list[float]) -> None:
 def figure_data(points: PointSet) -> pd.DataFrame:
     """The points as they are drawn."""
     columns = ["size", "model", "budget", "loss", "seed", "params", "run_id"]
-    return points.table[columns].sort_values(["size", "model", "budget"], kind="stable")
+    named = points.table.assign(model=curve_of(points.table))
+    return named[columns].sort_values(["size", "model", "budget"], kind="stable")
 
 
 def _leaders(table: pd.DataFrame) -> str:

@@ -14,12 +14,14 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from analysis.figures import style
 from analysis.paper.runs import Run
 
+# Routers that give each token a depth once: no recursion selects by rank.
+CHOOSE_A_DEPTH = frozenset({"token"})
 CHOSEN, LEFT = "#0072B2", "#E69F00"
 
 
 def has_scores(run: Run) -> bool:
     """Whether the scores of a router that selects by rank were measured."""
-    return bool(run.routing.get("score_histogram")) and run.router != "token"
+    return bool(run.routing.get("score_histogram")) and run.router not in CHOOSE_A_DEPTH
 
 
 def has_depths(run: Run) -> bool:

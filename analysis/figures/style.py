@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from analysis.files import write_whole
-from analysis.series import ordered as ordered
+from analysis.points.series import ordered as ordered
 
 COLUMN_WIDTH = 3.25  # inches: one column of a two-column page
 PAGE_WIDTH = 7.0

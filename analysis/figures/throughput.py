@@ -34,7 +34,7 @@ def read_throughput(path: Path) -> pd.DataFrame:
     numbers = table[["tokens_per_s", "nll"]].apply(pd.to_numeric, errors="coerce")
     if table.empty or not (numbers > 0).to_numpy().all():
         raise AnalysisError(
-            f"--throughput {path} needs a positive tokens_per_s and nll on every line: mend it."
+            f"--throughput {path} needs a positive tokens_per_s and nll on every line: fix it."
         )
     batch = table["batch"].astype(str) if "batch" in table else "all"
     return table.assign(**{name: numbers[name] for name in numbers}, batch=batch)

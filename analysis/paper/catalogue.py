@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis import verdict
+from analysis.compare import verdict
 from analysis.errors import AnalysisError
 from analysis.figures import (
     isoflop_curves,
@@ -24,11 +24,12 @@ from analysis.figures import (
     throughput,
     token_depth,
 )
-from analysis.isoflop import fit_isoflop
+from analysis.fits.isoflop import fit_isoflop
 from analysis.paper.render import SavedTable, save_table
 from analysis.paper.runs import Run, StudyRuns, feeding
 from analysis.paper.tables import TABLES, Table
-from analysis.points import PointSet, load_points
+from analysis.points.load import load_points
+from analysis.points.table import PointSet
 from analysis.reference import PAPER, load_table9
 
 Saved = style.SavedFigure | SavedTable

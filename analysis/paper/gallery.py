@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from analysis.files import make_folder, write_whole
-from analysis.pages import environment
 from analysis.paper.catalogue import Entry, Material, Outcome
+from analysis.report.pages import environment
 
 Drawn = list[tuple[Entry, Outcome]]
 

@@ -1,6 +1,6 @@
 """Finished runs with their settings, study by study: what the paper's tables are made from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,8 +9,12 @@ from typing import Any
 import yaml
 
 from analysis.errors import AnalysisError
-from analysis.run_store import LOSS_KEYS, is_trunk, read_object, read_study
-from analysis.series import flatten
+from analysis.points.run_store import read_object, read_study
+from analysis.points.series import flatten
+from ledger.folder import RunFolder
+from ledger.ids import is_trunk
+from ledger.plan_file import StudyFolder, study_folders
+from ledger.result import LOSS_KEYS
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Run:
         given = self.result.get("settings")
         if not given:
             try:
-                text = (self.folder / "config.yaml").read_text()
+                text = RunFolder(self.folder).config_file.read_text()
                 given = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
             except (OSError, yaml.YAMLError):
                 given = None
@@ -36,6 +40,10 @@ class Run:
     def setting(self, name: str, default: Any = None) -> Any:
         """One setting by its dotted name."""
         return self.settings.get(name, default)
+
+    def has(self, wanted: Mapping[str, Any]) -> bool:
+        """Whether every setting of `wanted` has that value here."""
+        return all(self.setting(name) == value for name, value in wanted.items())
 
     @property
     def run_id(self) -> str:
@@ -112,9 +120,10 @@ def _all_studies(points: Path, loss: str) -> list[StudyRuns]:
         )
     if points.is_file():
         return []
-    if (points / "plan.json").is_file():
+    if StudyFolder(points).plan_file.is_file():
         return [_study(points, loss)]
-    plans = (points.resolve().parent / "studies").glob("*/plan.json")
+    studies = study_folders(points.resolve().parent / "studies")
+    plans = [study.plan_file for study in studies]
     newest = sorted(plans, key=lambda plan: plan.stat().st_mtime, reverse=True)
     names = sorted(folder.name for folder in points.iterdir() if folder.is_dir())
     everything = _runs(points, [name for name in names if not is_trunk(name)], loss)
@@ -132,13 +141,13 @@ def _beside(folder: Path, loss: str) -> StudyRuns | None:
 
 def _study(folder: Path, loss: str) -> StudyRuns:
     chosen = read_study(folder)
-    name = read_object(folder / "plan.json").get("study") or folder.name
+    name = read_object(StudyFolder(folder).plan_file).get("study") or folder.name
     runs = _runs(chosen.runs_dir, chosen.run_ids, loss)
     return StudyRuns(str(name), folder, tuple(runs), len(chosen.run_ids))
 
 
 def _runs(store: Path, names: list[str], loss: str) -> list[Run]:
-    files = (store / name / "result.json" for name in names)
+    files = (RunFolder(store / name).result_file for name in names)
     return [Run(read_object(file), file.parent, loss) for file in files if file.is_file()]
 
 

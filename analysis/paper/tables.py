@@ -11,11 +11,25 @@ from typing import Any
 import pandas as pd
 
 from analysis.formatting import count
+from analysis.paper.components import (
+    ACTIVATION_CELLS,
+    BALANCING_COEFFICIENTS,
+    KV_WORDS,
+    NONE,
+    SAMPLING_COEFFICIENTS,
+    architecture,
+    kv_sharing,
+    router_cells,
+    sharing,
+    unique_layers,
+)
 from analysis.paper.runs import Run
 from analysis.reference import load_published
 
 Row = dict[str, Any]
-NONE = "-"
+# Settings that make a run a row of a router's table.
+EXPERT = {"model.router.type": "expert"}
+TOKEN = {"model.router.type": "token"}
 PAPER_MARK = " (paper)"
 
 
@@ -34,7 +48,7 @@ class Column:
 
     @property
     def is_loss(self) -> bool:
-        """Whether a run always has it: a loss that is no number is a run that diverged."""
+        """Whether a run always has it: a non-finite loss is a run that diverged."""
         return self.key.removesuffix(PAPER_MARK).endswith("_nll")
 
     def text(self, value: Any) -> str:
@@ -116,13 +130,6 @@ TRAIN_NLL = Column("train_nll", "Train NLL", ".4f")
 ACCURACY = Column("avg", "Few-shot (%)", ".2f")
 
 
-def unique_layers(run: Run) -> str:
-    """As the paper writes them: 32, or 1+10+1 where the ends are their own."""
-    number = int(run.result["unique_layers"])
-    ends = run.architecture != "vanilla" and str(run.setting("model.sharing")).startswith("middle")
-    return f"1+{number - 2}+1" if ends and number > 2 else str(number)
-
-
 def _shape(run: Run) -> Row:
     return {
         "n_nonemb": run.params,
@@ -134,104 +141,88 @@ def _shape(run: Run) -> Row:
     }
 
 
-def _sharing(run: Run) -> str:
-    return NONE if run.architecture == "vanilla" else str(run.setting("model.sharing"))
-
-
 def _main_row(run: Run) -> Row:
-    kv = {"recursion": "cache", "shared": "share"}.get(run.setting("model.kv"), NONE)
+    routed = architecture(run).routed
     few_shot = run.result.get("few_shot") or {}
     tasks = {task: few_shot.get(task) for task in TASKS}
     return {
         **_shape(run),
         **tasks,
         "model": run.architecture,
-        "router": run.router if run.architecture == "mor" else NONE,
-        "kv": kv if run.architecture == "mor" else NONE,
+        "router": run.router if routed else NONE,
+        "kv": KV_WORDS.get(run.setting("model.kv"), NONE) if routed else NONE,
         "flops_e18": f"{float(run.result['budget']) / 1e18:.3g}",
         "tokens_b": f"{float(run.result['tokens']) / 1e9:.3g}",
     }
 
 
 def _sharing_row(run: Run) -> Row | None:
-    if run.architecture == "mor" or kv_sharing(run) != NONE:
+    if architecture(run).routed or kv_sharing(run) != NONE:
         return None
-    return {**_shape(run), "base": run.size, "sharing": _sharing(run)}
-
-
-def kv_sharing(run: Run) -> str:
-    """How keys and values are shared and by how many depths: `-`, `cycle-2`, `hybrid-3`."""
-    kv = str(run.setting("model.kv", "recursion"))
-    if kv == "recursion":
-        return NONE
-    if kv in ("shared", "hybrid"):
-        name = _sharing(run) if kv == "shared" else kv
-        return f"{name}-{run.recursions}"
-    return f"{kv}-{run.setting('model.kv_share', 2)}"
+    return {**_shape(run), "base": run.size, "sharing": sharing(run)}
 
 
 def _kv_row(run: Run) -> Row:
     return {
         **_shape(run),
         "model": run.architecture,
-        "sharing": _sharing(run),
-        "router": run.router if run.architecture == "mor" else NONE,
+        "sharing": sharing(run),
+        "router": run.router if architecture(run).routed else NONE,
         "kv_sharing": kv_sharing(run),
         "train_nll": run.nll,  # the published column holds one loss a run; ours is the validation's
     }
 
 
 def _router(run: Run) -> Row:
-    network = str(run.setting("model.router.network"))
-    rolled = network == "random"
     return {
         **_shape(run),
-        "func": "random" if rolled else str(run.setting("model.router.activation")),
-        "alpha": NONE if rolled else f"{float(run.setting('model.router.alpha', 0)):.1f}",
-        "arch": NONE if rolled else network,
+        "func": str(run.setting("model.router.activation")),
+        "alpha": f"{float(run.setting('model.router.alpha', 0)):.1f}",
+        "arch": str(run.setting("model.router.network")),
         "z_loss": "yes" if float(run.setting("model.router.z_coeff", 0)) > 0 else "no",
     }
 
 
+def _coefficient(run: Run, setting: str | None) -> str:
+    return NONE if setting is None else f"{float(run.setting(f'model.router.{setting}', 0)):g}"
+
+
 def _expert_row(run: Run) -> Row | None:
-    if run.router != "expert":
+    if not run.has(EXPERT):
         return None
-    row, routing = _router(run), run.routing
+    routing = run.routing
     sampling = str(run.setting("model.router.sampling"))
     accuracies = [a for a in routing.get("sampling_accuracy") or [] if a is not None]
     dead = routing.get("dead_token_ratio")
-    coefficient = float(run.setting("model.router.aux_coeff", 0))
-    rolled = row["func"] == "random"
-    plain = row["func"] == "none"
-    return {
-        **row,
-        "alpha": NONE if plain else row["alpha"],
-        "sampling": NONE if rolled else sampling,
-        "coeff": f"{coefficient:g}" if sampling == "aux_loss" and not rolled else NONE,
+    cells = {
+        **_router(run),
+        "sampling": sampling,
+        "coeff": _coefficient(run, SAMPLING_COEFFICIENTS.get(sampling)),
         "capacity_warmup": "yes" if run.setting("model.router.capacity_warmup_steps", 0) else "no",
         "dead_token_pct": None if dead is None else 100 * dead,
         "sampling_acc_pct": 100 * sum(accuracies) / len(accuracies) if accuracies else None,
     }
+    return router_cells({**cells, **ACTIVATION_CELLS.get(cells["func"], {})})
 
 
 def _token_row(run: Run) -> Row | None:
-    if run.router != "token":
+    if not run.has(TOKEN):
         return None
-    row, routing = _router(run), run.routing
+    routing = run.routing
     balancing = str(run.setting("model.router.balancing"))
-    rate = "balance_coeff" if balancing == "loss" else "bias_update_rate"
-    rolled = row["func"] == "random"
-    return {
-        **row,
-        "balancing": NONE if rolled else balancing,
-        "coeff": NONE if rolled else f"{float(run.setting(f'model.router.{rate}', 0)):g}",
+    cells = {
+        **_router(run),
+        "balancing": balancing,
+        "coeff": _coefficient(run, BALANCING_COEFFICIENTS.get(balancing)),
         "maxvio": routing.get("max_violation"),
         "entropy": routing.get("entropy"),
     }
+    return router_cells(cells)
 
 
 def _same_row(run: Run) -> Row | None:
-    return None if run.architecture == "recursive" else {**_shape(run), "model": run.architecture}
+    compared = set(load_published("same_parameters_10b")["model"])
+    return {**_shape(run), "model": run.architecture} if run.architecture in compared else None
 
 
 def _variants(row: Callable[[Run], Row | None], *keys: str) -> Callable[[tuple[Run, ...]], bool]:
@@ -257,8 +248,8 @@ def _is_main(runs: tuple[Run, ...]) -> bool:
 
 def _is_same_parameters(runs: tuple[Run, ...]) -> bool:
     """Every vanilla run has a routed one of its unique parameters, to a few percent."""
-    vanilla = [run.params for run in runs if run.architecture == "vanilla"]
-    routed = [run.params for run in runs if run.architecture == "mor"]
+    vanilla = [run.params for run in runs if not architecture(run).shares_layers]
+    routed = [run.params for run in runs if architecture(run).routed]
     near = [any(abs(other / size - 1) < 0.05 for other in routed) for size in vanilla]
     return bool(near) and all(near)
 

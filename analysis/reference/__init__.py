@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.points import PointSet, tidy
+from analysis.points.table import PointSet, tidy
 
 FOLDER = Path(__file__).parent
 PAPER = "arXiv 2507.10524v3"

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from analysis import verdict
+from analysis.compare import verdict
+from analysis.fits.isoflop import IsoflopResult, Minimum, ModelFrontier
 from analysis.formatting import compute, count
-from analysis.isoflop import IsoflopResult, Minimum, ModelFrontier
-from analysis.points import PointSet
+from analysis.points.series import USUAL_ORDER, ordered
+from analysis.points.table import PointSet, curve_of
 from analysis.report.fits import Exponent
-from analysis.series import USUAL_ORDER, ordered
 
 # Light and dark variants of each series; at least 3 to 1 against the page (tests compute it).
 SERIES = (
@@ -105,7 +105,11 @@ def _isoflop_items(result: IsoflopResult, points: PointSet, base: int) -> list[d
                 items.append({"kind": "line", "keys": keys, "points": _curve(minimum)})
             items.append({"kind": "star", "keys": keys, **_minimum(name, minimum)})
     for row, (model, budget, params, loss) in enumerate(
-        zip(*(points.table[c] for c in ("model", "budget", "params", "loss")), strict=True)
+        zip(
+            curve_of(points.table),
+            *(points.table[c] for c in ("budget", "params", "loss")),
+            strict=True,
+        )
     ):
         keys = [f"model {model}", f"budget {budget:g}"]
         items.append({"kind": "mark", "keys": keys, "x": params, "y": loss, "run": base + row})

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis import law as laws
-from analysis import lawfit
-from analysis.curves import from_points
-from analysis.envelope import fit_envelope
+from analysis.cautions import Caution, Code
 from analysis.errors import AnalysisError
-from analysis.isoflop import IsoflopResult, PowerLaw
-from analysis.parametric import LawFit
-from analysis.series import ordered
+from analysis.fits.envelope import fit_envelope
+from analysis.fits.isoflop import IsoflopResult, PowerLaw
+from analysis.fits.parametric import lawfit
+from analysis.fits.parametric.laws import Chinchilla
+from analysis.fits.parametric.optimum import LawFit
+from analysis.points.curves import from_points
+from analysis.points.series import ordered
+from analysis.points.table import curve_of
 
 APPROACHES = {
     1: "Approach 1: lower envelope of the sizes' curves",
@@ -37,7 +39,7 @@ class Exponent:
     b: float | None = None
     b_interval: Interval = None
     reason: str = ""
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Caution, ...] = ()
     law: str = ""
     n_opt: float | None = None
 
@@ -54,7 +56,7 @@ def exponents(table: pd.DataFrame, result: IsoflopResult) -> list[Exponent]:
     """
     found = []
     for name in ordered(list(result.models)):
-        rows = table[table["model"] == name]
+        rows = table[curve_of(table) == name]
         found += [
             _or_refusal(_envelope, 1, name, rows, result),
             _isoflop(name, result),
@@ -92,13 +94,13 @@ def _of_laws(
     approach: int,
     a: PowerLaw,
     b: PowerLaw,
-    warnings: tuple[str, ...],
+    warnings: tuple[Caution, ...],
     largest: float,
 ) -> Exponent:
     """The warning that says why there is no exponent is the reason; the others stay warnings."""
-    why = [w for w in warnings if w.startswith("No exponent: ")] if a.exponent is None else []
-    reason = why[0].removeprefix("No exponent: ") if why else ""
-    rest = tuple(w for w in warnings if w not in why)
+    why = [w for w in warnings if w.code is Code.NO_EXPONENT]
+    reason = why[0].reason if why else ""
+    rest = tuple(w for w in warnings if w.code is not Code.NO_EXPONENT)
     known = a.coefficient is not None and a.exponent is not None
     n_opt = a.coefficient * largest**a.exponent if known else None  # type: ignore[operator]
     exponents = (a.exponent, a.interval, b.exponent, b.interval)
@@ -107,7 +109,7 @@ def _of_laws(
 
 def _law(model: str, rows: pd.DataFrame, result: IsoflopResult) -> Exponent:
     asked = lawfit.Asked(resamples=result.resamples, seed=result.seed)
-    done = lawfit.report(lawfit.chinchilla(rows), rows, asked)
+    done = lawfit.report(Chinchilla.of(rows), rows, asked)
     values, ends = done.fit.values, done.intervals.of
     lost = ends["a"] is None and result.resamples > 0 and bool(lawfit.vanished(done.fit))
     terms = ", ".join(f"{name} {values[name]:.4g}" for name in ("A", "alpha", "B", "beta", "E"))
@@ -133,6 +135,6 @@ def optimum_of_law(fit: LawFit, rows: pd.DataFrame) -> float | None:
     slope, level = np.polyfit(log_params, log_tokens.to_numpy(float), 1)
     beyond = np.log(1000)
     sizes = np.linspace(log_params.min() - beyond, log_params.max() + beyond, 4001)
-    losses = laws.log_loss(laws.Chinchilla(sizes, level + slope * sizes), fit.theta[None])[0]
+    losses = Chinchilla(sizes, level + slope * sizes).log_loss(fit.theta[None])[0]
     best = int(losses.argmin())
     return None if best in (0, len(sizes) - 1) else float(np.exp(sizes[best]))

@@ -13,15 +13,15 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from analysis import verdict
+from analysis.compare import verdict
 from analysis.errors import AnalysisError
 from analysis.files import make_folder, write_whole
+from analysis.fits.isoflop import IsoflopResult, fit_isoflop
 from analysis.formatting import compute, count, plural
-from analysis.isoflop import IsoflopResult, fit_isoflop
-from analysis.pages import environment
-from analysis.points import PointSet
+from analysis.points.table import PointSet, curve_of
 from analysis.reference import TABLE9_SOURCE, load_table9
 from analysis.report import charts, fits, records, routing, words
+from analysis.report.pages import environment
 from analysis.report.study import study_facts
 
 TABLE9_READING = (
@@ -118,7 +118,7 @@ def _ordered(result: IsoflopResult) -> list[tuple[str, Any]]:
 
 def _variants(result: IsoflopResult, points: PointSet) -> str:
     """What to say in place of a line for each of many curves that have one size at each budget."""
-    sizes = points.table.groupby(["model", "budget"])["params"].nunique()
+    sizes = points.table.groupby([curve_of(points.table), "budget"])["params"].nunique()
     if len(result.models) <= 3 or sizes.max() > 1:
         return ""
     command = f"python -m analysis figures {points.source}"
@@ -130,7 +130,7 @@ def _variants(result: IsoflopResult, points: PointSet) -> str:
 
 def _summary(points: PointSet) -> str:
     table = points.table
-    models, budgets = table["model"].nunique(), table["budget"].nunique()
+    models, budgets = curve_of(table).nunique(), table["budget"].nunique()
     return (
         f"{plural(len(table), 'finished run')} of {plural(models, 'model')} at "
         f"{plural(budgets, 'budget')} from {compute(table['budget'].min())} to "
@@ -144,7 +144,7 @@ def _runs(
 ) -> list[dict[str, Any]]:
     """The points in order, as rows of the table and as the words of a hover."""
     rows = []
-    for row in points.table.to_dict("records"):
+    for row in points.table.assign(curve=curve_of(points.table)).to_dict("records"):
         run_id = _text(row["run_id"]) or _text(row["source"])
         record = found.get(run_id)
         spent = ", ".join(f"{compute(v)} {k}" for k, v in record.flops.items()) if record else ""
@@ -161,7 +161,7 @@ def _runs(
             {
                 "run": run_id,
                 "link": link,
-                "model": str(row["model"]),
+                "model": str(row["curve"]),
                 "size": _text(row["size"]),
                 "budget": compute(row["budget"]),
                 "budget_value": row["budget"],
@@ -203,7 +203,11 @@ def _left_out(
         if m.params is None
     ]
     refused = [f"{e.model}, {e.name}: {e.reason}" for e in exponents if e.a is None]
-    groups = [("Points", list(points.warnings)), ("Minima", minima), ("Exponents", refused)]
+    groups = [
+        ("Points", list(map(str, points.warnings))),
+        ("Minima", minima),
+        ("Exponents", refused),
+    ]
     return [(name, reasons) for name, reasons in groups if reasons]
 
 
@@ -252,7 +256,7 @@ def _templates() -> jinja2.Environment:
 
 def _static(name: str) -> Markup:
     """A style sheet or a script of ours, as it stands."""
-    return Markup((Path(__file__).parents[1] / "templates" / name).read_text())
+    return Markup((Path(__file__).parent / "templates" / name).read_text())
 
 
 def _script_data(value: Any) -> Markup:

@@ -11,7 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-CONVENTIONS = ("paper", "exact", "6nd")
+from ledger.conventions import CONVENTIONS
+from ledger.folder import RunFolder
+
 FINISHED = ("done", "diverged")
 
 
@@ -38,7 +40,7 @@ def of_points(table: pd.DataFrame) -> dict[str, Record]:
     found = {}
     for run_id, source in zip(table["run_id"], table["source"], strict=True):
         folder = Path(str(source))
-        if isinstance(run_id, str) and (folder / "result.json").is_file():
+        if isinstance(run_id, str) and RunFolder(folder).result_file.is_file():
             found[run_id] = read(folder)
     return found
 
@@ -48,9 +50,9 @@ def read(folder: Path) -> Record:
 
     A file of another form gives fewer facts, never an error: the points were checked before.
     """
-    result = _object(folder / "result.json")
+    result = _object(RunFolder(folder).result_file)
     if not result:
-        status = _object(folder / "status.json")
+        status = _object(RunFolder(folder).status_file)
         state = str(status.get("state") or "planned")
         return Record(folder.name, state, error=_text(status.get("error")))
     speed = _dict(result.get("throughput"))

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.formatting import compute
+from analysis.points.table import curve_of
 
 SERIES_UNSELECTED = 7
 
@@ -39,7 +40,7 @@ class Routing:
 def routing(table: pd.DataFrame, found: Mapping[str, dict[str, Any]]) -> Routing:
     """`found` holds "routing" by run id; `table` are the points."""
     routed = table[table["run_id"].isin(list(found))]
-    best = routed.loc[routed.groupby(["model", "budget"])["loss"].idxmin()]
+    best = routed.loc[routed.groupby([curve_of(routed), "budget"])["loss"].idxmin()]
     best = best.sort_values(["budget", "loss"], ascending=[False, True])
     runs, unread = [], []
     for row in best.to_dict("records"):

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from analysis.formatting import compute, listing, plural
+from analysis.points.run_store import read_object, read_study
 from analysis.report.records import FINISHED, Record, read
-from analysis.run_store import read_object, read_study
+from ledger.plan_file import StudyFolder
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class StudyFacts:
 
 def study_facts(folder: Path) -> StudyFacts:
     """Facts of `studies/<name>/`. Raises AnalysisError where its plan cannot be read."""
-    plan = read_object(folder / "plan.json")
+    plan = read_object(StudyFolder(folder).plan_file)
     study = read_study(folder)
     runs = {run["run_id"]: run for run in plan["runs"] if isinstance(run, dict)}
     records = {name: read(study.runs_dir / name) for name in study.run_ids}

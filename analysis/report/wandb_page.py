@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis import verdict
-from analysis.wandb_client import connect, one_reason
+from analysis.compare import verdict
+from analysis.points.wandb_client import connect, one_reason
 
 LOSS = "val_nll_causal"
 ROWS = 200  # of the table of runs; a longer one is cut, and says so

@@ -4,11 +4,11 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from analysis.compare import Compared, Comparison, best_loss, compare
+from analysis.compare.equal_compute import Compared, Comparison, best_loss, compare
 from analysis.errors import AnalysisError
+from analysis.fits.isoflop import IsoflopResult
 from analysis.formatting import compute, count, listing
-from analysis.isoflop import IsoflopResult
-from analysis.points import PointSet
+from analysis.points.table import PointSet, curve_of
 from analysis.report.records import Record
 
 BASELINE = "vanilla"
@@ -147,7 +147,7 @@ def _limits(done: Compared, points: PointSet, records: Mapping[str, Record]) -> 
         f"Nothing beyond {compute(top)} FLOPs: the models here have {count(params.min())} to "
         f"{count(params.max())} parameters, and an order may turn with scale."
     )
-    seeds = table.groupby(["model", "size", "budget"], dropna=False)["seed"].nunique()
+    seeds = table.groupby([curve_of(table), "size", "budget"], dropna=False)["seed"].nunique()
     if seeds.max() <= 1:
         said.append(
             "One run a point, no second seed: noise is judged by how far points lie from their "
@@ -164,7 +164,7 @@ def _limits(done: Compared, points: PointSet, records: Mapping[str, Record]) -> 
             "Budgets of a size share a training trunk, so the budgets are not independent and "
             "their intervals are too narrow by as much."
         )
-    return [*said, *done.warnings]
+    return [*said, *map(str, done.warnings)]
 
 
 def _conventions(points: PointSet, records: Mapping[str, Record]) -> list[str]:
@@ -174,7 +174,7 @@ def _conventions(points: PointSet, records: Mapping[str, Record]) -> list[str]:
         return []
     table = points.table[points.table["budget"] == points.table["budget"].max()]
     exact: dict[str, list[float]] = {}
-    for model, run_id in zip(table["model"], table["run_id"], strict=True):
+    for model, run_id in zip(curve_of(table), table["run_id"], strict=True):
         flops = records[run_id].flops.get("exact") if run_id in records else None
         if flops:
             exact.setdefault(str(model), []).append(flops)

@@ -22,7 +22,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from mor.config import Config, ConfigError, UserError
+from ledger.errors import UserError
+from mor.config import Config, ConfigError
 from sweeps.config import SweepConfig, run_config, sweep_config
 from sweeps.definition import finish, set_all
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ledger.files import sync_to_disk
 from mor.data.tokenizer import FILE as TOKENIZER
 from mor.data.tokenizer import Tokenizer, kept_tokenizer
-from mor.files import sync_to_disk
 
 META = "meta.json"
 SPLITS = ("train", "val")

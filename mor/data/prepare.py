@@ -17,11 +17,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ledger.files import sync_to_disk
 from mor.config import ConfigError, DataConfig, UserError
 from mor.data.fingerprint import fingerprint
 from mor.data.pack import pack
 from mor.data.packed import Corpus, DamagedCorpus, open_corpus, seal
-from mor.files import sync_to_disk
 
 log = logging.getLogger(__name__)
 

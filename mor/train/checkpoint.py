@@ -24,7 +24,7 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint import CheckpointException, FileSystemReader, FileSystemWriter
 from torch.distributed.tensor import DTensor
 
-from mor.files import sync_to_disk
+from ledger.files import sync_to_disk
 from mor.flops import Routed
 from mor.train.distributed import OtherRankFailed, Ranks
 

@@ -1,5 +1,5 @@
-"""The end of a run whose numbers are no longer numbers, kept so that no later launch trains it into
-the same wall.
+"""The end of a run whose loss or gradient is not finite, kept so that no later launch trains it to
+the same end.
 
 A run that diverged has a result that says so. A trunk has none; it gets `diverged.json` with the
 FLOPs at which it happened: plateau ends before them are as good as ever, one beyond is refused.
@@ -9,25 +9,23 @@ from __future__ import annotations
 
 import json
 
-from mor.files import write_json
-from mor.train.folder import RunFolder
-
-FILE = "diverged.json"
+from ledger.files import write_json
+from ledger.folder import RunFolder
 
 
 class Diverged(Exception):
-    """The loss or a gradient is no longer a number: the run is stopped and marked so."""
+    """The loss or a gradient is not finite: the run is stopped and marked so."""
 
 
 def mark_diverged(folder: RunFolder, step: int, spent: float, error: str) -> None:
     """Note that a trunk diverged at the step after `step`, with `spent` FLOPs behind it."""
-    write_json(folder.path / FILE, {"step": step, "spent": spent, "error": error})
+    write_json(folder.diverged_file, {"step": step, "spent": spent, "error": error})
 
 
 def known_divergence(folder: RunFolder, target: float) -> str | None:
     """How a trunk is known to diverge before `target` FLOPs; None: it is not."""
     try:
-        known = json.loads((folder.path / FILE).read_text())
+        known = json.loads(folder.diverged_file.read_text())
     except FileNotFoundError:
         return None
     if known["spent"] >= target:
@@ -38,10 +36,10 @@ def known_divergence(folder: RunFolder, target: float) -> str | None:
 def clear_diverged(folder: RunFolder) -> bool:
     """Forget that a run or trunk diverged, so that the next launch trains it again from its newest
     checkpoint. False: it had not diverged."""
-    marked = (folder.path / FILE).exists()
-    (folder.path / FILE).unlink(missing_ok=True)
+    marked = folder.diverged_file.exists()
+    folder.diverged_file.unlink(missing_ok=True)
     result = folder.result()
-    if result is not None and result["status"] == "diverged":
+    if result is not None and result.diverged:
         folder.result_file.unlink()
         marked = True
     return marked

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ledger.folder import RunFolder
 from mor.config import Config, ConfigError
 from mor.data.prepare import prepare
 from mor.model.exchange import load as load_published
@@ -12,7 +13,7 @@ from mor.model.llama import ExchangeError
 from mor.model.transformer import Transformer
 from mor.train import checkpoint
 from mor.train.checkpoint import CorruptCheckpoint
-from mor.train.folder import RunFolder
+from mor.train.folder import read_config
 from mor.train.origin import DEFAULT_METHOD, final_checkpoint, read_origin
 
 
@@ -43,7 +44,7 @@ def trained_model(folder: Path) -> Transformer:
     final = final_checkpoint(folder)
     if not final.exists():
         return load_published(folder)
-    config = RunFolder(folder).config()
+    config = read_config(RunFolder(folder))
     separator = prepare(config.data).meta.separator if config.model.document_mask else None
     model = Transformer(config.model, config.size, config.data.vocab_size, separator=separator)
     weights = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}

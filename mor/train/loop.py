@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ledger.folder import MetricsWriter, RunFolder
 from mor.train import checkpoint
 from mor.train.checkpoint import CorruptCheckpoint
 from mor.train.distributed import OtherRankFailed
 from mor.train.divergence import Diverged
-from mor.train.folder import MetricsWriter, RunFolder
 from mor.train.schedule import Schedule
 from mor.train.tracking import NoTracker, Tracker
 from mor.train.trainer import Trainer

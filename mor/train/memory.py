@@ -16,8 +16,8 @@ from pathlib import Path
 
 import torch
 
+from ledger.files import write_json
 from mor.config import Config, ConfigError, UserError
-from mor.files import write_json
 
 log = logging.getLogger(__name__)
 

@@ -13,17 +13,18 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from ledger.folder import RunFolder
 from mor.config import Config
 from mor.model.checks import check_start
 from mor.model.llama import LLAMA, OWN, ExchangeError, Shape, read_shape
-from mor.train.folder import RunFolder
+from mor.train.folder import read_config
 
 DEFAULT_METHOD = "stepwise"
 
 
 def final_checkpoint(folder: Path) -> Path:
     """Where a finished run keeps its weights."""
-    return RunFolder(folder).checkpoints / "final"
+    return RunFolder(folder).final
 
 
 def with_origin(config: Config) -> Config:
@@ -54,7 +55,7 @@ def read_origin(folder: Path) -> tuple[Shape, str]:
     """Shape and fingerprint (16 hex digits) of a model. Raises ExchangeError, ConfigError."""
     digest = hashlib.sha256()
     if (final_checkpoint(folder) / "meta.json").exists():
-        config = RunFolder(folder).config()
+        config = read_config(RunFolder(folder))
         meta = json.loads((final_checkpoint(folder) / "meta.json").read_text())
         digest.update(json.dumps(meta["files"], sort_keys=True).encode())
         shape = Shape(config.model, config.size, config.data.vocab_size)

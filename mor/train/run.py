@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from ledger.folder import RunFolder
+from ledger.result import Flops, Result, Throughput
 from mor.config import Config, ConfigError
 from mor.data.batches import Batches
 from mor.data.prepare import prepare
@@ -24,7 +26,7 @@ from mor.identity import identity, run_id, trunk_id
 from mor.model.components import layout
 from mor.train.distributed import join, local_device
 from mor.train.divergence import known_divergence, mark_diverged
-from mor.train.folder import RunFolder
+from mor.train.folder import create_folder
 from mor.train.loop import Diverged, Leg, Stopped, Trainer, status_of, train_leg
 from mor.train.schedule import has_trunk, schedule
 from mor.train.tracking import NoTracker, tracker
@@ -53,7 +55,7 @@ def train_trunk(config: Config, folder: RunFolder, hooks: Hooks) -> None:
     if known:
         raise Diverged(known)
     if ranks.first:
-        folder.create(config)
+        create_folder(folder, config)
     leg = Leg(
         folder,
         plan.trunk(),
@@ -80,13 +82,13 @@ def train_run(config: Config, folder: RunFolder, start: Path | None, hooks: Hook
     `result.json`. A diverged run gets a result, too, so that it is not tried again."""
     plan, ranks = schedule(config), join()
     if ranks.first:
-        folder.create(config)
+        create_folder(folder, config)
     leg = Leg(
         folder,
         plan,
         target=plan.budget,
         start=start,
-        keep_as=folder.checkpoints / "final",
+        keep_as=folder.final,
         tracker=tracker(config, folder, hooks.group) if ranks.first else NoTracker(),
     )
     trainer = _trainer(config, folder)
@@ -96,7 +98,7 @@ def train_run(config: Config, folder: RunFolder, start: Path | None, hooks: Hook
         result = _result(config, trainer, hooks, "diverged", None, str(error))
         if ranks.first:
             folder.write_result(result)
-        leg.tracker.finish(**result)
+        leg.tracker.finish(**result.to_dict())
         raise
     except Stopped:
         leg.tracker.finish(status="stopped", flops=_flops(trainer))
@@ -108,9 +110,9 @@ def train_run(config: Config, folder: RunFolder, start: Path | None, hooks: Hook
     hooks.on_status(status_of(trainer))  # whoever lost the run finds out before it writes
     result = _result(config, trainer, hooks, "done", found)
     folder.write_result(result)
-    routing = scalars(result["routing"]) if result["routing"] else {}
+    routing = scalars(result.routing) if result.routing else {}
     leg.tracker.log(trainer.step_index, **found.losses, **routing)
-    leg.tracker.finish(**{**result, "routing": routing or None, "kv_statistics": None})
+    leg.tracker.finish(**{**result.to_dict(), "routing": routing or None, "kv_statistics": None})
 
 
 def _with_mfu(trainer: Trainer, hooks: Hooks) -> Callable[[dict[str, Any]], None]:
@@ -153,47 +155,47 @@ def _result(
     status: str,
     found: FinalValidation | None,
     error: str | None = None,
-) -> dict[str, Any]:
+) -> Result:
     params, depths = run_cost(config).params, layout(config.model, config.size)
     meter, speed = trainer.meter, trainer.throughput
     device = device_name(trainer.device)
     by_depth = found.nll_by_depth if found else None
-    return {
-        "run_id": run_id(config),
-        "status": status,
-        "error": error,
-        "model": config.model.name,
-        "size": config.size.name,
-        "budget": config.budget,
-        "convention": config.flops.convention,
-        "seed": config.seed,
-        "n_params": params.total,
-        "n_params_nonembedding": params.nonembedding,
-        "unique_layers": depths.unique_layers,
-        "effective_layers": depths.effective_layers,
-        "tokens": int(meter.work.processed),
-        "steps": trainer.step_index,
-        "epochs": trainer.batches.epoch(trainer.step_index),
-        "mean_recursions_train": sum(meter.work.tokens) / max(1.0, meter.work.processed),
-        "flops": {"planned": config.budget, "spent": meter.spent, **meter.all_flops()},
-        "loss": {"train": trainer.last_loss, **found.losses} if found else {},
-        "routing": found.routing.as_json() if found and found.routing else None,
-        "kv_statistics": found.kv_statistics if found else None,
-        **({"nll_by_depth": list(by_depth.values())} if by_depth else {}),
-        "throughput": {
-            "device": device,
-            "devices": trainer.ranks.size,
-            "tokens_per_s": speed.tokens_per_s,
-            "flops_per_s": speed.flops_per_s,
-            "mfu": _mfu(config, trainer, device),
-            "seconds": speed.seconds,
-        },
-        "trunk": trunk_id(config) if has_trunk(config) else None,
-        "settings": identity(config),
-        "data": {"name": config.data.name, "fingerprint": config.data.fingerprint},
-        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        **hooks.provenance,
-    }
+    extra = {"nll_by_depth": list(by_depth.values())} if by_depth else {}
+    return Result(
+        run_id=run_id(config),
+        status=status,
+        error=error,
+        model=config.model.name,
+        size=config.size.name,
+        budget=config.budget,
+        convention=config.flops.convention,
+        seed=config.seed,
+        n_params=params.total,
+        n_params_nonembedding=params.nonembedding,
+        unique_layers=depths.unique_layers,
+        effective_layers=depths.effective_layers,
+        tokens=int(meter.work.processed),
+        steps=trainer.step_index,
+        epochs=trainer.batches.epoch(trainer.step_index),
+        mean_recursions_train=sum(meter.work.tokens) / max(1.0, meter.work.processed),
+        flops=Flops(planned=config.budget, spent=meter.spent, extra=meter.all_flops()),
+        loss={"train": trainer.last_loss, **found.losses} if found else {},
+        routing=found.routing.as_json() if found and found.routing else None,
+        kv_statistics=found.kv_statistics if found else None,
+        throughput=Throughput(
+            device=device,
+            devices=trainer.ranks.size,
+            tokens_per_s=speed.tokens_per_s,
+            flops_per_s=speed.flops_per_s,
+            mfu=_mfu(config, trainer, device),
+            seconds=speed.seconds,
+        ),
+        trunk=trunk_id(config) if has_trunk(config) else None,
+        settings=identity(config),
+        data={"name": config.data.name, "fingerprint": config.data.fingerprint},
+        finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        extra={**extra, **hooks.provenance},
+    )
 
 
 def device_name(device: torch.device) -> str:

@@ -17,9 +17,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
+from ledger.folder import RunFolder
+from ledger.wandb import base_url, hosts_with_the_same_key
 from mor.config import Config, ConfigError, to_dict
 from mor.flops import run_cost
-from mor.train.folder import RunFolder
 from mor.train.schedule import planned_steps, schedule
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,6 @@ ANSWER_S = 4.0  # for a server to answer at all, before training
 START_S = 15.0  # for W&B to take the run
 FINISH_S = 10.0  # for what is not sent yet, after training
 UNSENT = "unsent"  # marks what was tracked online and did not reach the server
-CLOUD = ("api.forge.coreweave.com", "api.wandb.ai")  # hosts of one service, by its age
 _KEPT = "the run is kept in its folder instead, python -m sweeps sync uploads it"
 API_KEY_HELP = (
     "set WANDB_API_KEY or type .venv/bin/wandb login, or set runtime.wandb=offline and upload "
@@ -148,17 +148,12 @@ def _plan(config: Config) -> dict[str, Any]:
 # -- server and key ---------------------------------------------------------------------------
 
 
-def base_url() -> str:
-    """The W&B server: the cloud, or one's own by WANDB_BASE_URL."""
-    return os.environ.get("WANDB_BASE_URL", f"https://{CLOUD[0]}").rstrip("/")
-
-
 def api_key_known() -> bool:
     """Whether W&B will find a key: in the environment, or where `wandb login` has put it."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     host = urllib.parse.urlsplit(base_url()).hostname or ""
-    hosts = CLOUD if host in CLOUD else (host,)
+    hosts = hosts_with_the_same_key(host)
     for name in (os.environ.get("NETRC"), "~/.netrc", "~/_netrc"):
         path = Path(name).expanduser() if name else None
         try:

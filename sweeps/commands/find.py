@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mor.config import UserError
-from mor.train.folder import RunFolder
-from sweeps.ledger import Ledger
+from ledger.errors import UserError
+from ledger.folder import RunFolder
+from ledger.ids import folder_of
+from ledger.plan_file import read_plan, study_folders
+from ledger.store import Ledger
 from sweeps.tasks import Task
 from sweeps.watch import StudyView, study_plan_file
 
@@ -59,17 +60,17 @@ def find_folder(name: str, studies_dir: Path, runs_dir: Path) -> RunFolder:
     stores = {runs_dir.absolute()}
     planned: dict[str, Path] = {}
     for plan_file in _plans(studies_dir):
-        plan = json.loads(plan_file.read_text())
-        store = Path(plan["runs_dir"])
+        plan = read_plan(plan_file)
+        store = Path(plan.runs_dir or runs_dir)
         stores.add(store)
-        planned.update({run["run_id"]: store / run["run_id"] for run in plan["runs"]})
-        planned.update({s["trunk_id"]: store / s["trunk_id"] for s in plan["segments"]})
+        planned.update({run.run_id: store / run.run_id for run in plan.runs})
+        planned.update({s.trunk_id: store / s.trunk_id for s in plan.segments})
     for store in stores:
         if store.is_dir():
             planned.update({path.name: path for path in store.iterdir() if path.is_dir()})
     if not planned:
         raise UserError(f"{name}: no runs in {runs_dir} or {studies_dir}; type --runs-dir=<folder>")
-    return RunFolder(planned[_unique(name.split("@")[0], planned, "run")])
+    return RunFolder(planned[_unique(folder_of(name), planned, "run")])
 
 
 def _unique(name: str, ids: Iterable[str], kind: str) -> str:
@@ -93,10 +94,10 @@ def _unique(name: str, ids: Iterable[str], kind: str) -> str:
 
 def _plans(studies_dir: Path) -> list[Path]:
     """The studies' plans, newest first."""
-    plans = studies_dir.glob("*/plan.json")
+    plans = [study.plan_file for study in study_folders(studies_dir)]
     return sorted(plans, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
 def _view(plan_file: Path) -> StudyView:
-    runs_dir = json.loads(plan_file.read_text())["runs_dir"]
-    return StudyView(plan_file, Ledger(Path(runs_dir)))
+    runs_dir = read_plan(plan_file).runs_dir
+    return StudyView(plan_file, Ledger(Path(runs_dir or "runs")))

@@ -6,9 +6,9 @@ import sys
 import time
 from collections.abc import Callable
 
-from mor.config import UserError
-from mor.train.folder import RunFolder
-from sweeps.claim import Claim
+from ledger.claims import Claim
+from ledger.errors import UserError
+from ledger.folder import RunFolder
 
 POLL_S = 0.3
 
@@ -31,7 +31,7 @@ def show_log(folder: RunFolder, lines: int | None, write: Callable[[str], object
 
 
 def follow_log(folder: RunFolder, at: int, write: Callable[[str], object]) -> None:
-    """Go on with what is added, until nobody has the run in hand any more."""
+    """Go on with what is added, until nobody trains the run any more."""
     while True:
         held = Claim(folder.path).held()  # before reading: the last lines are not missed
         with folder.log_file.open("rb") as file:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection
 
-from mor.config import Config, from_dict
 from mor.train.divergence import clear_diverged
 from sweeps.study import kept_settings, launch_configs
 from sweeps.tasks import Task
@@ -37,7 +36,7 @@ def runs_to_retry(
 
 
 def _requeued(row: Row, segments: dict[str, Row]) -> bool:
-    """Preempted, and Slurm holds it for another go: nothing to do by hand."""
+    """Preempted, and its job waits to start again: nothing to do by hand."""
     return row.state == "preempted" and row.reason is not None
 
 
@@ -60,6 +59,4 @@ def launch_again(view: StudyView, run_ids: Collection[str], diverged: bool) -> N
             for folder in (task.folder, task.trunk(view.ledger)):
                 if folder is not None:
                     clear_diverged(folder)
-    by_id = {run["run_id"]: run["config"] for run in view.plan["runs"]}
-    configs: list[Config] = [from_dict(Config, by_id[task.task_id]) for task in chosen]
-    launch_configs(settings, configs)
+    launch_configs(settings, [task.config for task in chosen])

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from mor.config import UserError
-from mor.train.folder import RunFolder
+from ledger.errors import UserError
+from ledger.folder import RunFolder
 from mor.train.tracking import API_KEY_HELP, api_key_known, offline_parts
 from sweeps.watch import StudyView
 

@@ -1,13 +1,14 @@
-"""`why`: what a run waits for or died of, in words."""
+"""`why`: what a run waits for or ended, in words."""
 
 from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator
 
-from sweeps.attempts import Attempt, AttemptLog
-from sweeps.reasons import why_ended, why_waiting
-from sweeps.submitted import by_task, elements
+from ledger.attempts import Attempt, AttemptLog
+from sweeps import backends
+from sweeps.backends.submitted import by_task, elements
+from sweeps.causes import why_ended
 from sweeps.tables import duration, share
 from sweeps.tasks import Task
 from sweeps.watch import OPEN, Row, StudyView
@@ -24,7 +25,7 @@ def explain(view: StudyView, task: Task) -> Iterator[str]:
     if row is None:
         yield f"{task.task_id}: done"
         return
-    job = f", Slurm job {row.job_id}" if row.job_id else ""
+    job = f", job {row.job_id}" if row.job_id else ""
     yield f"{row.name}: {row.state}{job}"
     yield from _reason(row, task, rows)
     yield from look.notes
@@ -43,7 +44,7 @@ def _reason(row: Row, task: Task, rows: dict[str, Row]) -> Iterator[str]:
     if row.state == "running":
         yield f"it runs on {row.node}, {share(row.spent, row.target)} of its budget is spent"
     elif queued and row.reason:
-        yield why_waiting(row.reason, row.name, row.job_id or "")
+        yield backends.explain(row.reason, row.name, row.job_id or "")
     elif row.state == "pending":
         yield "its job runs, and other runs of the same job come first"
     elif row.state in ("failed", "diverged") and not row.attempts:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.points import tidy
+from analysis.points.table import tidy
 
 EXPONENT = 0.5
 BUDGETS = (1e10, 1e11, 1e12)

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from analysis.points import tidy
+from analysis.points.table import tidy
 
 TRUTH = {"A": 400.0, "alpha": 0.34, "B": 1500.0, "beta": 0.3, "E": 1.7}
 LOOPED = {"A": 60.0, "alpha": 0.199, "B": 4000.0, "beta": 0.369, "E": 1.57, "phi": 0.459}

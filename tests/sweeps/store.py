@@ -9,12 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ledger.attempts import AttemptLog
+from ledger.claims import Claim
+from ledger.result import Result
+from ledger.store import Ledger
 from mor.config import Config, ModelConfig, RuntimeConfig, SizeConfig, TrainConfig
-from sweeps.attempts import AttemptLog
-from sweeps.claim import Claim
+from sweeps.backends import this_job
 from sweeps.config import ClusterConfig
-from sweeps.launch.files import Launch, add_to_study, new_launch
-from sweeps.ledger import Ledger
+from sweeps.launches import Launch, add_to_study, new_launch
 from sweeps.plan import Plan, build_plan
 from sweeps.watch import StudyView
 
@@ -56,7 +58,7 @@ class Store:
         if claim:
             assert Claim(folder.path).acquire()
         log = AttemptLog(folder.path)
-        number = log.begin(task_id, self.launch.launch_id, 1, False)
+        number = log.begin(task_id, self.launch.launch_id, 1, False, this_job())
         values = {"task_id": task_id, "state": "running", "attempt": number, "target": 1.0}
         folder.write_status(**{**values, **status})
         return log
@@ -71,16 +73,18 @@ class Store:
         folder = self.ledger.folder(run_id)
         folder.path.mkdir(parents=True, exist_ok=True)
         folder.write_result(
-            {
-                "run_id": run_id,
-                "status": status,
-                "model": "vanilla",
-                "size": "tiny",
-                "error": None if status == "done" else "step 3: loss nan",
-                "flops": {"spent": 1e9},
-                "loss": {"val_nll_causal": 2.5} if status == "done" else {},
-                "throughput": {"tokens_per_s": 1e4, "flops_per_s": 1e9, "mfu": 0.3},
-            }
+            Result.from_dict(
+                {
+                    "run_id": run_id,
+                    "status": status,
+                    "model": "vanilla",
+                    "size": "tiny",
+                    "error": None if status == "done" else "step 3: loss nan",
+                    "flops": {"spent": 1e9},
+                    "loss": {"val_nll_causal": 2.5} if status == "done" else {},
+                    "throughput": {"tokens_per_s": 1e4, "flops_per_s": 1e9, "mfu": 0.3},
+                }
+            )
         )
 
     def submitted(self, jobs: dict[str, list[str]]) -> None:
@@ -91,7 +95,7 @@ class Store:
         ]
         array = {"array_id": "1", "shape": {}, "depends_on": None, "elements": elements}
         contents = {"launch_id": self.launch.launch_id, "submitted": "", "arrays": [array]}
-        (self.launch.folder / "jobs.json").write_text(json.dumps(contents))
+        (self.launch.folder.jobs_file).write_text(json.dumps(contents))
 
 
 def fake_slurm(folder: Path, squeue: str = "", sacct: str | None = "") -> Path:

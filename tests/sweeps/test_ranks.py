@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.attempts import AttemptLog
+from ledger.attempts import AttemptLog
 from tests.mor.train.test_parallel import finish, start_ranks
 from tests.sweeps.conftest import REPO
 

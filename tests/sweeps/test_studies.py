@@ -45,7 +45,7 @@ def expanded() -> Any:
 @pytest.fixture(scope="module")
 def planned(expanded: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The rows of a study's plan, each with its configuration."""
-    from sweeps.ledger import Ledger
+    from ledger.store import Ledger
     from sweeps.plan import build_plan
 
     ledger = Ledger(tmp_path_factory.mktemp("runs"))
@@ -54,7 +54,7 @@ def planned(expanded: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     def rows(*arguments: str) -> list[dict[str, Any]]:
         study, runs = expanded(*arguments)
         plan = build_plan(study.study.name, runs, ledger, study.cluster)
-        return [{**run.row(), "config": run.config} for run in plan.runs]
+        return [{**run.entry().to_dict(), "config": run.config} for run in plan.runs]
 
     return rows
 

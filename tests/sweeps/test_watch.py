@@ -36,7 +36,7 @@ def test_states_of_the_ledger_alone(tmp_path, monkeypatch):
     store.finish_segment(trunk[0])
     store.result(first)
     store.begin(second, claim=True, spent=5e7, target=2e8, loss=3.0, flops_per_s=1e8, step=200)
-    store.begin(trunk[1], spent=1e8, target=1.6e8)  # no claim: it died without a word
+    store.begin(trunk[1], spent=1e8, target=1.6e8)  # no claim: it ended without a cause
     assert store.states() == {
         first: "done", second: "running", third: "planned",
         trunk[1]: "killed", trunk[2]: "planned",
@@ -51,16 +51,16 @@ def test_states_of_the_ledger_alone(tmp_path, monkeypatch):
 
 def test_slurm_has_the_word_where_it_holds_a_run(tmp_path, monkeypatch, slurm):
     store = Store(tmp_path, [1e8], seeds=5)
-    waits, preempted, lost, ghost, cancelled = store.runs()
+    waits, preempted, lost, dead, cancelled = store.runs()
     in_job(monkeypatch, "8")
     log = store.begin(preempted, state="stopped")
     log.end(1, "stopped", "SIGTERM")
     in_job(monkeypatch, "9")
     store.begin(lost)
     in_job(monkeypatch, "10")
-    store.begin(ghost, claim=True)  # its claim is fresh, but its node is dead and the job waits
+    store.begin(dead, claim=True)  # its claim is fresh, but its node is dead and the job waits
     monkeypatch.delenv("SLURM_JOB_ID")
-    store.submitted({"7": [waits], "8": [preempted], "9": [lost], "10": [ghost], "11": [cancelled]})
+    store.submitted({"7": [waits], "8": [preempted], "9": [lost], "10": [dead], "11": [cancelled]})
     start, end = int(minutes_ago(1)), int(time.time())
     slurm(
         "7|PENDING|Priority||N/A|10:00|main|(null)\n8|PENDING|Resources||N/A|10:00|main|(null)\n"
@@ -74,7 +74,7 @@ def test_slurm_has_the_word_where_it_holds_a_run(tmp_path, monkeypatch, slurm):
     assert rows[waits].reason == "Priority"
     assert (rows[preempted].state, rows[preempted].last_cause) == ("preempted", "preempted")
     assert rows[lost].state == "out of memory"
-    assert (rows[ghost].state, rows[ghost].last_cause) == ("pending", "node failure")
+    assert (rows[dead].state, rows[dead].last_cause) == ("pending", "node failure")
     assert (tmp_path / "calls").read_text().count("squeue") == 1
     assert (tmp_path / "calls").read_text().count("sacct") == 1
     store.view().look()  # what was found out is kept: nothing is left to ask

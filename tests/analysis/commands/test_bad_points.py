@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from analysis.cli import COMMANDS, app
+from analysis.commands.cli import COMMANDS, app
 
 ROOT = Path(__file__).parents[3]
 FITS = sorted(set(COMMANDS) - {"design"})  # which takes a grid, not points

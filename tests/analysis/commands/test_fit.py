@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from analysis.cli import app
+from analysis.commands.cli import app
 from tests.analysis.laws import law_table, looped_table
 
 ROOT = Path(__file__).parents[3]
@@ -133,7 +133,7 @@ def test_joint_is_one_fit_for_all_models(tmp_path):
 
 def test_a_fit_imports_neither_torch_nor_scipy_optimize(points):
     code = (
-        "import sys; from analysis.cli import app; "
+        "import sys; from analysis.commands.cli import app; "
         f"app(['fit', {str(points)!r}, '--starts', '50'], standalone_mode=False); "
         "assert not {'torch', 'scipy.optimize', 'matplotlib'} & set(sys.modules)"
     )

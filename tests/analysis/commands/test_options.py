@@ -4,8 +4,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from analysis.cli import COMMANDS, app
 from analysis.commands import options
+from analysis.commands.cli import COMMANDS, app
 
 
 @pytest.mark.parametrize("name", ["isoflop", "fit", "joint", "envelope", "compare"])

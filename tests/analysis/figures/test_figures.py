@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from analysis.figures import isoflop_curves, loss_vs_budget
-from analysis.isoflop import fit_isoflop
-from analysis.points import PointSet
+from analysis.fits.isoflop import fit_isoflop
+from analysis.points.table import PointSet
 from analysis.reference import load_table9
 
 

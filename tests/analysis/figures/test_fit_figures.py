@@ -6,10 +6,11 @@ import pytest
 from scipy.optimize import minimize
 from typer.testing import CliRunner
 
-from analysis.cli import app
+from analysis.commands.cli import app
 from analysis.figures.law_fit import frontier, prediction_data, profile
-from analysis.lawfit import Asked, chinchilla, report
-from analysis.solver import score
+from analysis.fits.parametric.lawfit import Asked, report
+from analysis.fits.parametric.laws import Chinchilla
+from analysis.fits.parametric.solver import score
 from tests.analysis.conftest import build_store
 from tests.analysis.laws import TRUTH, law_table, looped_table
 
@@ -17,7 +18,7 @@ from tests.analysis.laws import TRUTH, law_table, looped_table
 @pytest.fixture(scope="module")
 def fitted():
     table = law_table(noise=0.003)
-    return table, report(chinchilla(table), table, Asked(resamples=0))
+    return table, report(Chinchilla.of(table), table, Asked(resamples=0))
 
 
 @pytest.mark.parametrize("name", ["alpha", "beta"])

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from analysis.cli import app
+from analysis.commands.cli import app
 from analysis.paper.catalogue import ENTRIES
 from tests.analysis.paper.conftest import routing_of
 from tests.analysis.paper.test_tables import MOR, RECURSIVE, TOKEN

@@ -1,4 +1,4 @@
-from analysis.points import COLUMNS
+from analysis.points.table import COLUMNS
 from analysis.reference import load_table9
 
 

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from analysis.compare import compare
-from analysis.envelope import fit_envelope
-from analysis.isoflop import fit_isoflop
-from analysis.lawfit import Asked, chinchilla, report
+from analysis.compare.equal_compute import compare
+from analysis.fits.envelope import fit_envelope
+from analysis.fits.isoflop import fit_isoflop
+from analysis.fits.parametric.lawfit import Asked, report
+from analysis.fits.parametric.laws import Chinchilla
 from analysis.reference import load_table9
 
 DOC = Path(__file__).parents[3] / "docs" / "table9.md"
@@ -48,7 +49,7 @@ def test_parametric_laws(said):
     for model, name in (("vanilla", "vanilla"), ("recursive", "recursive"), ("mor", "MoR")):
         rows = table[table["model"] == model]
         rows = rows.assign(trunk=rows["size"])
-        done = report(chinchilla(rows), rows, Asked())
+        done = report(Chinchilla.of(rows), rows, Asked())
         low, high = done.intervals.of["a"]
         values = done.fit.values
         assert f"| {name} | {values['alpha']:.3f} |" in said

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from analysis.isoflop import fit_isoflop
-from analysis.points import NUMBERS, PointSet, Wanted, load_points
+from analysis.fits.isoflop import fit_isoflop
+from analysis.points.load import load_points
+from analysis.points.table import NUMBERS, PointSet, Wanted
 from analysis.report.page import write_report
 from tests.analysis.conftest import build_store, study_table
 

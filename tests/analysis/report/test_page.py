@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from analysis.errors import AnalysisError
-from analysis.isoflop import fit_isoflop
-from analysis.points import load_points
+from analysis.fits.isoflop import fit_isoflop
+from analysis.points.load import load_points
 from analysis.report.page import gather, write_report
 from analysis.report.words import say
 from tests.analysis.report.conftest import HOSTILE, WANTED, build, load, routing_of, write

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from analysis.cli import app
-from analysis.isoflop import fit_isoflop
+from analysis.commands.cli import app
+from analysis.fits.isoflop import fit_isoflop
 from analysis.report.page import gather
 from analysis.report.wandb_page import Place, build
 from tests.analysis.conftest import result_of, study_table
@@ -93,7 +93,7 @@ def test_without_a_key_or_a_place_it_is_one_sentence(study, backend, monkeypatch
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     backend.close()
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    monkeypatch.setattr("analysis.wandb_client.TIMEOUT_S", 1)
+    monkeypatch.setattr("analysis.points.wandb_client.TIMEOUT_S", 1)
     dead = invoke(study, "--project", "us/study", "--bootstrap", 0)
     assert "did not take the request" in dead.stderr
     for result in (place, key, dead):

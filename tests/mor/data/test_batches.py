@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mor.config import UserError
+from ledger.errors import UserError
 from mor.data.batches import Batches
 from mor.data.packed import Corpus, Meta
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mor.config import ConfigError, DataConfig, UserError, to_dict
+from ledger.errors import UserError
+from mor.config import ConfigError, DataConfig, to_dict
 from mor.data.packed import TokenWriter
 from mor.data.prepare import prepare
 

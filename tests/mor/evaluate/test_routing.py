@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from ledger.folder import RunFolder
 from mor.data.batches import Batches
 from mor.data.prepare import prepare
 from mor.data.tokenizer import ByteTokenizer, pieces
@@ -16,7 +17,6 @@ from mor.evaluate.routing import BINS, DepthObserver, ScoreObserver, scalars
 from mor.evaluate.validation import final_validation, validate
 from mor.model.components import shares
 from mor.model.routers.expert_spec import selected
-from mor.train.folder import RunFolder
 from mor.train.run import Hooks, train_run
 from tests.mor.model.variants import EXPERT, ROUTED, SIZE, TOKEN, build, draw
 
@@ -33,7 +33,7 @@ def trained(toy_run: Any, tmp_path: Path) -> Any:
         train_run(config, folder, None, Hooks())
         result = folder.result()
         assert result is not None
-        return {**result, "batches": Batches(prepare(config.data), 32, 4, 0)}
+        return {**result.to_dict(), "batches": Batches(prepare(config.data), 32, 4, 0)}
 
     return run
 

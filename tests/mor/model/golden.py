@@ -1,4 +1,8 @@
-"""Reference cases of the authors' implementation: their JSON and names in our terms."""
+"""Reference cases of the authors' implementation: their JSON and names in our terms.
+
+The cases of `tests/reference` always run; MOR_GOLDEN_DIR names a folder of further ones. A case
+there replaces the one of the same name here.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +18,16 @@ from mor.config import ModelConfig, RouterConfig, SizeConfig
 from mor.model.layout import Layout
 from mor.model.transformer import Transformer
 
-FOLDER = Path(
-    os.environ.get("MOR_GOLDEN_DIR", Path(__file__).parents[3].parent / "shared" / "golden")
-)
-CASES = sorted(path.stem for path in FOLDER.glob("*.json"))
+FOLDERS = [Path(__file__).parents[2] / "reference"]
+if extra := os.environ.get("MOR_GOLDEN_DIR"):
+    FOLDERS.append(Path(extra))
+FILES = {
+    path.stem: path
+    for folder in FOLDERS
+    for path in sorted(folder.glob("*.json"))
+    if path.with_suffix(".npz").exists()
+}
+CASES = sorted(FILES)
 
 # Options and the values of theirs that are implemented; any other value skips the case.
 ONLY: dict[str, tuple[Any, ...]] = {
@@ -49,8 +59,8 @@ class Case:
     """One reference case, read from its files and from nothing else."""
 
     def __init__(self, name: str) -> None:
-        self.spec = json.loads((FOLDER / f"{name}.json").read_text())
-        with np.load(FOLDER / f"{name}.npz", allow_pickle=False) as arrays:
+        self.spec = json.loads(FILES[name].read_text())
+        with np.load(FILES[name].with_suffix(".npz"), allow_pickle=False) as arrays:
             self.arrays = {key: torch.from_numpy(arrays[key]) for key in arrays}
         self.results: dict[str, Any] = self.spec["results"]
         self.tied: dict[str, str] = self.spec.get("tied", {})

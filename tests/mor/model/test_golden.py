@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from tests.mor.model.golden import CASES, FOLDER, Case, our_name
+from tests.mor.model.golden import CASES, FOLDERS, Case, our_name
 
 LOSSES = ("sampling_loss", "balancing_loss", "router_z_loss")
 
@@ -22,10 +24,12 @@ def targets_of(tokens: torch.Tensor) -> torch.Tensor:
     return torch.cat((tokens[:, 1:], torch.full_like(tokens[:, :1], -100)), 1)
 
 
-def test_there_are_cases() -> None:
-    if not FOLDER.is_dir():
-        pytest.skip(f"no reference cases at MOR_GOLDEN_DIR={FOLDER}")
-    assert CASES
+@pytest.mark.parametrize("folder", FOLDERS, ids=str)
+def test_every_case_is_complete(folder: Path) -> None:
+    """A missing case is a failure, also of a folder that MOR_GOLDEN_DIR names."""
+    results = {path.stem for path in folder.glob("*.json")}
+    assert results
+    assert results == {path.stem for path in folder.glob("*.npz")}
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -13,17 +13,18 @@ from pathlib import Path
 
 import torch
 
+from ledger.folder import RunFolder
 from mor.train import trainer
 from mor.train.distributed import join, leave
 from mor.train.divergence import Diverged
-from mor.train.folder import RunFolder
+from mor.train.folder import read_config
 from mor.train.loop import Stopped
 from mor.train.run import Hooks, train_run
 
 
 def train(case: dict, rank: int) -> str:
     folder = RunFolder(Path(case["folder"]))
-    config = folder.config()
+    config = read_config(folder)
     runtime = dataclasses.replace(config.runtime, **case.get("runtime", {}))
     config = dataclasses.replace(config, runtime=runtime)
     steps = iter(range(1, 1000))

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from ledger.folder import RunFolder
 from mor.train import trainer
 from mor.train.distributed import Ranks
 from mor.train.divergence import Diverged, clear_diverged
-from mor.train.folder import RunFolder
 from mor.train.run import Hooks, train_run, train_trunk
 from mor.train.schedule import schedule
 from mor.train.trainer import Trainer
@@ -54,8 +54,8 @@ def test_the_weights_of_the_step_before_are_kept(where, value, poison, toy_run, 
         train_run(config, run, None, Hooks())
     assert all(p.isfinite().all() for p in met[0].model.parameters())
     assert met[0].step_index == AT
-    assert run.result()["status"] == "diverged"
-    assert run.result()["tokens"] == AT * 4 * 32
+    assert run.result().status == "diverged"
+    assert run.result().tokens == AT * 4 * 32
     resumed = Trainer(config, met[0].batches, torch.device("cpu"), Ranks())
     assert resumed.restore(sorted(run.checkpoints.glob("step-*"), reverse=True))
     assert resumed.step_index <= AT

@@ -12,20 +12,22 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from ledger.errors import UserError
+from ledger.folder import RunFolder
+from ledger.result import Result
 from mor.__main__ import app
-from mor.config import Config, ConfigError, UserError
+from mor.config import Config, ConfigError
 from mor.data.batches import Batches
 from mor.data.prepare import prepare
 from mor.identity import identity, run_id, trunk_id
 from mor.model.checks import INIT_METHODS
 from mor.model.initialise import mean_of, sources
-from mor.train.folder import RunFolder
 from mor.train.initial import initial_model, trained_model
 from mor.train.origin import with_origin
 from mor.train.run import Hooks, train_run
 
 
-def train(config: Config, folder: Path) -> dict[str, Any]:
+def train(config: Config, folder: Path) -> Result:
     train_run(config, RunFolder(folder), None, Hooks())
     result = RunFolder(folder).result()
     assert result is not None
@@ -141,7 +143,7 @@ def test_a_llama_of_transformers_starts_a_run(toy_run: Any, tmp_path: Path) -> N
         torch.testing.assert_close(
             initial_model(config, None)(tokens).logits, theirs(tokens).logits, atol=1e-4, rtol=1e-4
         )
-    assert train(started(toy_run("mor", steps=4), tmp_path / "out"), tmp_path / "run")["loss"]
+    assert train(started(toy_run("mor", steps=4), tmp_path / "out"), tmp_path / "run").loss
 
 
 def test_what_cannot_be_started_from_is_named(toy_run: Any, full: Path, tmp_path: Path) -> None:

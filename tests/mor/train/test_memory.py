@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mor.train.folder import RunFolder
+from ledger.folder import RunFolder
 from mor.train.memory import FILE, MicroBatch, OutOfMemory, fitting
 from mor.train.run import Hooks, train_run
 from mor.train.trainer import Trainer
@@ -66,8 +66,8 @@ def test_out_of_memory_leaves_no_trace(architecture, phase, toy_run, tmp_path, m
     short_of_memory(monkeypatch, at=1, phase=phase)
     train_run(config, b, None, Hooks(lambda status: seen.append(status["micro_batch"])))
     assert final(a.path) == final(b.path)
-    assert a.result()["loss"] == b.result()["loss"]
-    assert a.result()["flops"] == b.result()["flops"]
+    assert a.result().loss == b.result().loss
+    assert a.result().flops == b.result().flops
     assert "out of memory with 4 sequences in one forward: going on with 2" in caplog.text
     assert seen[-1] == 2
     lines = [json.loads(line) for line in b.metrics_file.read_text().splitlines()]
@@ -81,7 +81,7 @@ def test_a_size_that_fell_short_is_not_tried_by_the_next_attempt(toy_run, tmp_pa
     short_of_memory(monkeypatch, at=2)
     run = RunFolder(tmp_path / "run")
     train_run(halves, run, None, Hooks())
-    assert run.result()["tokens"] == 5 * 4 * 32  # what the failed step had routed is not counted
+    assert run.result().tokens == 5 * 4 * 32  # what the failed step had routed is not counted
     assert list(json.loads((run.path / FILE).read_text()).values()) == [1]
     assert MicroBatch(config, torch.device("cpu"), 1, run.path).size == 1
     longer = replace(config, train=replace(config.train, seq_len=64))  # another shape: whole again

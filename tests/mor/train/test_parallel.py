@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from ledger.folder import RunFolder
 from mor.config import Config, ConfigError
-from mor.train.folder import RunFolder
+from mor.train.folder import create_folder, read_config
 from mor.train.loop import Stopped
 from mor.train.memory import MicroBatch
 from mor.train.run import Hooks, train_run
@@ -94,7 +95,7 @@ COUNTED = ("run_id", "status", "tokens", "steps", "epochs", "mean_recursions_tra
 def numbers(folder: RunFolder) -> dict:
     """What a result counts, beside what is computed from the weights."""
     result = folder.result()
-    return {key: result[key] for key in COUNTED}
+    return {key: getattr(result, key) for key in COUNTED}
 
 
 class Pair:
@@ -125,7 +126,7 @@ class Pair:
 
     def add(self, name: str, config: Config, **case) -> None:
         folder = RunFolder(self.root / name)
-        folder.create(config)
+        create_folder(folder, config)
         self.cases.append({"folder": str(folder.path), **case})
 
     def add_resumes(self, config: Config) -> None:
@@ -155,8 +156,8 @@ def test_two_ranks_have_the_losses_and_the_meter_of_one(name, kind, pair):
     assert len(losses(ours)) == STEPS
     assert losses(ours) == pytest.approx(losses(whole), rel=1e-6)
     assert numbers(ours) == numbers(whole)  # FLOPs, tokens, depths: exactly
-    assert ours.result()["loss"] == pytest.approx(whole.result()["loss"], rel=1e-6)
-    assert ours.result()["throughput"]["devices"] == 2
+    assert ours.result().loss == pytest.approx(whole.result().loss, rel=1e-6)
+    assert ours.result().throughput.devices == 2
     if kind == "ddp":  # two ranks add up what two micro-batches do, in the same order
         assert final(ours.path) == final(halves.path)
 
@@ -169,7 +170,7 @@ def test_a_run_goes_on_with_one_rank_or_two_in_turn(kind, pair):
     [newest] = [p for p in ours.checkpoints.glob("step-*") if p.name.endswith("6")]
     shares = {path.name for path in newest.glob("*.distcp")}
     assert shares == {"__0_0.distcp", "__1_0.distcp"}  # each rank wrote its own
-    train(ours.config(), ours.path)
+    train(read_config(ours), ours.path)
     assert losses(ours) == pytest.approx(losses(whole), rel=1e-6)
     assert numbers(ours) == numbers(whole)
 
@@ -180,7 +181,7 @@ def test_both_ranks_stop_where_numbers_end(kind, pair):
     first, second = pair.ends[name]
     assert first == second
     assert first.startswith("Diverged: step ")
-    assert pair.folder(name).result()["status"] == "diverged"
+    assert pair.folder(name).result().status == "diverged"
 
 
 def test_a_rank_that_runs_out_of_memory_lowers_the_micro_batch_of_all(pair):

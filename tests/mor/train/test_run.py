@@ -16,9 +16,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from ledger.folder import RunFolder
+from ledger.result import Result, Throughput
 from mor.config import Config
 from mor.train import checkpoint
-from mor.train.folder import RunFolder
+from mor.train.folder import create_folder
 from mor.train.loop import Diverged, Leg, Stopped, Trainer, train_leg
 from mor.train.run import Hooks, _trainer, train_run, train_trunk
 from mor.train.schedule import schedule
@@ -26,7 +28,7 @@ from mor.train.schedule import schedule
 ALL = ["vanilla", "recursive", "mor", "mor_token"]
 
 
-def train(config: Config, folder: Path, **hooks) -> dict:
+def train(config: Config, folder: Path, **hooks) -> Result:
     run = RunFolder(folder)
     train_run(config, run, None, Hooks(**hooks))
     return run.result()
@@ -34,7 +36,7 @@ def train(config: Config, folder: Path, **hooks) -> dict:
 
 def final(folder: Path) -> dict[str, bytes]:
     """The final weights and optimiser state, as bytes."""
-    return _tensors(RunFolder(folder).checkpoints / "final")
+    return _tensors(RunFolder(folder).final)
 
 
 def _tensors(path: Path) -> dict[str, bytes]:
@@ -52,16 +54,16 @@ def test_a_run_learns_and_spends_its_budget(architecture, toy_run, tmp_path):
     result = train(config, tmp_path / "run")
     first = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[0])
     assert first["loss"] == pytest.approx(math.log(256), rel=0.02)
-    assert result["loss"]["val_nll_causal"] < first["loss"] - 1.5
-    assert result["flops"]["spent"] == pytest.approx(config.budget, rel=0.005)
-    assert result["tokens"] == result["steps"] * 4 * 32
+    assert result.loss["val_nll_causal"] < first["loss"] - 1.5
+    assert result.flops.spent == pytest.approx(config.budget, rel=0.005)
+    assert result.tokens == result.steps * 4 * 32
     if architecture != "mor":
-        assert result["loss"]["val_nll_topk"] == result["loss"]["val_nll_causal"]
+        assert result.loss["val_nll_topk"] == result.loss["val_nll_causal"]
 
 
 def test_expert_choice_leaks_in_the_topk_loss_only(toy_run, tmp_path):
     result = train(toy_run("mor", steps=150, lr=1e-2), tmp_path / "run")
-    assert result["loss"]["val_nll_topk"] != result["loss"]["val_nll_causal"]
+    assert result.loss["val_nll_topk"] != result.loss["val_nll_causal"]
 
 
 @pytest.mark.parametrize("architecture", ["vanilla", "mor", "mor_token"])
@@ -73,7 +75,7 @@ def test_a_trunk_with_its_cooldown_equals_a_run_from_scratch(architecture, toy_r
     start = trunk.plateau(schedule(config).plateau_end)
     cooled = RunFolder(tmp_path / "cooled")
     train_run(config, cooled, start, Hooks())
-    assert cooled.result()["loss"] == whole["loss"]
+    assert cooled.result().loss == whole.loss
     assert final(tmp_path / "cooled") == final(tmp_path / "whole")
 
 
@@ -102,7 +104,7 @@ def test_stopped_and_resumed_equals_uninterrupted(architecture, toy_run, tmp_pat
         train(config, tmp_path / "cut", should_stop=lambda: next(calls) == 11)
     assert not (tmp_path / "cut/result.json").exists()
     resumed = train(config, tmp_path / "cut")
-    assert resumed["loss"] == whole["loss"]
+    assert resumed.loss == whole.loss
     assert final(tmp_path / "cut") == final(tmp_path / "whole")
 
     def losses(name: str) -> list[float]:
@@ -115,10 +117,11 @@ def test_stopped_and_resumed_equals_uninterrupted(architecture, toy_run, tmp_pat
 KILLED = """
 import sys, yaml
 from pathlib import Path
-from mor.train.folder import RunFolder
+from ledger.folder import RunFolder
+from mor.train.folder import read_config
 from mor.train.run import Hooks, train_run
 folder = RunFolder(Path(sys.argv[1]))
-train_run(folder.config(), folder, None, Hooks())
+train_run(read_config(folder), folder, None, Hooks())
 """
 
 
@@ -128,7 +131,7 @@ def test_killed_at_any_moment_and_started_again_ends_with_the_same_bits(toy_run,
     config = replace(config, runtime=replace(config.runtime, checkpoint_s=0.05))
     whole = train(config, tmp_path / "whole")
     folder = RunFolder(tmp_path / "killed")
-    folder.create(config)
+    create_folder(folder, config)
     moments = random.Random(0)
     kills = 0
     for _ in range(4):
@@ -146,7 +149,7 @@ def test_killed_at_any_moment_and_started_again_ends_with_the_same_bits(toy_run,
         subprocess.run([sys.executable, "-c", KILLED, str(folder.path)], check=False).returncode
         == 0
     )
-    assert folder.result()["loss"] == whole["loss"]
+    assert folder.result().loss == whole.loss
     assert final(folder.path) == final(tmp_path / "whole")
 
 
@@ -172,7 +175,7 @@ def test_a_corrupt_checkpoint_is_named_and_the_one_before_taken(toy_run, tmp_pat
     assert "corrupt checkpoint" in caplog.text
     assert newest.name in caplog.text
     assert f"resumed from step-{10:08d}" in caplog.text
-    assert resumed["loss"] == whole["loss"]
+    assert resumed.loss == whole.loss
 
 
 def test_a_half_written_checkpoint_is_never_read(toy_run, tmp_path, monkeypatch):
@@ -194,8 +197,8 @@ def test_micro_batches_change_nothing(toy_run, tmp_path):
         parts = replace(config, runtime=replace(config.runtime, micro_batch=1))
         a = train(config, tmp_path / f"{architecture}-a")
         b = train(parts, tmp_path / f"{architecture}-b")
-        assert a["loss"]["val_nll_causal"] == pytest.approx(b["loss"]["val_nll_causal"], rel=1e-5)
-        assert a["flops"]["spent"] == b["flops"]["spent"]
+        assert a.loss["val_nll_causal"] == pytest.approx(b.loss["val_nll_causal"], rel=1e-5)
+        assert a.flops.spent == b.flops.spent
 
 
 def test_divergence_stops_the_run_and_says_where(toy_run, tmp_path):
@@ -203,14 +206,14 @@ def test_divergence_stops_the_run_and_says_where(toy_run, tmp_path):
     with pytest.raises(Diverged, match=r"step \d+: loss"):
         train(config, tmp_path / "run")
     result = RunFolder(tmp_path / "run").result()
-    assert result["status"] == "diverged"
-    assert result["loss"] == {}
+    assert result.status == "diverged"
+    assert result.loss == {}
 
 
 def test_bf16_trains(toy_run, tmp_path):
     fp32 = train(toy_run("mor", steps=60, lr=1e-2), tmp_path / "fp32")
     bf16 = train(toy_run("mor", steps=60, lr=1e-2, precision="bf16"), tmp_path / "bf16")
-    assert bf16["loss"]["val_nll_causal"] == pytest.approx(fp32["loss"]["val_nll_causal"], rel=0.05)
+    assert bf16.loss["val_nll_causal"] == pytest.approx(fp32.loss["val_nll_causal"], rel=0.05)
 
 
 def test_the_meter_counts_the_tokens_routed(toy_run, tmp_path):
@@ -239,7 +242,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(toy_run, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     source = tmp_path / "config"
-    RunFolder(source).create(config)
+    create_folder(RunFolder(source), config)
     script = (
         f"mount -t tmpfs -o size=3m none {disk} || exit 77; "
         f"mkdir {disk}/run && cp {source}/config.yaml {disk}/run/; "
@@ -262,10 +265,8 @@ def test_time_is_kept_apart_from_numbers(toy_run, tmp_path):
     """Two runs of one configuration differ in their speed and dates only."""
     config = toy_run("mor", steps=8)
     a, b = (train(config, tmp_path / name) for name in "ab")
-    for result in (a, b):
-        for key in ("throughput", "finished"):
-            result.pop(key)
-    assert a == b
+    same = {"throughput": Throughput(), "finished": None}
+    assert replace(a, **same) == replace(b, **same)
 
 
 def test_validation_is_over_held_out_rows_and_repeats(toy_run):
@@ -298,8 +299,8 @@ def test_options_of_the_model_train_and_resume(options, toy_run, tmp_path):
     calls = iter(range(1000))
     with pytest.raises(Stopped):
         train(config, tmp_path / "cut", should_stop=lambda: next(calls) == 3)
-    assert train(config, tmp_path / "cut")["loss"] == whole["loss"]
-    assert whole["loss"]["val_nll_causal"] < math.log(256) + 0.05
+    assert train(config, tmp_path / "cut").loss == whole.loss
+    assert whole.loss["val_nll_causal"] < math.log(256) + 0.05
 
 
 def test_speed_switches_reach_the_model_and_change_nothing(toy_run, tmp_path):
@@ -307,6 +308,6 @@ def test_speed_switches_reach_the_model_and_change_nothing(toy_run, tmp_path):
     switches = replace(config.runtime, loss_chunk=48, recompute="recursion")
     a = train(config, tmp_path / "a")
     b = train(replace(config, runtime=switches), tmp_path / "b")
-    assert b["loss"]["val_nll_causal"] == pytest.approx(a["loss"]["val_nll_causal"], rel=1e-6)
+    assert b.loss["val_nll_causal"] == pytest.approx(a.loss["val_nll_causal"], rel=1e-6)
     trainer = _trainer(replace(config, runtime=switches))
     assert (trainer.model.speed.loss_chunk, trainer.model.speed.recompute) == (48, "recursion")

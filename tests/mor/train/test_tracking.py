@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from ledger.folder import RunFolder
 from mor.config import ConfigError
 from mor.train import tracking
-from mor.train.folder import RunFolder
 from mor.train.loop import Stopped
 from mor.train.run import Hooks, train_run
 from mor.train.tracking import offline_parts
@@ -85,7 +85,7 @@ def test_offline_runs_hold_config_history_and_summary(toy_run, tmp_path, monkeyp
     result = folder.result()
     assert summary["status"] == "done"
     spent = summary.get("flops", {}).get("spent", summary.get("flops/spent"))
-    assert spent == result["flops"]["spent"]
+    assert spent == result.flops.spent
 
 
 def online(config, monkeypatch, url: str):
@@ -114,7 +114,7 @@ def test_online_a_resumed_run_goes_on_in_the_same_place(toy_run, tmp_path, monke
     steps = [line["_step"] for line in backend.history[folder.run_id] if "loss" in line]
     assert steps == list(range(1, 13))
     summary, result = backend.summary[folder.run_id], folder.result()
-    assert summary["flops"] == result["flops"]  # planned, spent, and spent under each convention
+    assert summary["flops"] == result.flops.to_dict()  # planned, spent, and under each convention
     plan = json.loads(backend.runs[folder.run_id]["config"])["plan"]["value"]
     assert plan["steps"] == 12
     assert set(plan["flops"]) == {"paper", "exact", "6nd"}
@@ -147,7 +147,7 @@ def test_a_dead_server_costs_seconds_and_the_run_can_be_uploaded_later(
     began = time.monotonic()
     train_run(config, folder, None, hooks)
     assert time.monotonic() - began < 40  # a hang would be minutes; the machine may be busy
-    assert folder.result()["status"] == "done"
+    assert folder.result().status == "done"
     assert "python -m sweeps sync uploads it" in caplog.text
     [part] = offline_parts(folder)
 

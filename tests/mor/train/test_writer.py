@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from ledger.folder import RunFolder
 from mor.train import checkpoint
-from mor.train.folder import RunFolder
 from mor.train.run import Hooks, train_run
 from mor.train.writer import Writer
 from tests.mor.train.test_run import _tensors, final

@@ -10,14 +10,15 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from mor.config import UserError
+from ledger.errors import UserError
 from sweeps.__main__ import app
+from sweeps.backends.slurm.reasons import why_waiting
+from sweeps.causes import ENDS
 from sweeps.commands.cancel import cancel_run, cancel_study
 from sweeps.commands.find import find_folder, find_target
 from sweeps.commands.logs import follow_log
 from sweeps.commands.retry import runs_to_retry
-from sweeps.reasons import ENDS, why_waiting
-from sweeps.tasks import Queue, read_cancelled, read_tasks
+from sweeps.task_queue import Queue, read_tasks
 from tests.sweeps.store import Store, fake_slurm
 
 
@@ -71,7 +72,7 @@ def test_logs_show_and_follow_until_the_run_is_let_go(store):
     assert "".join(seen) == "three\n"
 
 
-def test_cancel_leaves_word_and_no_worker_of_that_launch_takes_the_tasks(store):
+def test_cancel_names_tasks_and_no_worker_of_that_launch_takes_the_tasks(store):
     run, larger = store.runs()[:2]
     first, second = store.segments()[:2]
     task = next(task for task in store.view().tasks if task.task_id == larger)
@@ -79,8 +80,8 @@ def test_cancel_leaves_word_and_no_worker_of_that_launch_takes_the_tasks(store):
 
     def queue(launch_id: str, folder) -> Queue:
         found = Queue(
-            read_tasks(store.launch.plan_file, store.ledger), store.ledger, launch_id,
-            launch_folder=folder,
+            read_tasks(store.launch.folder.plan_file, store.ledger), store.ledger, launch_id,
+            launch=folder,
         )  # fmt: skip
         found.refresh()
         return found
@@ -90,7 +91,7 @@ def test_cancel_leaves_word_and_no_worker_of_that_launch_takes_the_tasks(store):
     assert store.states()[larger] == "cancelled"
     cancel_study(store.view())
     assert not queue(store.launch.launch_id, store.launch.folder).open()
-    assert len(queue("a later launch", store.launch.folder.parent / "x").open()) == 8
+    assert len(queue("a later launch", store.launch.folder.study.launch("x")).open()) == 8
 
 
 def test_cancel_ends_only_the_jobs_that_hold_nothing_else(store, monkeypatch):
@@ -146,7 +147,7 @@ def test_reasons_are_matched_by_their_longest_beginning():
 
 
 def test_every_cause_has_its_sentence():
-    from sweeps.attempts import CAUSES
+    from ledger.attempts import CAUSES
 
     assert set(CAUSES) - set(ENDS) == {"finished", "lost claim"}
 
@@ -166,12 +167,3 @@ def test_no_study_at_all_is_one_sentence(tmp_path, monkeypatch):
     for command in (["status"], ["watch"], ["why", "x"], ["cancel", "x"], ["logs", "x"]):
         with pytest.raises(UserError):
             sweeps(*command)
-
-
-def test_cancelled_is_read_back(tmp_path):
-    from sweeps.tasks import cancel_tasks
-
-    assert read_cancelled(tmp_path) == frozenset()
-    cancel_tasks(tmp_path, ["a"])
-    cancel_tasks(tmp_path, ["b"])
-    assert read_cancelled(tmp_path) == {"a", "b"}

@@ -1,0 +1,60 @@
+"""What limits a result: a code to act on, and a text to read."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Code(StrEnum):
+    """What a caution is about. Code branches on these, never on a text."""
+
+    # Points
+    PENDING = "pending"
+    UNFINISHED = "unfinished"
+    UNUSABLE_ROWS = "unusable_rows"
+    SPLIT_MODEL = "split_model"
+    NO_METRICS = "no_metrics"
+    # Exponents and their intervals
+    NO_MINIMUM = "no_minimum"
+    NO_EXPONENT = "no_exponent"
+    TWO_BUDGETS = "two_budgets"
+    NO_INTERVAL = "no_interval"
+    WEAK_INTERVAL = "weak_interval"
+    SIZES_WITHOUT_CURVE = "sizes_without_curve"
+    FEW_BEST_SIZES = "few_best_sizes"
+    BEST_SIZE_FALLS = "best_size_falls"
+    # Parametric laws
+    TERM_VANISHED = "term_vanished"
+    WEAKLY_IDENTIFIED = "weakly_identified"
+    FEW_STARTS_AGREE = "few_starts_agree"
+    ONE_BUDGET = "one_budget"
+    FEW_VALUES = "few_values"
+    TRUNKS_UNKNOWN = "trunks_unknown"
+    FEW_GROUPS = "few_groups"
+    RESAMPLES_LEFT_OUT = "resamples_left_out"
+    INTERVAL_HOLDS_ZERO = "interval_holds_zero"
+    WIDE_INTERVAL = "wide_interval"
+    OUTLIERS = "outliers"
+    # Comparisons
+    UPPER_BOUND = "upper_bound"
+    LEADER_UNCLEAR = "leader_unclear"
+    EXTRAPOLATED = "extrapolated"
+    NARROW_INTERVALS = "narrow_intervals"
+    LEFT_OUT_OF_CASE = "left_out_of_case"
+    MOVED_FAR = "moved_far"
+    # Designs
+    BEYOND_THE_LAW = "beyond_the_law"
+    BIASED_PARABOLAS = "biased_parabolas"
+    NO_SUGGESTION = "no_suggestion"
+
+
+@dataclass(frozen=True)
+class Caution:
+    """One sentence with its code; `reason` is the part of the text that a table shows alone."""
+
+    code: Code
+    text: str
+    model: str | None = None
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return self.text

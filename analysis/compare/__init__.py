@@ -1,0 +1,1 @@
+"""Who leads at equal compute, and which conclusions survive."""

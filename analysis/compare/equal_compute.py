@@ -1,0 +1,244 @@
+"""Architectures at equal compute: gap in loss, and compute that the baseline needs to keep up.
+
+At each budget every model has a best loss: the minimum of its isoFLOP parabola where the points
+enclose one, otherwise the lowest loss that was measured, which then is an upper bound. The
+baseline's best losses, joined by straight lines in (log C, log L), say at which compute it reaches
+the other's best loss; that compute over C is the effective compute multiplier k: "mor at C equals
+vanilla at k C". Outside of the baseline's budgets the last line is extrapolated, and k is marked
+extrapolated. Intervals resample the residuals of the parabolas (see `analysis.fits.bootstrap`).
+
+Units: budgets in FLOPs (under the convention of the points), loss in nats per token.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.cautions import Caution, Code
+from analysis.errors import AnalysisError
+from analysis.fits import bootstrap
+from analysis.fits.isoflop import IsoflopResult, Minimum, Status
+from analysis.fits.parabola import Floats
+from analysis.fits.resample import percentiles
+from analysis.formatting import compute, listing
+
+Interval = tuple[float, float] | None
+FLAT = 1e-9
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One model against the baseline at one budget."""
+
+    model: str
+    budget: float
+    loss: float
+    loss_is_bound: bool  # lowest measured, not an enclosed minimum
+    baseline_loss: float
+    baseline_is_bound: bool
+    gap: float  # loss - baseline_loss, nats per token: below zero the model is better
+    measured_gap: float  # the same of the lowest measured losses, no parabola in between
+    gap_interval: Interval
+    multiplier: float | None
+    multiplier_interval: Interval
+    extrapolated: bool
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """The sizes whose fitted loss is within one sigma (of the residuals) of the minimum."""
+
+    model: str
+    budget: float
+    params: float
+    sigma: float
+    low: float
+    high: float
+    reaches_beyond: bool  # of the sizes that were tested
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Every model against the baseline, and how flat every enclosed minimum is."""
+
+    baseline: str
+    comparisons: tuple[Comparison, ...]
+    plateaus: tuple[Plateau, ...]
+    warnings: tuple[Caution, ...]
+
+
+def compare(result: IsoflopResult, baseline: str) -> Compared:
+    """Compare the models of an isoFLOP fit. Raises AnalysisError where there is no baseline, no
+    other model, or no budget in common."""
+    if baseline not in result.models:
+        raise AnalysisError(
+            f"There is no model {baseline!r} among the points ({listing(sorted(result.models))}): "
+            "name one of them with --baseline."
+        )
+    if len(result.models) < 2:
+        raise AnalysisError(
+            f"All points are of one model ({baseline}): a comparison needs another one."
+        )
+    base = {m.budget: m for m in result.models[baseline].minima}
+    drawn = {
+        (name, m.budget): _losses(name, m, result)
+        for name, frontier in result.models.items()
+        for m in frontier.minima
+    }
+    comparisons = [
+        _compare(name, minimum, baseline, base, drawn)
+        for name, frontier in result.models.items()
+        for minimum in frontier.minima
+        if name != baseline and minimum.budget in base
+    ]
+    if not comparisons:
+        raise AnalysisError(
+            f"No budget is common to {baseline} and another model: loss at equal compute cannot "
+            "be compared; run them at the same budgets."
+        )
+    plateaus = [
+        _plateau(name, minimum)
+        for name, frontier in result.models.items()
+        for minimum in frontier.interior
+        if minimum.parabola is not None and minimum.parabola.degrees_of_freedom > 0
+    ]
+    warnings = _warnings(result, baseline, comparisons)
+    return Compared(baseline, tuple(comparisons), tuple(plateaus), tuple(warnings))
+
+
+def best_loss(minimum: Minimum) -> float:
+    """The minimum that the points enclose, else the lowest measured loss (nats per token)."""
+    return minimum.lowest_loss if minimum.loss is None else minimum.loss
+
+
+def _losses(model: str, minimum: Minimum, result: IsoflopResult) -> Floats | None:
+    """Resampled best losses; None where the design leaves no residual or no enclosed minimum."""
+    parabola = minimum.parabola
+    if (
+        minimum.status is not Status.INTERIOR
+        or parabola is None
+        or parabola.degrees_of_freedom == 0
+    ):
+        return None
+    rng = bootstrap.generator(f"{model} {minimum.budget:g}", result.seed)
+    c0, c1, c2 = bootstrap.refits(parabola, result.resamples, rng).T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        u = np.where(c2 > 0, np.clip(-0.5 * c1 / c2, -1, 1), -np.sign(c1))
+    return np.asarray(c0 + c1 * u + c2 * u * u)
+
+
+def _compare(
+    model: str,
+    minimum: Minimum,
+    baseline: str,
+    base: dict[float, Minimum],
+    drawn: dict[tuple[str, float], Floats | None],
+) -> Comparison:
+    budget, other = minimum.budget, base[minimum.budget]
+    loss, base_loss = best_loss(minimum), best_loss(other)
+    budgets = np.array(sorted(base))
+    curve = np.array([[best_loss(base[b]) for b in budgets]])
+    reached = _compute_of(budgets, curve, np.array([loss]))[0]
+    mine = drawn[model, budget]
+    curves = [drawn[baseline, b] for b in budgets]
+    gap_interval = multiplier_interval = None
+    if mine is not None and len(mine):
+        here = drawn[baseline, budget]
+        gap_interval = None if here is None else percentiles(mine - here)
+        if all(samples is not None for samples in curves):
+            stacked = np.stack([samples for samples in curves if samples is not None], axis=1)
+            multiplier_interval = percentiles(_compute_of(budgets, stacked, mine) / budget)
+    return Comparison(
+        model,
+        budget,
+        loss,
+        minimum.status is not Status.INTERIOR,
+        base_loss,
+        other.status is not Status.INTERIOR,
+        loss - base_loss,
+        minimum.lowest_loss - other.lowest_loss,
+        gap_interval,
+        float(reached / budget) if np.isfinite(reached) else None,
+        multiplier_interval,
+        bool(not budgets[0] <= reached <= budgets[-1]),
+    )
+
+
+def _compute_of(budgets: Floats, curves: Floats, losses: Floats) -> Floats:
+    """The compute at which each curve (sets, budgets) reaches its loss; NaN where it is flat."""
+    x, y = np.log(budgets), np.log(curves)
+    wanted = np.log(losses)[:, None]
+    if len(budgets) < 2:
+        return np.full(len(losses), np.nan)
+    # The segment that holds the loss: curves fall, so count the inner joints that lie above it.
+    segment = np.sum(y[:, 1:-1] > wanted, axis=1)
+    rows = np.arange(len(y))
+    left, right = y[rows, segment], y[rows, segment + 1]
+    slope = (right - left) / (x[segment + 1] - x[segment])
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        found = np.exp(x[segment] + (wanted[:, 0] - left) / slope)
+    return np.where(slope < -FLAT, found, np.nan)
+
+
+def _plateau(model: str, minimum: Minimum) -> Plateau:
+    parabola = minimum.parabola
+    assert parabola is not None
+    assert minimum.params is not None
+    sigma = float(np.sqrt(np.sum(parabola.residuals**2) / parabola.degrees_of_freedom))
+    reach = parabola.half_width * np.sqrt(sigma / parabola.coefficients[2])
+    low, high = parabola.vertex - reach, parabola.vertex + reach
+    beyond = low < parabola.log_params[0] or high > parabola.log_params[-1]
+    ends = float(np.exp(low)), float(np.exp(high))
+    return Plateau(model, minimum.budget, minimum.params, sigma, *ends, bool(beyond))
+
+
+def _warnings(result: IsoflopResult, baseline: str, comparisons: list[Comparison]) -> list[Caution]:
+    bounds = [
+        f"{name} at {compute(m.budget)}"
+        for name, frontier in result.models.items()
+        for m in frontier.minima
+        if m.status is not Status.INTERIOR
+    ]
+    said = []
+    if bounds:
+        said.append(
+            Caution(
+                Code.UPPER_BOUND,
+                "No enclosed minimum, so the lowest measured loss stands in (an upper bound of the "
+                f"best, without an interval): {listing(bounds)}.",
+            )
+        )
+    flipped = [c for c in comparisons if c.gap * c.measured_gap < 0]
+    if flipped:
+        shown = [f"{c.model} at {compute(c.budget)} ({c.measured_gap:+.4f})" for c in flipped]
+        said.append(
+            Caution(
+                Code.LEADER_UNCLEAR,
+                "Fitted and measured disagree on who leads; the gap of the lowest measured "
+                "losses has "
+                f"the other sign: {listing(shown)}.",
+            )
+        )
+    far = [f"{c.model} at {compute(c.budget)}" for c in comparisons if c.extrapolated]
+    if far:
+        said.append(
+            Caution(
+                Code.EXTRAPOLATED,
+                f"Multipliers that lie outside of the budgets of {baseline} are extrapolated: "
+                f"{listing(far)}.",
+            )
+        )
+    weak = sorted(
+        name
+        for name, frontier in result.models.items()
+        if any(warning.code is Code.WEAK_INTERVAL for warning in frontier.warnings)
+    )
+    if weak:
+        said.append(
+            Caution(
+                Code.NARROW_INTERVALS,
+                f"Few points to spare under the parabolas of {listing(weak)}: intervals are too "
+                "narrow.",
+            )
+        )
+    return said

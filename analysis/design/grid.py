@@ -1,0 +1,83 @@
+"""The planned grid of `design`: typed sizes and budgets, or the runs of a plan file."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.errors import AnalysisError
+from analysis.formatting import listing
+from analysis.points.run_store import need_number, read_object
+from ledger.ids import is_trunk
+
+UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
+NUMBER = re.compile(r"(\d+(?:\.\d*)?(?:e[+-]?\d+)?)([kmbt]?)", re.IGNORECASE)
+
+
+def numbers(text: str, option: str) -> list[float]:
+    """`42M,106M,1.7B` or `2e18,5e18` as numbers, sorted, each once.
+
+    Raises AnalysisError that names the option and the part that is not a positive number.
+    """
+    found = []
+    for part in (piece.strip() for piece in text.split(",")):
+        match = NUMBER.fullmatch(part)
+        value = float(match[1]) * UNITS[match[2].lower()] if match else 0.0
+        if not 0 < value < float("inf"):
+            raise AnalysisError(
+                f"{option} holds {part!r}, which is not a positive number: write it as 42M,1.7B or "
+                "2e18,5e18."
+            )
+        found.append(value)
+    return sorted(set(found))
+
+
+def typed_grid(sizes: str, budgets: str, seeds: int) -> pd.DataFrame:
+    """Every size at every budget, `seeds` times, with D = C / 6N."""
+    rows = [
+        {"model": "grid", "budget": budget, "params": size, "tokens": budget / (6 * size)}
+        for budget in numbers(budgets, "--budgets")
+        for size in numbers(sizes, "--sizes")
+        for _ in range(seeds)
+    ]
+    return pd.DataFrame(rows)
+
+
+def plan_grid(file: Path) -> pd.DataFrame:
+    """The runs of a plan (`launch.plan_file`, or a study's plan.json): model, size, budget, seed,
+    params (non-embedding), tokens, gpu_hours and their unit, run_id.
+
+    Raises AnalysisError for a file without planned runs.
+    """
+    plan = read_object(file)
+    runs = plan.get("runs")
+    if not isinstance(runs, list) or not runs or not all(isinstance(run, dict) for run in runs):
+        raise AnalysisError(
+            f"{file} holds no planned runs: write it with "
+            "`python sweep.py -m ... launch=plan launch.plan_file=plan.json`."
+        )
+    gpu = str(plan.get("gpu", ""))
+    unit = "core-hours" if gpu == "cpu" else f"{gpu} GPU-hours".strip()
+    named = {"params": "n_params_nonembedding"}
+    keys = ("budget", "params", "tokens", "gpu_hours", "seed")
+    rows = [
+        {
+            **{key: need_number(run, named.get(key, key), file) for key in keys},
+            **{key: str(run.get(key, "")) for key in ("model", "size", "run_id")},
+            "label": str(run.get("label") or ""),
+            "unit": unit,
+        }
+        for run in runs
+        if not is_trunk(str(run.get("run_id", "")))
+    ]
+    return pd.DataFrame(rows)
+
+
+def refuse_unlike(grid: pd.DataFrame, models: list[str], where: str) -> None:
+    """Raise AnalysisError where a planned model is not among those that a law is fitted to."""
+    missing = sorted(set(grid["model"]) - set(models))
+    if missing:
+        raise AnalysisError(
+            f"--law {where} holds no points of {listing(missing)} (it has {listing(models)}): give "
+            "points with them, or --law published."
+        )

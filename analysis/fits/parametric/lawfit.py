@@ -1,0 +1,133 @@
+"""A fitted law with everything that is said of it: intervals, hold-out errors, warnings, JSON."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.cautions import Caution
+from analysis.errors import AnalysisError
+from analysis.fits.holdout import HoldOut, Left, hold_out
+from analysis.fits.parametric.caution import cautions, vanished
+from analysis.fits.parametric.laws import Law
+from analysis.fits.parametric.optimum import GRID_STARTS, LawFit, fit_law
+from analysis.fits.parametric.solver import DELTA, Problem
+from analysis.fits.resample import Intervals, Method, group_points, intervals
+from analysis.formatting import compute, plural
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the fit was asked for; the same on the command line."""
+
+    delta: float = DELTA
+    starts: int = GRID_STARTS
+    resamples: int = 1000
+    resample: str = "auto"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """One law on one set of points."""
+
+    fit: LawFit
+    intervals: Intervals
+    hold_out: HoldOut
+    warnings: tuple[Caution, ...]
+    asked: Asked
+
+
+def report(law: Law, table: pd.DataFrame, asked: Asked) -> Report:
+    """Fit `law` to the losses of `table` (one row for each of its points) and judge the fit.
+
+    Raises AnalysisError where there are no more points than parameters, where all losses are the
+    same, or where the groups to resample are unknown.
+    """
+    if len(table) > 1 and table["loss"].nunique() == 1:
+        raise AnalysisError(
+            f"All {len(table)} points have one loss, {table['loss'].iloc[0]:g}: no law of size "
+            "and tokens can be read from them; look at where the losses come from."
+        )
+    log_loss = np.log(table["loss"].to_numpy(float))
+    fit = fit_law(Problem(law, log_loss, asked.delta), asked.starts)
+    groups = group_points(table, asked.resample)
+    found = _without_vanished(fit, intervals(fit, groups, asked.resamples, asked.seed))
+    return Report(fit, found, hold_out(fit, table), tuple(cautions(fit, found, table)), asked)
+
+
+def _without_vanished(fit: LawFit, found: Intervals) -> Intervals:
+    """A term that the fit does without has no interval: its parameters are not held by anything."""
+    terms = vanished(fit)
+    lost = {name for term in terms for name in term.names}
+    if any(term.exponent for term in terms):
+        lost |= {*fit.problem.law.derived_names}
+    return replace(found, of={k: None if k in lost else v for k, v in found.of.items()})
+
+
+def as_json(done: Report) -> dict[str, Any]:
+    """What `fit --json` prints for one law."""
+    fit, found = done.fit, done.intervals
+    values = dict(fit.values)
+    exponents = {name: values.pop(name) for name in fit.problem.law.derived_names}
+    return {
+        "law": fit.problem.law.name,
+        "n_points": fit.problem.points,
+        "objective": fit.certificate.objective,
+        "params": values,
+        "exponents": exponents,
+        "interval": {name: list(ends) if ends else None for name, ends in found.of.items()},
+        "certificate": {**vars(fit.certificate)},
+        "hold_out": {
+            "budgets": [vars(left) for left in done.hold_out.budgets],
+            "top": vars(done.hold_out.top),
+        },
+        "bootstrap": {
+            "design": str(found.groups.design),
+            "groups": found.groups.number,
+            "resamples": found.resamples,
+            "used": found.used,
+            "method": found.method,
+            "seed": done.asked.seed,
+        },
+        "delta": fit.problem.delta,
+        "warnings": list(done.warnings),
+    }
+
+
+def as_lines(done: Report) -> list[str]:
+    """The same for a terminal."""
+    fit, found, sure = done.fit, done.intervals, done.fit.certificate
+    width = max(len(name) for name in found.of)
+    lines = []
+    for name, value in fit.values.items():
+        ends = found.of[name]
+        told = f"95 % interval {ends[0]:.5g} to {ends[1]:.5g}" if ends else "no interval"
+        lines.append(f"{name:<{width}}  {value:<12.6g} {told}")
+    lines += [
+        f"Objective {sure.objective:.10g} (Huber {fit.problem.delta:g}, summed over "
+        f"{plural(fit.problem.points, 'point')}), gradient {sure.gradient_norm:.1e}, "
+        f"condition {sure.condition:.3g}.",
+        f"{sure.starts} starts scored, {sure.polished} polished, {sure.agree:.0%} of these at the "
+        f"optimum, {plural(sure.basins, 'basin')}.",
+    ]
+    if found.method is not Method.NONE:
+        lines.append(
+            f"Intervals: {found.used} resamples of {plural(found.groups.number, 'group')} "
+            f"({found.groups.design}), {found.method}."
+        )
+    lines += [f"Left out {_left(left)}" for left in done.hold_out.budgets[:-1]]
+    kind = "largest budget" if done.hold_out.top_is_a_budget else "largest compute"
+    lines.append(f"Extrapolation to the {kind}: {_left(done.hold_out.top)}")
+    return lines
+
+
+def _left(left: Left) -> str:
+    name = compute(float(left.name)) if left.name[0].isdigit() else left.name
+    if left.mean is None or left.rms is None:
+        return f"{name}: too few points remain to fit."
+    return (
+        f"{name}: loss predicted {left.mean:+.2%} on average, {left.rms:.2%} rms "
+        f"over {plural(left.n_points, 'point')}."
+    )

@@ -1,0 +1,133 @@
+"""Approach 3: a parametric law through all points, with a certificate of the optimum.
+
+Source: Hoffmann et al. 2022 (arXiv 2203.15556) section 3.3 and Besiroglu et al. 2024 (arXiv
+2404.10102), who show what goes wrong: a mean in place of the sum lets a solver stop early, and one
+start in twelve finds the optimum. Hence many starts, a second-order polish, and a certificate.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from analysis.errors import AnalysisError
+from analysis.fits.parametric.laws import Floats, Law
+from analysis.fits.parametric.solver import Polished, Problem, condition, polish, score
+from analysis.formatting import plural
+
+GRID_STARTS = 4500  # points of Hoffmann's grid (`analysis.fits.parametric.laws`)
+POLISHED = 64
+# Two ends are one basin when their objectives agree to this share, or both are rounding.
+SAME = 1e-6
+ROUNDING = 1e-20
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Why the optimum is believed.
+
+    `gradient_norm`: Euclidean, in the coordinates of theta. `basins`: distinct
+    objectives among the polished starts. `agree`: share of the polished starts that end at the
+    optimum. `condition`: of the curvature at the optimum with its columns centred and scaled to
+    one; 1 says that the parameters are told apart, 1e8 that the points cannot.
+    """
+
+    objective: float
+    gradient_norm: float
+    starts: int
+    polished: int
+    basins: int
+    agree: float
+    condition: float
+
+
+@dataclass(frozen=True)
+class LawFit:
+    """The optimum of one law on one set of points."""
+
+    problem: Problem
+    theta: Floats  # (parameters,)
+    certificate: Certificate
+    ends: Floats  # one row for each basin, lowest first: warm starts for fits to fewer points
+
+    @cached_property
+    def values(self) -> dict[str, float]:
+        """The law's parameters, out of their logs, and what follows from them."""
+        found = self.problem.law.values(self.theta[None])
+        return {name: float(value[0]) for name, value in found.items()}
+
+    @cached_property
+    def residuals(self) -> Floats:
+        """log measured loss minus log predicted loss, one for each point."""
+        return self.problem.log_loss - self.problem.law.log_loss(self.theta[None])[0]
+
+
+def make_starts(law: Law, number: int, seed: int = 0) -> Floats:
+    """`number` starts, (number, parameters): the law's grid where it has that many points, else
+    drawn evenly in its box. Parameters without a grid are always drawn."""
+    rng = np.random.default_rng(seed)
+    if number == math.prod(len(axis) for axis in law.start_grid):
+        grid = np.meshgrid(*law.start_grid, indexing="ij")
+        starts = np.stack([axis.ravel() for axis in grid], axis=1)
+    else:
+        low, high = ([axis[end] for axis in law.start_grid] for end in (0, -1))
+        starts = rng.uniform(low, high, size=(number, len(law.start_grid)))
+    drawn = [rng.uniform(*ends, size=number) for ends in law.start_ranges]
+    return np.column_stack([starts, *drawn]) if drawn else starts
+
+
+def fit_law(problem: Problem, starts: int = GRID_STARTS) -> LawFit:
+    """Score the starts, polish the best 64, and certify the lowest end.
+
+    Raises AnalysisError where there are no more points than parameters.
+    """
+    law = problem.law
+    refuse_too_few(law, problem.points)
+    tried = make_starts(law, starts)
+    scores = score(problem, tried)
+    best = tried[np.argsort(scores, kind="stable")[:POLISHED]]
+    ended = polish(problem, best)
+    order = np.argsort(ended.objective, kind="stable")
+    lowest = ended.objective[order[0]]
+    same = np.abs(ended.objective - lowest) <= _apart(lowest)
+    # Of the ends that agree, the one with the smallest gradient: equal to the last digits.
+    winner = np.flatnonzero(same)[np.argmin(ended.gradient[same])]
+    basins = _basins(ended, order)
+    certificate = Certificate(
+        objective=float(ended.objective[winner]),
+        gradient_norm=float(ended.gradient[winner]),
+        starts=len(tried),
+        polished=len(best),
+        basins=len(basins),
+        agree=float(same.mean()),
+        condition=condition(problem, ended.theta[winner]),
+    )
+    ends = np.concatenate([ended.theta[[winner]], ended.theta[basins[1:]]])
+    return LawFit(problem, ended.theta[winner], certificate, ends)
+
+
+def refuse_too_few(law: Law, points: int) -> None:
+    """Raise AnalysisError unless there are more points than parameters."""
+    if points <= len(law.parameters):
+        raise AnalysisError(
+            f"The {law.name} law has {len(law.parameters)} parameters and there "
+            f"{'is' if points == 1 else 'are'} only {plural(points, 'point')}: "
+            "a law with as many parameters as points says nothing; add runs."
+        )
+
+
+def _basins(ended: Polished, order: np.ndarray) -> list[int]:
+    """One end for each distinct objective, lowest first."""
+    kept: list[int] = []
+    for end in order:
+        value = ended.objective[end]
+        above = value - ended.objective[kept[-1]] if kept else np.inf
+        if np.isfinite(value) and (not kept or above > _apart(ended.objective[kept[-1]])):
+            kept.append(int(end))
+    return kept
+
+
+def _apart(objective: float) -> float:
+    """How much higher another basin lies at least."""
+    return float(SAME * objective + ROUNDING)

@@ -1,0 +1,1 @@
+"""Where points come from, and the one table that they become."""

@@ -1,0 +1,75 @@
+"""Which rows a fit can use, and tables that must not be fitted: mixed ones, and duplicates."""
+
+import numpy as np
+import pandas as pd
+
+from analysis.cautions import Caution, Code
+from analysis.errors import AnalysisError
+from analysis.formatting import compute, count, listing, plural
+from analysis.points.table import MAY_BE_ZERO, PointSet, Wanted, curve_of
+
+
+def usable(
+    table: pd.DataFrame, names: pd.Series, shown: pd.DataFrame, source: str
+) -> tuple[pd.DataFrame, list[Caution]]:
+    """The rows that a fit can use, and a warning naming the others; `shown`: the needed columns."""
+    needed = list(shown.columns)
+    numbers = table[needed].to_numpy(float)
+    zero_is_fine = np.array([column == MAY_BE_ZERO for column in needed])
+    good = np.isfinite(numbers) & ((numbers > 0) | (zero_is_fine & (numbers == 0)))
+    bad = [
+        f"{names.iloc[row]} ({needed[column]} {shown.iloc[row, column]})"
+        for row, column in zip(*np.nonzero(~good), strict=True)
+    ]
+    kept = table[good.all(axis=1)]
+    where = f"whose {', '.join(needed)} are not all positive numbers: {listing(bad)}"
+    if kept.empty:
+        told = f"has only rows {where}" if bad else "has no rows"
+        raise AnalysisError(f"{source} {told}; there is nothing to fit.")
+    if not bad:
+        return kept.reset_index(drop=True), []
+    left_out = plural(len(table) - len(kept), "row")
+    warning = f"Left out {left_out} of {source} {where}."
+    return kept.reset_index(drop=True), [Caution(Code.UNUSABLE_ROWS, warning)]
+
+
+def checked(points: PointSet, allow_mixed: bool, wanted: Wanted) -> PointSet:
+    if not allow_mixed:
+        _refuse_mixed(points, "convention", "FLOP conventions")
+        _refuse_mixed(points, "data_fingerprint", "data fingerprints")
+        known = points.table["code"].notna()  # older results do not tell it
+        _refuse_mixed(points, "code", "versions of the training code", known)
+    _refuse_duplicates(points, list(wanted.identity))
+    return points
+
+
+def _refuse_mixed(
+    points: PointSet, column: str, noun: str, where: pd.Series | slice = slice(None)
+) -> None:
+    groups = points.table[column][where].fillna("none given").value_counts()
+    if len(groups) > 1:
+        held = listing(
+            f"{value} ({plural(int(number), 'point')})" for value, number in groups.items()
+        )
+        raise AnalysisError(
+            f"{points.source} mixes {noun}, whose numbers do not compare: {held}; "
+            "split the points, or pass --allow-mixed."
+        )
+
+
+def _refuse_duplicates(points: PointSet, identity: list[str]) -> None:
+    table = points.table.assign(curve=curve_of(points.table))
+    repeated = table[table.duplicated(identity, keep=False)]
+    if repeated.empty:
+        return
+    twins = next(iter(repeated.groupby(identity, dropna=False, sort=False)))[1]
+    first = twins.iloc[0]
+    names = twins["run_id"].where(twins["run_id"].notna(), twins["source"])
+    seed = "no seed" if pd.isna(first["seed"]) else f"seed {first['seed']:g}"
+    said = count(first["tokens"]) + " tokens"
+    where = said if pd.isna(first["budget"]) else f"budget {compute(first['budget'])}"
+    raise AnalysisError(
+        f"{points.source} holds {len(twins)} points for model {first['curve']}, "
+        f"{count(first['params'])} params, {where}, {seed} "
+        f"({listing(names)}): keep one of them, or give each its own seed."
+    )

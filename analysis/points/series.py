@@ -1,0 +1,86 @@
+"""Which runs belong to one curve: those of a model that differ in the axes of a study only.
+
+A study may sweep any setting. Runs of one model that differ in more than budget, size and seed are
+other curves, and are named after what differs: `mor (n_recursions=2)`, `mor (n_recursions=3)`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from analysis.cautions import Caution, Code
+
+AXES = ("budget", "seed", "size.", "data.", "flops.")  # data and flops: refused when mixed
+
+USUAL_ORDER = ("vanilla", "recursive", "mor", "mor_token")
+
+
+def ordered(models: Sequence[str]) -> list[str]:
+    """Known architectures in their usual order, then the others by name."""
+    known = list(USUAL_ORDER)
+    return sorted(models, key=lambda m: (known.index(m) if m in known else len(known), m))
+
+
+def name_series(rows: list[dict[str, Any]], settings: dict[str, dict[str, Any]]) -> list[Caution]:
+    """Name the `curve` of each row, in place, by the settings that differ among its runs, and note
+    these, as the command line takes them, in the row's `overrides`.
+
+    A row's curve so far is its label, else its model, which stay as they are. `settings` holds each
+    run's identity fields by run id; runs without them keep their name. Returns a note for each
+    curve that was split.
+    """
+    known = {
+        row["run_id"]: flatten(settings[row["run_id"]])
+        for row in rows
+        if settings.get(row["run_id"])
+    }
+    told = [row for row in rows if row["run_id"] in known]
+    # What tells a variant from the others of its model has to be typed with `model=`.
+    for own in _groups(told, lambda row: str(row["model"])).values():
+        differing = _differing([known[row["run_id"]] for row in own])
+        for row in own:
+            values = known[row["run_id"]]
+            if differing:
+                row["overrides"] = " ".join(f"{key}={values.get(key)}" for key in differing)
+    notes = []
+    for name, own in _groups(told, lambda row: row.get("curve") or str(row["model"])).items():
+        differing = _differing([known[row["run_id"]] for row in own])
+        if not differing:
+            continue
+        for row in own:
+            values = known[row["run_id"]]
+            shown = ", ".join(f"{key.split('.')[-1]}={values.get(key)}" for key in differing)
+            row["curve"] = f"{name} ({shown})"
+        notes.append(
+            Caution(
+                Code.SPLIT_MODEL,
+                f"The runs of {name} differ in {', '.join(differing)}: each combination is a curve "
+                "of its own.",
+                name,
+            )
+        )
+    return notes
+
+
+def _groups(
+    rows: list[dict[str, Any]], key: Callable[[dict[str, Any]], str]
+) -> dict[str, list[dict[str, Any]]]:
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups
+
+
+def _differing(runs: list[dict[str, Any]]) -> list[str]:
+    keys = sorted({key for run in runs for key in run if not key.startswith(AXES)})
+    return [key for key in keys if len({repr(run.get(key)) for run in runs}) > 1]
+
+
+def flatten(settings: dict[str, Any], path: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{path}{key}.")
+        else:
+            flat[f"{path}{key}"] = value
+    return flat

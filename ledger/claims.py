@@ -1,0 +1,116 @@
+"""One writer per run: an exclusive claim with a heartbeat; a stale claim is taken over.
+
+The claim is a small file in the run's folder that names its holder. It is changed only under a
+file lock that is held for milliseconds. It is stale when its holder is known to be dead (same
+machine, no such process; or an earlier start of the very job that asks, which a requeue has ended)
+or has not touched the file for `STALE_S`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from ledger.files import locked
+from ledger.jobs import NO_JOB, Job
+from ledger.processes import start_time
+
+STALE_S = 180.0
+
+
+class LostClaim(Exception):
+    """Another process has taken the run over: this one must stop writing at once."""
+
+
+class Claim:
+    """The claim of one run or trunk; a holder renews it with every heartbeat.
+
+    `job`: the job that this process belongs to, as its backend says.
+    """
+
+    def __init__(self, folder: Path, job: Job = NO_JOB) -> None:
+        self._job = job
+        self._file = folder / "claim.json"
+        self._lock = folder / ".claim.lock"
+        self._token: str | None = None
+
+    def acquire(self) -> bool:
+        """Take the claim, or a stale one over. False: somebody alive holds it."""
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        with locked(self._lock):
+            if self._read() is not None and not self._stale():
+                return False
+            self._token = uuid.uuid4().hex
+            holder = {
+                "token": self._token,
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "started": start_time(os.getpid()),
+                "job": self._job.job_id,
+                "restarts": self._job.restarts,
+            }
+            temporary = self._file.with_suffix(f".{self._token}.tmp")
+            temporary.write_text(json.dumps(holder))
+            temporary.rename(self._file)
+            return True
+
+    def renew(self) -> None:
+        """Say that the holder lives. Raises LostClaim where it is no longer the holder."""
+        holder = self._read()
+        if holder is None or holder.get("token") != self._token:
+            raise LostClaim(f"{self._file.parent.name} was taken over by another process")
+        os.utime(self._file)
+
+    def release(self) -> None:
+        """Give the claim back, if it is still ours."""
+        with locked(self._lock):
+            holder = self._read()
+            if holder is not None and holder.get("token") == self._token:
+                self._file.unlink(missing_ok=True)
+        self._token = None
+
+    def held(self) -> bool:
+        """Whether somebody alive holds it."""
+        return self._read() is not None and not self._stale()
+
+    def holder_is_dead(self) -> bool:
+        """Whether there is no holder, or one that is known to be dead."""
+        holder = self._read()
+        if holder is None or self._requeued_since(holder):
+            return True
+        return holder.get("host") == socket.gethostname() and not _alive(holder)
+
+    def _stale(self) -> bool:
+        try:
+            age = time.time() - self._file.stat().st_mtime
+        except FileNotFoundError:
+            return True
+        return self.holder_is_dead() or age > STALE_S
+
+    def _read(self) -> dict[str, Any] | None:
+        try:
+            values = json.loads(self._file.read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, json.JSONDecodeError):
+            return {}
+        return values if isinstance(values, dict) else {}
+
+    def _requeued_since(self, holder: dict[str, Any]) -> bool:
+        job = self._job
+        same = job.job_id is not None and holder.get("job") == job.job_id
+        return same and holder.get("restarts", 0) < job.restarts
+
+
+def _alive(holder: dict[str, Any]) -> bool:
+    """Whether the process lives; a pid that was given anew has another start time."""
+    try:
+        started = start_time(int(holder["pid"]))
+    except (KeyError, ValueError):
+        return False
+    return started is not None and abs(started - float(holder.get("started", started))) < 2.0

@@ -1,0 +1,233 @@
+"""`plan.json`: what a study or a launch is to do, and the folders that hold it.
+
+`studies/<name>/plan.json` has every run that was ever launched under the study's name,
+`studies/<name>/launches/<launch_id>/plan.json` those of one launch, with their configurations.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ledger.errors import UserError
+from ledger.files import check_schema, read_json, write_json
+from ledger.part import OPTIONAL, Part
+
+PLAN_SCHEMA = 1
+PLAN = "plan.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEntry(Part):
+    """A run of a plan. `extra` has its FLOPs, parameters and steps as people read them."""
+
+    run_id: str
+    label: str | None = None  # the variant of its study
+    model: str = ""
+    size: str = ""
+    budget: float | None = None  # FLOPs under `convention`
+    seed: int | None = None
+    convention: str | None = None
+    n_params: int | None = None
+    n_params_nonembedding: int | None = None
+    unique_layers: int | None = None
+    effective_layers: int | None = None
+    tokens: int | None = None
+    steps: int | None = None
+    warmup_steps: int | None = None
+    cooldown_steps: int | None = None
+    stable_step: int | None = None
+    flops: dict[str, float] = field(default_factory=dict)  # by convention, of the whole run
+    gpu_hours: float = 0.0  # of the whole run, as if from scratch
+    price: str | None = None  # measured | assumed
+    status: str = "planned"
+    trunk: str | None = None
+    depends_on: tuple[str, ...] = ()
+    config: dict[str, Any] | None = field(
+        default=None, metadata=OPTIONAL
+    )  # these three are for workers only; first: the resolved configuration
+    own_exact_flops: float | None = field(
+        default=None, metadata=OPTIONAL
+    )  # that the run itself trains
+    branch_flops: float | None = field(
+        default=None, metadata=OPTIONAL
+    )  # at which its cool-down begins
+
+    @classmethod
+    def read(cls, name: str, value: Any) -> Any:
+        return tuple(value) if name == "depends_on" else value
+
+    @property
+    def own_gpu_hours(self) -> float:
+        """Device-hours of the part that the run itself trains."""
+        return self.gpu_hours * ((self.own_exact_flops or 0.0) / self.flops["exact"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentEntry(Part):
+    """A trunk segment of a plan."""
+
+    segment_id: str
+    trunk_id: str
+    target_flops: float  # at its end
+    steps: int
+    exact_flops: float
+    gpu_hours: float
+    status: str  # planned | done
+    depends_on: tuple[str, ...] = ()
+    config: dict[str, Any] | None = field(
+        default=None, metadata=OPTIONAL
+    )  # of a run that branches off at its end
+
+    @classmethod
+    def read(cls, name: str, value: Any) -> Any:
+        return tuple(value) if name == "depends_on" else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanFile(Part):
+    """The plan of a study or of one launch."""
+
+    schema: int = PLAN_SCHEMA
+    study: str = ""
+    gpu: str = ""  # the device that it is priced on
+    runs: tuple[RunEntry, ...] = ()
+    segments: tuple[SegmentEntry, ...] = ()
+    totals: dict[str, Any] | None = field(
+        default=None, metadata=OPTIONAL
+    )  # of one launch; a study that grew has none
+    # the run store
+    runs_dir: str | None = field(default=None, metadata=OPTIONAL)
+
+    @classmethod
+    def read(cls, name: str, value: Any) -> Any:
+        if name == "runs":
+            return tuple(RunEntry.from_dict(entry) for entry in value)
+        if name == "segments":
+            return tuple(SegmentEntry.from_dict(entry) for entry in value)
+        return value
+
+    def with_earlier(self, earlier: PlanFile) -> PlanFile:
+        """This plan with the entries of an earlier one that it does not name; without totals."""
+        runs = {run.run_id: run for run in (*earlier.runs, *self.runs)}
+        segments = {s.segment_id: s for s in (*earlier.segments, *self.segments)}
+        order = None if self.order is None else tuple(n for n in self.order if n != "totals")
+        return dataclasses.replace(
+            self,
+            runs=tuple(runs.values()),
+            segments=tuple(segments.values()),
+            totals=None,
+            order=order,
+        )
+
+
+def read_plan(path: Path) -> PlanFile:
+    """A plan file. Raises UserError where it is missing or broken, LedgerVersionError."""
+    values = read_json(path)
+    if values is None:
+        raise UserError(f"{path}: there is no such plan; launch the study again")
+    check_schema(values, PLAN_SCHEMA, path)
+    return PlanFile.from_dict(values)
+
+
+def write_plan(path: Path, plan: PlanFile) -> None:
+    write_json(path, plan.to_dict())
+
+
+@dataclass(frozen=True)
+class LaunchFolder:
+    """`studies/<name>/launches/<launch_id>/`: every file of one launch."""
+
+    path: Path
+
+    @property
+    def launch_id(self) -> str:
+        return self.path.name
+
+    @property
+    def study(self) -> StudyFolder:
+        return StudyFolder(self.path.parents[1])
+
+    @property
+    def plan_file(self) -> Path:
+        return self.path / PLAN
+
+    @property
+    def jobs_file(self) -> Path:
+        """Which job was submitted for which tasks."""
+        return self.path / "jobs.json"
+
+    @property
+    def cancelled_file(self) -> Path:
+        return self.path / "cancelled.json"
+
+    @property
+    def workers(self) -> Path:
+        """What the workers print."""
+        return self.path / "workers"
+
+    @property
+    def code(self) -> Path:
+        """The copy of the code that its jobs run."""
+        return self.path / "code"
+
+    def idle_file(self, job_id: str) -> Path:
+        """How often a job was started and trained nothing."""
+        return self.path / "idle" / f"{job_id}.json"
+
+    def cancelled(self) -> frozenset[str]:
+        """Tasks that this launch is to leave alone."""
+        try:
+            return frozenset(json.loads(self.cancelled_file.read_text())["tasks"])
+        except (OSError, ValueError, KeyError):
+            return frozenset()
+
+    def cancel(self, task_ids: Iterable[str]) -> None:
+        """Note that a launch is to leave tasks alone: no worker takes one of them, and one that is
+        training it checkpoints and stops. A later launch is free to take them."""
+        tasks = self.cancelled() | set(task_ids)
+        write_json(self.cancelled_file, {"tasks": sorted(tasks)})
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """`studies/<name>/`: every file of a study."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def plan_file(self) -> Path:
+        return self.path / PLAN
+
+    @property
+    def settings_file(self) -> Path:
+        """What is around the runs, as its newest launch set it."""
+        return self.path / "settings.json"
+
+    def launch(self, launch_id: str) -> LaunchFolder:
+        return LaunchFolder(self.path / "launches" / launch_id)
+
+    def launches(self) -> list[LaunchFolder]:
+        """All launches, oldest first."""
+        found = (path for path in (self.path / "launches").glob("*") if path.is_dir())
+        return [LaunchFolder(path) for path in sorted(found)]
+
+
+def study_folders(studies_dir: Path) -> list[StudyFolder]:
+    """The studies that have a plan, by name."""
+    return [StudyFolder(path.parent) for path in sorted(studies_dir.glob(f"*/{PLAN}"))]
+
+
+def study_of(plan_file: Path) -> StudyFolder:
+    """The study of a plan file: its own, or the one that a launch belongs to."""
+    folder = plan_file.parent
+    launched = folder.parent.name == "launches"
+    return LaunchFolder(folder).study if launched else StudyFolder(folder)

@@ -1,0 +1,198 @@
+"""A plan as arrays of jobs with dependencies, submitted through submitit in a moment.
+
+`sweeps.backends.slurm.jobs` says what the jobs are; here they get their resources and time limits,
+the cluster is asked whether it can run them, and each array is submitted and written down. What is
+done, and what a job of an earlier launch is queued for, is not submitted again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import submitit
+from rich.console import Console
+
+from ledger.errors import UserError
+from ledger.files import locked
+from ledger.result import FINISHED
+from sweeps.backends.base import Submission
+from sweeps.backends.slurm import checks, cluster, flags
+from sweeps.backends.slurm.element import run_element
+from sweeps.backends.slurm.jobs import Array, arrays_of, nodes_left
+from sweeps.backends.submitted import Record, queued_tasks
+from sweeps.config import SlurmConfig
+from sweeps.launches import Launch, add_to_study, keep_settings, new_launch
+from sweeps.plan import Plan
+from sweeps.resources import shape_of
+from sweeps.snapshot import take_snapshot
+from sweeps.tables import counted, duration
+
+WARNING_S = 120  # before the time limit: enough for the current step and a checkpoint
+LOST_WITHOUT_ACCOUNTING = (
+    "this Slurm keeps no accounting: whether a job that left the queue ran out of time, memory or "
+    "its node cannot be told; the runs are not affected"
+)
+
+
+def submit_plan(submission: Submission) -> list[str]:
+    """Submit what is left of a plan and return the ids of the arrays at once.
+
+    Raises UserError where there is no Slurm, or it could not run the jobs: nothing is submitted.
+    """
+    plan, console = submission.plan, submission.console
+    if plan.totals()["remaining"]["runs"] == 0:
+        console.print(f"all {len(plan.runs)} runs of study {plan.study} are done already")
+        return []
+    # two submissions at once would both find an empty queue
+    with locked(Path(submission.study.studies_dir).absolute() / ".submit.lock"):
+        return _submit_plan(submission)
+
+
+def _submit_plan(submission: Submission) -> list[str]:
+    plan, ledger = submission.plan, submission.ledger
+    study, console = submission.study, submission.console
+    slurm, facts = study.launch.slurm, cluster.ask()
+    studies_dir = Path(study.studies_dir).absolute()
+    partition = checks.partition_of(slurm, facts)
+    pricing = checks.with_node(study.cluster, partition)
+    queued = queued_tasks(studies_dir, ledger.runs_dir)
+    nodes = nodes_left(plan.graph, lambda task: shape_of(task.config, slurm, pricing), queued)
+    if not nodes:
+        add_to_study(new_launch(plan, ledger, studies_dir / plan.study))
+        keep_settings(study, "slurm")
+        console.print(f"all runs of study {plan.study} that are left are in the queue already")
+        return []
+    arrays = arrays_of(nodes, queued, 60 * slurm.pack_min, facts.max_array_size)
+    checks.refuse_too_large({node.shape for node in nodes}, slurm, partition)
+    checks.refuse_too_expensive(nodes, plan, study)
+    checks.refuse_full(plan, ledger, study)
+    minutes = [time_limit(array, slurm, partition.limit_min) for array in arrays]
+    _refuse_rejected(arrays, minutes, slurm)
+    if not facts.accounting:
+        console.print(LOST_WITHOUT_ACCOUNTING, soft_wrap=True)
+
+    launch = new_launch(plan, ledger, studies_dir / plan.study)
+    code = take_snapshot(launch.folder.code)
+    if code["git_commit"] is None:
+        console.print("no git checkout: the jobs run from a copy of the installed packages")
+    add_to_study(launch)
+    keep_settings(study, "slurm")
+    record = Record(launch.folder, ledger.runs_dir, code)
+    for array, limit in zip(arrays, minutes, strict=True):
+        with _undisturbed():
+            _submit(array, parameters(array, limit, slurm, launch, plan.study), launch)
+            shape = {**dataclasses.asdict(array.shape), "timeout_min": limit}
+            jobs = [(array.job_id(i), unit.tasks) for i, unit in enumerate(array.units)]
+            record.add(str(array.array_id), shape, array.dependency(), jobs)
+    _report(plan, arrays, queued, console)
+    return [str(array.array_id) for array in arrays]
+
+
+def time_limit(array: Array, slurm: SlurmConfig, limit_min: int | None) -> int:
+    """Minutes: as set, else what the plan's cost says, at most the partition's limit."""
+    wanted = slurm.timeout_min or array.minutes(slurm.time_margin)
+    return min(wanted, limit_min or wanted)
+
+
+def parameters(
+    array: Array, minutes: int, slurm: SlurmConfig, launch: Launch, study: str
+) -> dict[str, Any]:
+    """submitit's parameters of one array."""
+    shape, dependency = array.shape, array.dependency()
+    asked = flags.asked_for(shape, minutes, slurm)
+    return {
+        "job_name": study,
+        **{name.replace("-", "_"): value for name, value in asked.items()},
+        **({"dependency": dependency} if dependency else {}),
+        "signal_delay_s": min(WARNING_S, math.ceil(minutes * 60 / 4)),
+        "array_parallelism": slurm.array_parallelism or len(array.units),
+        "srun_args": [f"--cpus-per-task={shape.cpus_per_task}"],  # not inherited since 22.05
+        "setup": _setup(slurm, launch.folder.code),
+        "additional_parameters": {
+            "requeue": True,
+            **({"kill-on-invalid-dep": "yes"} if dependency else {}),
+            **flags.set_by_hand(slurm),
+        },
+    }
+
+
+def _setup(slurm: SlurmConfig, code: Path) -> list[str]:
+    """Shell lines in front of the worker: it imports the snapshot and nothing from where it
+    stands."""
+    path = f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}"
+    return [*slurm.setup, "export PYTHONSAFEPATH=1", path]
+
+
+def _submit(array: Array, given: dict[str, Any], launch: Launch) -> None:
+    """Submit one array. Raises UserError where Slurm refuses it."""
+    executor = submitit.SlurmExecutor(launch.folder.workers)  # a new one: it would wait 0.2 s
+    executor.update_parameters(**given)
+    units = [unit.tasks for unit in array.units]
+    columns = [[argument] * len(units) for argument in launch.arguments]
+    try:
+        jobs = executor.map_array(run_element, *columns, units)
+    except (subprocess.SubprocessError, submitit.core.utils.FailedJobError) as error:
+        words = " ".join(str(error).split())[-200:]
+        raise UserError(
+            f"launch=slurm: sbatch refused ({words}); what was submitted before goes on, and the "
+            "same command submits the rest"
+        ) from None
+    array.array_id = str(jobs[0].job_id).split("_")[0]
+
+
+def _refuse_rejected(arrays: list[Array], minutes: list[int], slurm: SlurmConfig) -> None:
+    """Raises UserError where sbatch would not take a job of some shape."""
+    for shape, limit in {a.shape: m for a, m in zip(arrays, minutes, strict=True)}.items():
+        asked = {**flags.asked_for(shape, limit, slurm), **flags.set_by_hand(slurm)}
+        set_here = {name: value for name, value in asked.items() if value not in (None, False)}
+        reason = cluster.rejection(flags.command_line(set_here))
+        if reason:
+            words = ", ".join(f"{name}={value}" for name, value in set_here.items())
+            raise UserError(
+                f"launch=slurm: sbatch would refuse a job of {words} ({reason}); change the "
+                "settings under launch.slurm, nothing was submitted"
+            )
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ctrl-C and the like wait until an array is submitted and written down."""
+    held: list[int] = []
+    names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {name: signal.signal(name, lambda number, _: held.append(number)) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+    if held:
+        print("what was submitted goes on; the same command submits the rest", file=sys.stderr)
+        signal.raise_signal(held[0])
+
+
+def _report(plan: Plan, arrays: list[Array], queued: dict[str, str], console: Console) -> None:
+    nodes = [node for array in arrays for unit in array.units for node in unit.nodes]
+    runs = sum(not node.is_segment for node in nodes)
+    elements = sum(len(array.units) for array in arrays)
+    waiting = sum(run.run_id in queued for run in plan.runs if run.status not in FINISHED)
+    ids = [str(array.array_id) for array in arrays]
+    last = f" ... {ids[-1]}" if len(ids) > 1 else ""
+    cost = duration(checks.gpu_hours(nodes))
+    already = f"; {waiting} runs are in the queue already" if waiting else ""
+    console.print(
+        f"{counted(runs, 'run')} submitted as {counted(elements, 'job')} in "
+        f"{counted(len(arrays), 'array')}: {ids[0]}{last} "
+        f"(about {cost} of {plan.gpu} time){already}\n"
+        f"python -m sweeps watch {plan.study}",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,63 @@
+"""Writing a launch: the plan with its configurations, which every worker reads."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from ledger.files import write_json
+from ledger.plan_file import LaunchFolder, StudyFolder, read_plan, write_plan
+from ledger.store import Ledger
+from mor.config import to_dict
+from sweeps.config import SweepConfig
+from sweeps.plan import Plan
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A launch of a study, whose plan is written."""
+
+    folder: LaunchFolder
+    runs_dir: Path
+    study: str
+
+    @property
+    def launch_id(self) -> str:
+        return self.folder.launch_id
+
+    @property
+    def arguments(self) -> tuple[Path, Path, str, str]:
+        """Of `sweeps.worker.work`."""
+        return (self.folder.plan_file, self.runs_dir, self.launch_id, self.study)
+
+
+def new_launch(plan: Plan, ledger: Ledger, study_folder: Path) -> Launch:
+    """Write the plan for the workers of a new launch."""
+    launch_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
+    folder = StudyFolder(study_folder).launch(launch_id)
+    folder.path.mkdir(parents=True)
+    write_plan(folder.plan_file, plan.for_workers())
+    return Launch(folder, ledger.runs_dir, plan.study)
+
+
+def add_to_study(launch: Launch) -> None:
+    """Add a launch's runs to the study's own plan: a narrower command never shrinks a study."""
+    study_file = launch.folder.study.plan_file
+    new = read_plan(launch.folder.plan_file)
+    if study_file.exists():
+        new = new.with_earlier(read_plan(study_file))
+    write_plan(study_file, new)
+
+
+def keep_settings(study: SweepConfig, mode: str) -> None:
+    """Keep what is around the runs beside the study's plan, for `python -m sweeps retry`.
+
+    For launches that were accepted: a refused one must leave the settings of the one before.
+    """
+    settings = {**to_dict(study), "study": {"name": study.study.name}}
+    settings["launch"] = {**settings["launch"], "mode": mode, "plan_file": None}
+    folder = StudyFolder(Path(study.studies_dir).absolute() / study.study.name)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    write_json(folder.settings_file, settings)

@@ -1,0 +1,76 @@
+"""One writer per run: claims are exclusive, stale ones are taken over, lost ones are noticed."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ledger import claims as module
+from ledger.claims import Claim, LostClaim
+
+
+def test_exclusive_until_released(tmp_path):
+    a, b = Claim(tmp_path), Claim(tmp_path)
+    assert a.acquire()
+    assert not b.acquire()
+    a.release()
+    assert b.acquire()
+
+
+def _try(folder, barrier, queue):
+    claim = Claim(folder)
+    barrier.wait()
+    queue.put(claim.acquire())
+    barrier.wait()
+
+
+def test_of_many_processes_one_gets_it_even_over_a_dead_holder(tmp_path):
+    context = multiprocessing.get_context("fork")
+    for _ in range(5):
+        dead = subprocess.Popen([sys.executable, "-c", ""])
+        dead.wait()
+        holder = {"token": "x", "host": os.uname().nodename, "pid": dead.pid, "started": 0.0}
+        (tmp_path / "claim.json").write_text(json.dumps(holder))
+        barrier, queue = context.Barrier(6), context.Queue()
+        processes = [
+            context.Process(target=_try, args=(tmp_path, barrier, queue)) for _ in range(6)
+        ]
+        for process in processes:
+            process.start()
+        won = [queue.get(timeout=30) for _ in processes]
+        for process in processes:
+            process.join()
+        assert sum(won) == 1
+
+
+def test_a_holder_on_another_machine_is_stale_only_without_a_heartbeat(tmp_path, monkeypatch):
+    file = tmp_path / "claim.json"
+    file.write_text(json.dumps({"token": "x", "host": "elsewhere", "pid": 1}))
+    assert not Claim(tmp_path).acquire()
+    old = time.time() - module.STALE_S - 1
+    os.utime(file, (old, old))
+    assert Claim(tmp_path).acquire()
+
+
+def test_a_worker_finds_out_that_it_lost_its_claim(tmp_path):
+    first, second = Claim(tmp_path), Claim(tmp_path)
+    assert first.acquire()
+    old = time.time() - module.STALE_S - 1
+    os.utime(tmp_path / "claim.json", (old, old))
+    assert second.acquire()
+    with pytest.raises(LostClaim):
+        first.renew()
+    first.release()
+    assert second.held()
+
+
+def test_a_pid_given_anew_is_not_the_holder(tmp_path):
+    holder = {"token": "x", "host": os.uname().nodename, "pid": os.getpid(), "started": 1.0}
+    (tmp_path / "claim.json").write_text(json.dumps(holder))
+    assert Claim(tmp_path).acquire()

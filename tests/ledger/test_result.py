@@ -1,0 +1,103 @@
+"""Results and plans survive reading and writing byte for byte, also those of other versions."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ledger.errors import LedgerVersionError, UserError
+from ledger.folder import RunFolder
+from ledger.plan_file import PlanFile, StudyFolder, read_plan, study_of, write_plan
+from ledger.result import Flops, Result, Throughput
+
+WRITTEN = Result(
+    run_id="mor-9k-3e8-12345678",
+    status="done",
+    budget=3e8,
+    flops=Flops(planned=3e8, spent=3.01e8, extra={"paper": 3.01e8, "exact": 9e8, "6nd": 8e8}),
+    loss={"train": 3.0, "val_nll_causal": 2.5, "val_nll_topk": 2.25},
+    throughput=Throughput(device="cpu", tokens_per_s=10.0),
+    extra={"git_commit": "abc", "versions": {"python": "3"}},
+)
+
+
+def test_a_result_is_read_as_it_was_written(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.write_result(WRITTEN)
+    text = folder.result_file.read_text()
+    found = folder.result()
+    assert found == WRITTEN
+    folder.write_result(found)
+    assert folder.result_file.read_text() == text
+    assert json.loads(text)["schema"] == 1
+    assert (found.done, found.diverged) == (True, False)
+    assert (found.validation_loss(), found.validation_loss("topk")) == (2.5, 2.25)
+    assert (found.flops.under("exact"), found.flops.under("other")) == (9e8, None)
+
+
+def test_keys_that_are_missing_or_unknown_stay_so():
+    values = {"new": [1], "status": "diverged", "flops": {"exact": 1.0, "spent": 2.0}}
+    result = Result.from_dict(values)
+    assert result.diverged
+    assert result.flops.spent == 2.0
+    assert result.validation_loss() is None
+    assert json.dumps(result.to_dict()) == json.dumps(values)
+
+
+def test_another_schema_and_broken_files_are_refused(tmp_path):
+    folder = RunFolder(tmp_path)
+    assert folder.result() is None
+    folder.result_file.write_text('{"schema": 2}')
+    with pytest.raises(LedgerVersionError):
+        folder.result()
+    for text in ("{", "[1]"):
+        folder.result_file.write_text(text)
+        with pytest.raises(UserError):
+            folder.result()
+
+
+PLAN = {
+    "schema": 1,
+    "study": "s",
+    "gpu": "cpu",
+    "runs": [{"run_id": "a", "depends_on": ["t@1e8"], "status": "done", "unknown": 1}],
+    "segments": [
+        {
+            **{"segment_id": "t@1e8", "trunk_id": "t", "target_flops": 1e8, "steps": 3},
+            **{"exact_flops": 1e9, "gpu_hours": 0.1, "status": "planned", "depends_on": []},
+        }
+    ],
+    "totals": {"runs": 1},
+    "runs_dir": "runs",
+}
+
+
+def test_a_plan_is_written_as_it_was_read(tmp_path):
+    launch = StudyFolder(tmp_path / "s").launch("1")
+    launch.path.mkdir(parents=True)
+    write_plan(launch.plan_file, PlanFile.from_dict(PLAN))
+    assert json.loads(launch.plan_file.read_text()) == PLAN
+    assert list(json.loads(launch.plan_file.read_text())) == list(PLAN)
+    assert study_of(launch.plan_file) == launch.study == StudyFolder(tmp_path / "s")
+    assert launch.study.launches() == [launch]
+    with pytest.raises(UserError):
+        read_plan(launch.study.plan_file)
+
+
+def test_a_study_grows_by_what_a_launch_adds():
+    plan = PlanFile.from_dict(PLAN)
+    other = PlanFile.from_dict({**PLAN, "runs": [{"run_id": "b"}], "segments": []})
+    both = other.with_earlier(plan)
+    assert [run.run_id for run in both.runs] == ["a", "b"]
+    assert [segment.segment_id for segment in both.segments] == ["t@1e8"]
+    assert "totals" not in both.to_dict()
+
+
+def test_a_cancelled_task_is_named_in_the_launch(tmp_path):
+    launch = StudyFolder(tmp_path / "s").launch("1")
+    launch.path.mkdir(parents=True)
+    assert launch.cancelled() == frozenset()
+    launch.cancel(["a"])
+    launch.cancel(["b"])
+    assert launch.cancelled() == {"a", "b"}

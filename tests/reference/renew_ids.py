@@ -1,0 +1,63 @@
+"""Run ids and trunk ids of every study in conf/study, planned in process without torch.
+
+`python -m tests.reference.renew_ids` rewrites ids.json, for a change that is meant to change ids.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+from sweeps.ledger import Ledger
+
+from hydra_plugins.isoflop_sweeper.sweeper import expand
+from mor.config import Config
+from sweeps.plan import build_plan
+from sweeps.study import with_fingerprints
+
+REPO = Path(__file__).parents[2]
+FILE = Path(__file__).with_name("ids.json")
+STUDIES = sorted(path.stem for path in (REPO / "conf" / "study").glob("*.yaml"))
+
+
+def portable(config: Config) -> Config:
+    """The standard library differs between Pythons: its fingerprint is a constant here."""
+    if config.data.kind != "stdlib":
+        return config
+    return replace(config, data=replace(config.data, fingerprint="0" * 16))
+
+
+def study_ids(study: str, *overrides: str) -> dict[str, list[str]]:
+    """The ids of one study's plan in an empty run store, sorted."""
+    groups = {path.name for path in (REPO / "conf").iterdir() if path.is_dir()}
+
+    def resolved(lines: list[str]) -> dict[str, Any]:
+        values = OmegaConf.to_container(compose("config", overrides=lines))
+        assert isinstance(values, dict)
+        return {str(key): value for key, value in values.items()}
+
+    lines = [f"study={study}", *overrides]
+    with (
+        initialize_config_dir(str(REPO / "conf"), version_base="1.3"),
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        parsed = OverridesParser.create().parse_overrides(lines)
+        config, runs = expand(resolved, parsed, groups)
+        runs = [portable(run) for run in with_fingerprints(runs)]
+        plan = build_plan(config.study.name, runs, Ledger(Path(folder)), config.cluster)
+    rows = [run.row() for run in plan.runs]
+    return {
+        "runs": sorted(row["run_id"] for row in rows),
+        "trunks": sorted({row["trunk"] for row in rows if row["trunk"]}),
+    }
+
+
+if __name__ == "__main__":
+    ids = {study: study_ids(study) for study in STUDIES}
+    FILE.write_text(json.dumps(ids, indent=1) + "\n")

@@ -1,0 +1,31 @@
+"""The ids of every study's runs and trunks are those on record in tests/reference/ids.json."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.reference.renew_ids import FILE, STUDIES, study_ids
+
+RECORDED = json.loads(FILE.read_text())
+REMEDY = (
+    "ids of study={} changed, so finished runs would train again: make a new field inactive at "
+    "its default (`where_set` in mor/config.py); if ids are meant to change, run "
+    "`python -m tests.reference.renew_ids` and say why in docs/decisions.md"
+)
+
+
+def test_every_study_is_recorded() -> None:
+    assert sorted(RECORDED) == STUDIES
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_ids_are_those_on_record(study: str) -> None:
+    assert study_ids(study) == RECORDED[study], REMEDY.format(study)
+
+
+def test_a_changed_value_is_caught() -> None:
+    changed = study_ids("quick", "train.weight_decay=0.0625")
+    assert not set(changed["runs"]) & set(RECORDED["quick"]["runs"])
+    assert not set(changed["trunks"]) & set(RECORDED["quick"]["trunks"])
