@@ -17,9 +17,11 @@ from functools import lru_cache
 from typing import Any, ClassVar
 
 from mor.config import ConfigError, ModelConfig, SizeConfig
+from mor.model.kv.spec import mode_of
 from mor.model.layout import Layout
 from mor.model.lookup import one_of
 from mor.model.recurrence.spec import RecurrenceSpec
+from mor.model.relaxation.spec import RELAXATIONS, relaxation_of
 from mor.model.sharing import PATTERNS, pattern_of
 
 SIGMA = 0.5  # of the normal variable below the Poisson one (Huginn, sec. 3.3)
@@ -75,7 +77,15 @@ class LoopedSpec(RecurrenceSpec):
                 f"gradients flow through 1 to {self.most(model)} loops",
                 f"type model.backprop_recursions={min(4, model.n_recursions)} or null",
             )
-        if model.relaxation.type != "none":
+        if kept is not None and mode_of(model).reads_first:
+            raise ConfigError(
+                "model.kv",
+                model.kv,
+                "the keys and values of the first loop would get no gradient under "
+                f"model.backprop_recursions={kept}",
+                "choose model.kv=recursion or model.backprop_recursions=null",
+            )
+        if relaxation_of(model) is not RELAXATIONS["none"]:
             raise ConfigError(
                 "model.relaxation.type",
                 model.relaxation.type,
