@@ -35,6 +35,7 @@ from mor.model.transformer import Transformer
 SIZE = SizeConfig("135m", n_layers=30, d_model=576, n_heads=9, n_kv_heads=3, d_head=64, d_ff=1536)
 VOCAB = 49152
 EXPERT = RouterConfig("expert")
+BASE = "vanilla"  # what the others are measured against
 MODELS = {
     "vanilla": ModelConfig("vanilla"),
     "recursive3": ModelConfig("recursive", "recursive", 3),
@@ -154,7 +155,7 @@ def report(
 ) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in MODELS:
-        if name == "vanilla":
+        if name == BASE:
             continue
         found[name] = {
             "time_ratio": ratio(eager, name, "vanilla"),

@@ -1,4 +1,4 @@
-"""What can be trained: every check that needs more than a type, each with the way out."""
+"""What can be trained: every check that needs more than a type, each saying how to fix it."""
 
 from __future__ import annotations
 

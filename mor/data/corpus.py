@@ -147,5 +147,5 @@ def _unreadable(file: SourceFile, error: BaseException) -> ConfigError:
         "data.paths",
         file.path,
         f"cannot be read as {file.format} ({first_line(error)})",
-        "mend the file or leave it out",
+        "fix the file or leave it out",
     )

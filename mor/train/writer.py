@@ -58,7 +58,7 @@ class Writer:
             self.wait()
 
     def close(self) -> None:
-        """Let the one in flight come to its end; for the way out, where errors have been raised."""
+        """Wait for the one in flight; for exits where errors have been raised already."""
         if self._thread:
             self._thread.join()
 
