@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from mor.config import Config, ModelConfig, TrainConfig
 from mor.model.components import recurrence_of, reset_inactive, with_defaults
+from mor.optim.spec import optimizer_of
 
 
 def canonical(config: Config) -> Config:
@@ -30,5 +31,6 @@ def _train(train: TrainConfig, model: ModelConfig) -> TrainConfig:
         inactive += ["warmup_fraction", "warmup_budget"]
     if train.warmup_steps is not None or not recurrence_of(model).ties:
         inactive.append("warmup_recursions")
+    inactive += optimizer_of(train).inactive
     reset: TrainConfig = with_defaults(train, *inactive)
     return reset

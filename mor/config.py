@@ -44,6 +44,12 @@ def where_set() -> Any:
     return field(default=None, metadata={"identity": "where set"})
 
 
+def where_changed(default: Any) -> Any:
+    """A field that is part of the identity where it is not at its default: ids of runs that leave
+    it alone stay."""
+    return field(default=default, metadata={"identity": "where changed"})
+
+
 @dataclass(frozen=True)
 class SizeConfig:
     """The shape of the base (vanilla) model; recursive ones are derived from it."""
@@ -148,6 +154,9 @@ class TrainConfig:
     beta2: float = 0.95
     weight_decay: float = 0.1  # on matrices only
     clip: float = 1.0  # maximal gradient norm
+    optimizer: str = where_changed("adamw")  # adamw | muon (matrices of layers; adamw for the rest)
+    muon_lr: float | None = where_set()  # muon: its peak learning rate; null: train.lr
+    muon_momentum: float = where_changed(0.95)  # muon
     precision: str = "bf16"  # fp32 | bf16 (weights stay fp32)
     schedule: str = "trapezoid"  # trapezoid | cosine
     warmup_fraction: float = 0.05  # of the steps of the warm-up budget

@@ -30,14 +30,17 @@ def _fields(node: Any) -> dict[str, Any]:
         value = getattr(node, f.name)
         if f.metadata.get("inline"):
             found |= {} if value is None else _fields(value)
-        elif _counts(f.metadata.get("identity", True), value):
+        elif _counts(f, value):
             found[f.name] = _canonical(value)
     return found
 
 
-def _counts(identity: bool | str, value: Any) -> bool:
-    """Whether a field is part of the identity; one that counts where it is set, if it is."""
-    return value is not None if identity == "where set" else bool(identity)
+def _counts(field: dataclasses.Field[Any], value: Any) -> bool:
+    """Whether a field is part of the identity: always, or where it is set or changed."""
+    identity = field.metadata.get("identity", True)
+    if identity == "where set":
+        return value is not None
+    return value != field.default if identity == "where changed" else bool(identity)
 
 
 def _canonical(value: Any) -> Any:

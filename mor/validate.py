@@ -8,6 +8,7 @@ from mor.config import Config, ConfigError, SizeConfig
 from mor.model.checks import INIT_METHODS
 from mor.model.components import check_model
 from mor.model.lookup import one_of, positive
+from mor.optim.spec import check_optimizer
 
 CONVENTIONS = ("paper", "exact", "6nd")
 SCHEDULES = ("trapezoid", "cosine")
@@ -28,6 +29,7 @@ def validate(config: Config) -> Config:
     one_of("runtime.recompute", config.runtime.recompute, RECOMPUTE)
     one_of("runtime.parallel", config.runtime.parallel, PARALLEL)
     one_of("runtime.wandb", config.runtime.wandb, WANDB_MODES)
+    check_optimizer(config)
     _validate_size(config.size)
     check_model(config.model, config.size)
     _validate_train(config)

@@ -3,7 +3,8 @@
 Bytes of device memory for P parameters, with e bytes per number in the compute precision (2 in
 bf16, 4 in fp32):
 
-- weights 4 P, and in bf16 their cast copies 2 P; gradients 4 P; AdamW's two moments 8 P;
+- weights 4 P, and in bf16 their cast copies 2 P; gradients 4 P; the state of the optimizer (two
+  moments of AdamW: 8 P);
 - activations kept for the backward pass, per token and applied layer
   8 d + e (2 d + 2 h d_h + 2 k d_h + 4 d_ff): the inputs of the two norms in fp32; the norms'
   outputs, q and the output of attention, k and v, and gate, up, silu(gate) and their product;
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from mor.config import Config, ConfigError
 from mor.flops import planned_routing, run_cost
 from mor.model.components import layout
+from mor.optim.spec import optimizer_of
 from sweeps.config import ClusterConfig, SlurmConfig
 
 GPU_MEMORY_GB = {  # of the vendors' data sheets; the smaller one where there are two
@@ -86,11 +88,13 @@ def memory(config: Config, micro_batch: int | None = None) -> Memory:
     """The estimate for a configuration; by default for the micro-batch that it is set to, or the
     whole batch."""
     sequences = micro_batch or _fixed_micro_batch(config) or config.train.batch_size
-    params = run_cost(config).params.total
+    counted = run_cost(config).params
+    params = counted.total
     width = 2 if config.train.precision == "bf16" else 4
     weights = params * (4 + (2 if width == 2 else 0))
     activations = _activations(config, sequences, width)
-    return Memory(weights, 4.0 * params, 8.0 * params, activations)
+    state = float(optimizer_of(config.train).state_bytes(counted))
+    return Memory(weights, 4.0 * params, state, activations)
 
 
 def _fixed_micro_batch(config: Config) -> int | None:
@@ -186,7 +190,8 @@ def _gpus(config: Config, cluster: ClusterConfig) -> int:
 
 def _host_gb(config: Config, with_gpu: bool) -> float:
     """Memory of the host, GB: the process, and two copies of what a checkpoint holds."""
-    checkpoint_gb = 12 * run_cost(config).params.total / 1e9
+    params = run_cost(config).params
+    checkpoint_gb = (4 * params.total + optimizer_of(config.train).state_bytes(params)) / 1e9
     if with_gpu:
         return GPU_PROCESS_GB + 2 * checkpoint_gb
     return PROCESS_GB + memory(config).total / 1e9 + checkpoint_gb

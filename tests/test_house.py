@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("ledger", "mor", "sweeps", "analysis", "hydra_plugins", "benchmarks")
 COMPONENTS = tuple(f"mor/model/{name}" for name in ("sharing.py", "kv/", "routers/", "relaxation/"))
-COMPONENTS += ("mor/model/recurrence/",)
+COMPONENTS += ("mor/model/recurrence/", "mor/optim/")
 # names that stand for a component and nothing else ("none", "random", "recursion" mean more)
 NAMES = {
     *("expert", "token", "mod", "aux_loss", "aux_router", "loss_free", "wide_mlp"),

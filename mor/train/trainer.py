@@ -21,6 +21,7 @@ from mor.config import Config
 from mor.data.batches import Batches
 from mor.flops import Routed, no_work
 from mor.model.transformer import Output
+from mor.optim.state import build_optimizer, named_state
 from mor.train import checkpoint
 from mor.train.checkpoint import CorruptCheckpoint, Progress
 from mor.train.distributed import Ranks
@@ -28,7 +29,6 @@ from mor.train.divergence import Diverged
 from mor.train.initial import initial_model
 from mor.train.memory import MicroBatch, OutOfMemory
 from mor.train.meter import Meter
-from mor.train.optimizer import adamw, named_state, set_lr
 from mor.train.parallel import spread
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class Trainer:
         self.model = initial_model(config, batches.corpus.meta.separator).to(device)
         self.model.set_speed(config.runtime)
         self.spread = spread(self.model, config.runtime.parallel, device, self.ranks)
-        self.optimizer = adamw(self.model, config.train)
+        self.optimizer = build_optimizer(self.model, config.train)
         self.meter = Meter(config)
         self.step_index = 0
         self.throughput = Throughput()
@@ -116,7 +116,7 @@ class Trainer:
         metrics = {**self._add_up(tally), "grad_norm": norm.item(), "lr": train.lr * factor}
         self.last_loss = metrics["loss"]
         self._refuse_divergence(metrics)
-        set_lr(self.optimizer, train.lr * factor)
+        self.optimizer.set_rate(factor)
         self.optimizer.step()
         self.meter.work = self.meter.work + tally.work
         load = torch.tensor(tally.load, device=self.device)

@@ -14,9 +14,9 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
-from sweeps.ledger import Ledger
 
 from hydra_plugins.isoflop_sweeper.sweeper import expand
+from ledger.store import Ledger
 from mor.config import Config
 from sweeps.plan import build_plan
 from sweeps.study import with_fingerprints
@@ -51,10 +51,9 @@ def study_ids(study: str, *overrides: str) -> dict[str, list[str]]:
         config, runs = expand(resolved, parsed, groups)
         runs = [portable(run) for run in with_fingerprints(runs)]
         plan = build_plan(config.study.name, runs, Ledger(Path(folder)), config.cluster)
-    rows = [run.row() for run in plan.runs]
     return {
-        "runs": sorted(row["run_id"] for row in rows),
-        "trunks": sorted({row["trunk"] for row in rows if row["trunk"]}),
+        "runs": sorted(run.run_id for run in plan.runs),
+        "trunks": sorted({run.trunk_id for run in plan.runs if run.trunk_id}),
     }
 
 

@@ -9,15 +9,16 @@ from dataclasses import replace
 from ledger.errors import UserError
 from ledger.result import FINISHED
 from ledger.store import Ledger
-from mor.config import ConfigError
+from mor.config import Config, ConfigError
 from mor.flops import run_cost
+from mor.optim.spec import optimizer_of
 from sweeps.backends.slurm.cluster import Cluster, Partition
 from sweeps.backends.slurm.jobs import Node
 from sweeps.config import ClusterConfig, SlurmConfig, SweepConfig
 from sweeps.plan import Plan
 from sweeps.resources import Shape
 
-CHECKPOINT_BYTES = 12  # of each parameter: weight and AdamW's two moments in fp32
+WEIGHT_BYTES = 4  # of each parameter in a checkpoint, beside the optimizer's state
 
 
 def partition_of(slurm: SlurmConfig, cluster: Cluster) -> Partition:
@@ -137,7 +138,7 @@ def refuse_full(plan: Plan, ledger: Ledger, study: SweepConfig) -> None:
     """Raises UserError where the run store has no room for the checkpoints of what is left."""
     configs = [run.config for run in plan.runs if run.status not in FINISHED]
     configs += [segment.config for segment in plan.segments if not segment.done]
-    kept = CHECKPOINT_BYTES * sum(run_cost(config).params.total for config in configs)
+    kept = sum(checkpoint_bytes(config) for config in configs)
     free = shutil.disk_usage(ledger.runs_dir).free
     if kept > free and not study.launch.force:
         raise UserError(
@@ -145,3 +146,9 @@ def refuse_full(plan: Plan, ledger: Ledger, study: SweepConfig) -> None:
             f"this plan need about {kept / 1e9:,.1f} GB; choose another with runs_dir=<folder>, "
             "or launch.force=true to submit all the same"
         )
+
+
+def checkpoint_bytes(config: Config) -> int:
+    """Bytes of one checkpoint: weights in fp32 and the optimizer's state."""
+    params = run_cost(config).params
+    return WEIGHT_BYTES * params.total + optimizer_of(config.train).state_bytes(params)

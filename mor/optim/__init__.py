@@ -1,0 +1,1 @@
+"""Optimizers: a torch-free spec and its module, registered in `spec.OPTIMIZERS`."""
