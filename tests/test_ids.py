@@ -1,4 +1,4 @@
-"""The ids of every study's runs and trunks are those on record in tests/reference/ids.json."""
+"""The ids of every study's runs and trunks are those on record in tests/reference/ids/ids.json."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import json
 
 import pytest
 
-from tests.reference.renew_ids import FILE, STUDIES, study_ids
+from tests.reference.ids.renew import FILE, STUDIES, study_ids
 
 RECORDED = json.loads(FILE.read_text())
 REMEDY = (
     "ids of study={} changed, so finished runs would train again: make a new field inactive at "
     "its default (`where_set` in mor/config.py); if ids are meant to change, run "
-    "`python -m tests.reference.renew_ids` and say why in docs/decisions.md"
+    "`python -m tests.reference.ids.renew` and say why in docs/decisions.md"
 )
 
 

@@ -1,6 +1,6 @@
 """Run ids and trunk ids of every study in conf/study, planned in process without torch.
 
-`python -m tests.reference.renew_ids` rewrites ids.json, for a change that is meant to change ids.
+`python -m tests.reference.ids.renew` rewrites ids.json, for a change that is meant to change ids.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mor.config import Config
 from sweeps.plan import build_plan
 from sweeps.study import with_fingerprints
 
-REPO = Path(__file__).parents[2]
+REPO = Path(__file__).parents[3]
 FILE = Path(__file__).with_name("ids.json")
 STUDIES = sorted(path.stem for path in (REPO / "conf" / "study").glob("*.yaml"))
 
