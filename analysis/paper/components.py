@@ -21,6 +21,8 @@ ARCHITECTURES = {
     "vanilla": Architecture(shares_layers=False),
     "recursive": Architecture(),
     "mor": Architecture(routed=True),
+    "looped": Architecture(),
+    "mod": Architecture(shares_layers=False, routed=True),
 }
 
 # Sharing patterns whose first and last layer are their own.

@@ -16,6 +16,9 @@ from ledger.ids import is_trunk
 from ledger.plan_file import StudyFolder, study_folders
 from ledger.result import LOSS_KEYS
 
+# Routers that make an architecture of its own of the unshared stack that they stand in.
+OF_ROUTER = {"mod": "mod"}
+
 
 @dataclass(frozen=True)
 class Run:
@@ -53,7 +56,8 @@ class Run:
     @property
     def architecture(self) -> str:
         """vanilla, recursive or mor."""
-        return str(self.setting("model.architecture", self.result["model"]))
+        own = str(self.setting("model.architecture", self.result["model"]))
+        return OF_ROUTER.get(self.router, own)
 
     @property
     def recursions(self) -> int:

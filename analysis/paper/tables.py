@@ -248,7 +248,8 @@ def _is_main(runs: tuple[Run, ...]) -> bool:
 
 def _is_same_parameters(runs: tuple[Run, ...]) -> bool:
     """Every vanilla run has a routed one of its unique parameters, to a few percent."""
-    vanilla = [run.params for run in runs if not architecture(run).shares_layers]
+    plain = [run for run in runs if not architecture(run).routed]
+    vanilla = [run.params for run in plain if not architecture(run).shares_layers]
     routed = [run.params for run in runs if architecture(run).routed]
     near = [any(abs(other / size - 1) < 0.05 for other in routed) for size in vanilla]
     return bool(near) and all(near)
