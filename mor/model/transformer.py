@@ -61,6 +61,7 @@ class Transformer(nn.Module):
         self.model, self.size, self.seed = model, size, seed
         self.separator = separator if model.document_mask else None
         self.layout = layout(model, size)
+        self.n_blocks = n_blocks(model, size)  # that a token can pass, as they are metered
         self.speed = Speed()
         self.embed = nn.Embedding.from_pretrained(
             torch.empty(vocab_size, size.d_model), freeze=False
@@ -139,11 +140,6 @@ class Transformer(nn.Module):
         if output.logits is not None:
             output.logits = output.logits.view(*tokens.shape, -1)
         return output
-
-    @property
-    def n_blocks(self) -> int:
-        """Blocks that a token can pass, as they are metered."""
-        return n_blocks(self.model, self.size)
 
     @property
     def depends_on_step(self) -> bool:

@@ -7,16 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ledger.folder import RunFolder
 from mor.config import Config, ConfigError
 from mor.flops import run_cost
 from mor.identity import identity, run_id
 from mor.model.transformer import Transformer
 from mor.optim.spec import OPTIMIZERS, optimizer_of
 from mor.optim.state import build_optimizer, named_state
-from mor.train.run import Hooks, Stopped, train_run
 from mor.validate import validate
-from tests.mor.train.test_run import final
+from tests.mor.train.interrupted import ends_with_the_same_bits
 
 
 def with_train(config: Config, **changes) -> Config:
@@ -56,17 +54,8 @@ def test_the_planned_bytes_are_those_of_the_state(name: str, toy_run) -> None:
 
 def test_an_interrupted_muon_run_ends_with_the_same_bits(toy_run, tmp_path) -> None:
     config = with_train(toy_run("mor", steps=24), optimizer="muon")
-    whole, parts = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "parts")
-    train_run(config, whole, None, Hooks())
-    looks = iter(range(100))
-    with pytest.raises(Stopped):
-        train_run(config, parts, None, Hooks(should_stop=lambda: next(looks) > 8))
-    train_run(config, parts, None, Hooks())
-    assert final(whole.path) == final(parts.path)
-    result, other = whole.result(), parts.result()
-    assert result is not None
-    assert other is not None
-    assert result.loss == other.loss
+    one, two = ends_with_the_same_bits(config, tmp_path)
+    assert one.loss == two.loss
 
 
 def test_the_optimizer_is_identity_where_it_is_not_adamw(toy_run) -> None:

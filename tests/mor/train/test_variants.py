@@ -12,8 +12,9 @@ from mor.flops import run_cost
 from mor.identity import identity
 from mor.model.recurrence.looped_spec import LoopedOptions
 from mor.model.routers.mod_spec import ModOptions
-from mor.train.run import Hooks, Stopped, train_run, train_trunk
+from mor.train.run import Hooks, train_run, train_trunk
 from mor.train.schedule import schedule
+from tests.mor.train.interrupted import ends_with_the_same_bits
 from tests.mor.train.test_run import final
 
 MODELS = {
@@ -35,16 +36,7 @@ def config_of(toy_run, name: str, steps: int):
 @pytest.mark.parametrize("name", MODELS)
 def test_an_interrupted_run_ends_with_the_same_bits(name: str, toy_run, tmp_path) -> None:
     config = config_of(toy_run, name, 24)
-    whole, parts = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "parts")
-    train_run(config, whole, None, Hooks())
-    looks = iter(range(100))
-    with pytest.raises(Stopped):
-        train_run(config, parts, None, Hooks(should_stop=lambda: next(looks) > 8))
-    train_run(config, parts, None, Hooks())
-    assert final(whole.path) == final(parts.path)
-    one, two = whole.result(), parts.result()
-    assert one is not None
-    assert two is not None
+    one, two = ends_with_the_same_bits(config, tmp_path)
     assert (one.loss, one.flops) == (two.loss, two.flops)
 
 
