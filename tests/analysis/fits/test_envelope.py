@@ -99,8 +99,8 @@ def test_points_without_a_budget_stand_at_6nd():
     assert from_points(table)["compute"].tolist() == [7.0, 60.0]
 
 
-def test_the_envelope_of_porian_agrees_with_approach_2(shared_fits):
-    content = json.loads(invoke(shared_fits / "porian_rw_tuned.csv", "--json").stdout)
+def test_the_envelope_of_porian_agrees_with_approach_2(public_points):
+    content = json.loads(invoke(public_points / "porian_rw_tuned.csv", "--json").stdout)
     model = content["models"]["model"]
     assert model["a"] == pytest.approx(0.497, abs=0.02)
     low, high = model["a_interval"]
@@ -136,8 +136,10 @@ def test_metrics_give_one_curve_a_trunk_or_run(store, table, edit_result):
     assert "the best size is" in words
 
 
-def test_metrics_that_are_not_there_are_refused(store, shared_fits):
+def test_metrics_that_are_not_there_are_refused(store, table, tmp_path):
     assert "has a metrics.jsonl" in invoke(store, "--curves", "metrics").stderr
-    result = invoke(shared_fits / "porian_rw_tuned.csv", "--curves", "metrics")
+    points = tmp_path / "points.csv"
+    table[["model", "budget", "params", "tokens", "loss"]].to_csv(points, index=False)
+    result = invoke(points, "--curves", "metrics")
     assert result.exit_code == 2
     assert "--curves points" in result.stderr

@@ -147,8 +147,8 @@ def test_a_power_law_is_fitted_in_log_log():
     ("name", "low", "high"),
     [("porian_rw_tuned", 0.491, 0.5045), ("porian_rw_long_warmup", 0.691, 0.717)],
 )
-def test_published_exponents_of_porian_2024(shared_fits, name, low, high):
-    points = load_points(shared_fits / f"{name}.csv")
+def test_published_exponents_of_porian_2024(public_points, name, low, high):
+    points = load_points(public_points / f"{name}.csv")
     law = fit_isoflop(points.table).models["model"].params_law
     assert low <= law.exponent <= high
     assert law.interval[0] < law.exponent < law.interval[1]

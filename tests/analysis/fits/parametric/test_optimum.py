@@ -31,8 +31,8 @@ def fit(table: pd.DataFrame, starts: int = 300):
 
 
 @pytest.fixture
-def kept(shared_fits) -> pd.DataFrame:
-    table = pd.read_csv(shared_fits / "chinchilla_245.csv")
+def kept(public_points) -> pd.DataFrame:
+    table = pd.read_csv(public_points / "chinchilla_245.csv")
     return table[table["kept"]].assign(trunk=None, budget=np.nan)
 
 
@@ -117,8 +117,8 @@ def test_the_published_intervals_are_ours(kept):
     assert ours["a"] == pytest.approx((0.513 - 0.039, 0.513 + 0.039), abs=0.008)
 
 
-def test_the_five_dropped_rows_do_what_was_published(shared_fits):
-    values = fit(pd.read_csv(shared_fits / "chinchilla_245.csv"), GRID_STARTS).values
+def test_the_five_dropped_rows_do_what_was_published(public_points):
+    values = fit(pd.read_csv(public_points / "chinchilla_245.csv"), GRID_STARTS).values
     assert values["B"] == pytest.approx(12846, rel=0.01)
     assert values["a"] == pytest.approx(0.565, abs=0.002)
 
@@ -130,8 +130,8 @@ def test_the_five_dropped_rows_do_what_was_published(shared_fits):
         ("gemstones_hot_sampled_like_chinchilla", 0.0002173794),
     ],
 )
-def test_no_published_optimum_is_lower_than_ours(shared_fits, name, objective):
-    points = load_points(shared_fits / f"{name}.csv", wanted=Wanted(("params", "tokens", "loss")))
+def test_no_published_optimum_is_lower_than_ours(public_points, name, objective):
+    points = load_points(public_points / f"{name}.csv", wanted=Wanted(("params", "tokens", "loss")))
     assert fit(points.table, GRID_STARTS).certificate.objective <= objective * 1.00001
 
 
