@@ -1,0 +1,202 @@
+"""Training steps of the real trainer on a GPU: MFU, step time over the FLOP ratio, peak memory.
+
+python benchmarks/gpu.py [--json FILE] [--only NAME,...] [--batch 32] [--steps 8] [--seconds 420]
+
+Each configuration is a process of its own: bf16, compiled layers, AdamW, measured micro-batch, bytes of Python's standard library in a vocabulary of 49,152, sequences of 2,048 tokens. MFU is
+`exact` FLOPs (forward and backward of every matmul, causal attention counted in half) over the
+peak of the data sheet. `run` trains a small MoR from an empty folder to its result, checkpoints and
+causal validation included. Without a GPU it says so and does nothing. Needs torch and NumPy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import torch
+
+from mor.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    RouterConfig,
+    RuntimeConfig,
+    SizeConfig,
+    TrainConfig,
+)
+from mor.data.batches import Batches
+from mor.data.fingerprint import fingerprint
+from mor.data.prepare import prepare
+from mor.devices import peak_tflops
+from mor.evaluate.validation import final_validation
+from mor.flops import run_cost
+
+SIZES = {
+    "135m": SizeConfig("135m", 30, 576, 9, 3, 64, 1536),
+    "360m": SizeConfig("360m", 32, 960, 15, 5, 64, 2560),
+    "1.7b": SizeConfig("1.7b", 24, 2048, 32, 32, 64, 8192),
+    "toy": SizeConfig("toy", 5, 64, 4, 2, 16, 128),
+}
+EXPERT = RouterConfig("expert")
+TOKEN = RouterConfig("token", activation="softmax", alpha=1.0, z_coeff=1e-5)
+MODELS = {
+    "vanilla": ModelConfig("vanilla"),
+    "recursive3": ModelConfig("recursive", "recursive", 3),
+    "mor2": ModelConfig("mor", "mor", 2, router=EXPERT),
+    "mor3": ModelConfig("mor", "mor", 3, router=EXPERT),
+    "mor3_shared": ModelConfig("mor", "mor", 3, kv="shared", router=EXPERT),
+    "mor_token3": ModelConfig("mor_token", "mor", 3, router=TOKEN),
+}
+JOBS = (
+    "run", "vanilla:360m", "mor3:360m", "mor2:360m", "vanilla:1.7b", "recursive3:360m",
+    "mor3:1.7b", "vanilla:135m", "mor_token3:360m", "mor3_shared:360m",
+)  # fmt: skip
+
+
+def config_of(model: str, size: str, batch: int, folder: Path) -> Config:
+    data = DataConfig(vocab_size=49152, cache_dir=str(folder))
+    return Config(
+        MODELS[model],
+        SIZES[size],
+        replace(data, fingerprint=fingerprint(data)),
+        TrainConfig(batch_size=batch, val_tokens=16384, warmup_steps=3),
+        runtime=RuntimeConfig(device="cuda", compile=True, log_steps=1),
+    )
+
+
+def measure_steps(model: str, size: str, batch: int, steps: int) -> dict[str, Any]:
+    """Median seconds of a step, MFU, memory and validation of one configuration."""
+    from mor.train.trainer import Trainer
+
+    torch.set_float32_matmul_precision("high")
+    device = torch.device("cuda")
+    with tempfile.TemporaryDirectory() as folder:
+        config = config_of(model, size, batch, Path(folder))
+        trainer = Trainer(config, Batches(prepare(config.data, False), 2048, batch, 0), device)
+        began = time.perf_counter()
+        for _ in range(3):
+            trainer.step(0.1)
+        torch.cuda.synchronize()
+        warm, seconds = time.perf_counter() - began, []
+        torch.cuda.reset_peak_memory_stats()
+        for _ in range(steps):
+            began = time.perf_counter()
+            metrics = trainer.step(0.1)
+            torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - began)
+        peak = torch.cuda.max_memory_allocated()
+        flops = run_cost(config).step_flops["exact"]
+        name = torch.cuda.get_device_name()
+        median = statistics.median(seconds)
+        found = {
+            "device": name,
+            "torch": torch.__version__,
+            "step_s": round(median, 4),
+            "spread": round((max(seconds) - min(seconds)) / median, 3),
+            "tokens_per_s": round(batch * 2048 / median),
+            "mfu": round(flops / median / (1e12 * (peak_tflops(name) or float("nan"))), 4),
+            "exact_tflops": round(flops / 1e12, 2),
+            "micro_batch": trainer.micro_batch.size,
+            "peak_gib": round(peak / 2**30, 2),
+            "first_steps_s": round(warm, 1),
+            "loss": round(metrics["loss"], 4),
+        }
+        try:
+            began = time.perf_counter()
+            validation = final_validation(
+                trainer.spread.whole(), trainer.batches, 16384, trainer.precision()
+            )
+            torch.cuda.synchronize()
+            found["validation_s"] = round(time.perf_counter() - began, 2)
+            found["validation"] = {k: round(v, 4) for k, v in validation.losses.items()}
+        except Exception as error:
+            found["validation_error"] = f"{type(error).__name__}: {error}"[:400]
+        return found
+
+
+def measure_run() -> dict[str, Any]:
+    """A small MoR from an empty folder to its `result.json`."""
+    from ledger.folder import RunFolder
+    from mor.train.run import Hooks, train_run
+
+    with tempfile.TemporaryDirectory() as folder:
+        config = config_of("mor3", "toy", 8, Path(folder))
+        train = replace(config.train, batch_size=8, seq_len=256)
+        config = replace(config, train=train)
+        config = replace(config, budget=60 * run_cost(config).step_flops["paper"])
+        run = RunFolder(Path(folder) / "run")
+        began = time.perf_counter()
+        train_run(config, run, None, Hooks())
+        result = json.loads(run.result_file.read_text())
+        return {
+            "seconds": round(time.perf_counter() - began, 1),
+            "status": result["status"],
+            "steps": result["steps"],
+            "loss": result["loss"],
+            "device": result["throughput"]["device"],
+        }
+
+
+def in_a_process(job: str, options: argparse.Namespace, limit: float) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--job", job]
+    command += ["--batch", str(options.batch), "--steps", str(options.steps)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
+    except subprocess.TimeoutExpired:
+        return {"error": f"not ended after {limit:.0f} s"}
+    if done.returncode:
+        return {"error": done.stderr.strip()[-1500:]}
+    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+
+
+def compare(found: dict[str, dict[str, Any]]) -> None:
+    """Add each model's ratios to the vanilla model of its size."""
+    for job, row in found.items():
+        base = found.get(f"vanilla:{job.partition(':')[2]}", {})
+        if "step_s" in row and "step_s" in base:
+            row["time_ratio"] = round(row["step_s"] / base["step_s"], 3)
+            row["flop_ratio"] = round(row["exact_tflops"] / base["exact_tflops"], 3)
+            row["memory_ratio"] = round(row["peak_gib"] / base["peak_gib"], 3)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--only", default=",".join(JOBS))
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=420, help="no job begins after that")
+    parser.add_argument("--job", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if not torch.cuda.is_available():
+        print("skipped: torch sees no GPU on this machine")
+        return
+    if options.job:
+        model, _, size = options.job.partition(":")
+        found = measure_steps(model, size, options.batch, options.steps) if size else measure_run()
+        print(json.dumps(found))
+        return
+    end, rows = time.monotonic() + options.seconds, {}
+    for job in options.only.split(","):
+        left = end - time.monotonic()
+        if left < 20:
+            break
+        rows[job] = in_a_process(job, options, left)
+        compare(rows)
+        print(job, json.dumps(rows[job]), flush=True)
+        if options.json:
+            options.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
