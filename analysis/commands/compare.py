@@ -39,7 +39,8 @@ def command(
     """Compare architectures at equal compute: loss gap and effective compute multiplier.
 
     "mor at 5e18 equals vanilla at k x 5e18", k from the best loss of each budget (approach 2), with
-    a 95 % interval; whether the gap is decided with all comparisons together (Holm); and for every minimum the sizes that are as good within one sigma.
+    a 95 % interval; whether the gap is decided with all comparisons together (Holm); and for every
+    minimum the sizes that are as good within one sigma.
     """
     with one_sentence():
         from analysis.compare.equal_compute import compare

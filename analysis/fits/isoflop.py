@@ -112,7 +112,7 @@ def fit_isoflop(
         str(model): [fit_minimum(rows, window=window) for _, rows in points.groupby("budget")]
         for model, points in table.groupby(curve_of(table), sort=True)
     }
-    enclosed = [m for of_model in minima.values() for m in of_model if m.params is not None]
+    enclosed = [m for group in minima.values() for m in group if m.params is not None]
     noise = bootstrap.pool(m.parabola for m in enclosed if m.parabola)
     models = {
         name: _frontier(name, of_model, noise, resamples, seed) for name, of_model in minima.items()
@@ -137,8 +137,8 @@ def _frontier(
     ]
     interior = [m for m in minima if m.status is Status.INTERIOR]
     if len(interior) < 2:
-        found = f"{len(interior)} of {plural(len(minima), 'budget')}"
-        reason = f"{found} with an interior minimum, and a law needs two."
+        counted = f"{len(interior)} of {plural(len(minima), 'budget')}"
+        reason = f"{counted} with an interior minimum, and a law needs two."
         warnings.append(Caution(Code.NO_EXPONENT, f"No exponent: {reason}", model, reason))
         return ModelFrontier(model, minima, PowerLaw(), PowerLaw(), tuple(warnings))
     if len(interior) == 2:
