@@ -39,7 +39,8 @@ def command(
     """Compare architectures at equal compute: loss gap and effective compute multiplier.
 
     "mor at 5e18 equals vanilla at k x 5e18", k from the best loss of each budget (approach 2), with
-    a 95 % interval; and for every minimum the sizes that are as good within one sigma.
+    a 95 % interval; whether the gap is decided with all comparisons together (Holm); and for every
+    minimum the sizes that are as good within one sigma.
     """
     with one_sentence():
         from analysis.compare.equal_compute import compare
@@ -85,6 +86,8 @@ def _comparison(row: "Comparison", baseline: str) -> str:
     base = f"{'at most ' if row.baseline_is_bound else ''}{row.baseline_loss:.4f}"
     gap = f"gap {row.gap:+.4f}{_interval(row.gap_interval, '+.4f')}, lowest measured "
     gap += f"{row.measured_gap:+.4f}"
+    if row.adjusted_p is not None:
+        gap += f", {'decided' if row.decided else 'not decided'} (p {row.adjusted_p:.2g}, Holm)"
     said = f"{row.model} at {compute(row.budget)}: loss {best} against {base}, {gap}; "
     if row.multiplier is None:
         return said + f"no multiplier: {baseline} does not improve with compute there"

@@ -152,7 +152,7 @@ def _leaders(result: IsoflopResult) -> dict[str, Answer]:
         answers[question] = Answer(None)
         for row in compare(result, base).comparisons if _share_budgets(result, base) else ():
             if row.model == other and np.isclose(row.budget, largest):
-                answers[question] = _side(row.gap, row.gap_interval, 0.0, (base, other))
+                answers[question] = Answer(base if row.gap > 0 else other, row.decided)
     return answers
 
 

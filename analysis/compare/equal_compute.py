@@ -5,12 +5,14 @@ enclose one, otherwise the lowest loss that was measured, which then is an upper
 baseline's best losses, joined by straight lines in (log C, log L), say at which compute it reaches
 the other's best loss; that compute over C is the effective compute multiplier k: "mor at C equals
 vanilla at k C". Outside of the baseline's budgets the last line is extrapolated, and k is marked
-extrapolated. Intervals resample the residuals of the parabolas (see `analysis.fits.bootstrap`).
+extrapolated. Intervals rest on the noise pooled over budgets and models (see
+`analysis.fits.bootstrap`). With several budgets and models one of many intervals misses zero by
+chance: `decided` is whether the gap still excludes zero with all comparisons together (Holm).
 
 Units: budgets in FLOPs (under the convention of the points), loss in nats per token.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,6 +26,7 @@ from analysis.formatting import compute, listing
 
 Interval = tuple[float, float] | None
 FLAT = 1e-9
+LEVEL = 0.05  # chance of one false ahead or behind among all comparisons together
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,9 @@ class Comparison:
     gap: float  # loss - baseline_loss, nats per token: below zero the model is better
     measured_gap: float  # the same of the lowest measured losses, no parabola in between
     gap_interval: Interval
+    p_value: float | None  # of no gap, this comparison alone
+    adjusted_p: float | None  # the same with all comparisons together (Holm)
+    decided: bool  # adjusted_p below 0.05
     multiplier: float | None
     multiplier_interval: Interval
     extrapolated: bool
@@ -80,13 +86,14 @@ def compare(result: IsoflopResult, baseline: str) -> Compared:
             f"All points are of one model ({baseline}): a comparison needs another one."
         )
     base = {m.budget: m for m in result.models[baseline].minima}
+    scale = _scale(result)
     drawn = {
-        (name, m.budget): _losses(name, m, result)
+        (name, m.budget): _losses(name, m, result, scale)
         for name, frontier in result.models.items()
         for m in frontier.minima
     }
     comparisons = [
-        _compare(name, minimum, baseline, base, drawn)
+        _compare(name, minimum, baseline, base, drawn, result)
         for name, frontier in result.models.items()
         for minimum in frontier.minima
         if name != baseline and minimum.budget in base
@@ -96,6 +103,7 @@ def compare(result: IsoflopResult, baseline: str) -> Compared:
             f"No budget is common to {baseline} and another model: loss at equal compute cannot "
             "be compared; run them at the same budgets."
         )
+    comparisons = _together(comparisons)
     plateaus = [
         _plateau(name, minimum)
         for name, frontier in result.models.items()
@@ -111,20 +119,45 @@ def best_loss(minimum: Minimum) -> float:
     return minimum.lowest_loss if minimum.loss is None else minimum.loss
 
 
-def _losses(model: str, minimum: Minimum, result: IsoflopResult) -> Floats | None:
-    """Resampled best losses; None where the design leaves no residual or no enclosed minimum."""
+def _scale(result: IsoflopResult) -> Floats | None:
+    if result.resamples == 0 or not result.noise.known:
+        return None
+    return bootstrap.scales(result.noise, result.resamples, result.seed)
+
+
+def _losses(
+    model: str, minimum: Minimum, result: IsoflopResult, scale: Floats | None
+) -> Floats | None:
+    """Resampled best losses; None where the study has no spare point or no enclosed minimum."""
     parabola = minimum.parabola
-    if (
-        minimum.status is not Status.INTERIOR
-        or parabola is None
-        or parabola.degrees_of_freedom == 0
-    ):
+    if minimum.status is not Status.INTERIOR or parabola is None or scale is None:
         return None
     rng = bootstrap.generator(f"{model} {minimum.budget:g}", result.seed)
-    c0, c1, c2 = bootstrap.refits(parabola, result.resamples, rng).T
+    c0, c1, c2 = bootstrap.refits(parabola, scale, rng).T
     with np.errstate(divide="ignore", invalid="ignore"):
         u = np.where(c2 > 0, np.clip(-0.5 * c1 / c2, -1, 1), -np.sign(c1))
     return np.asarray(c0 + c1 * u + c2 * u * u)
+
+
+def _gap_error(minimum: Minimum, other: Minimum, result: IsoflopResult) -> float | None:
+    """Standard error of the gap between two enclosed minima, nats per token."""
+    if result.resamples == 0 or not result.noise.known:
+        return None
+    if minimum.params is None or other.params is None:
+        return None
+    ends = [m.parabola for m in (minimum, other) if m.parabola]
+    return float(np.linalg.norm([bootstrap.minimum_error(end, result.noise) for end in ends]))
+
+
+def _together(comparisons: list[Comparison]) -> list[Comparison]:
+    """What is still decided when all comparisons of the study are looked at together."""
+    known = [c.p_value for c in comparisons if c.p_value is not None]
+    adjusted = iter(bootstrap.holm(known))
+    found = []
+    for row in comparisons:
+        p = None if row.p_value is None else next(adjusted)
+        found.append(replace(row, adjusted_p=p, decided=p is not None and p < LEVEL))
+    return found
 
 
 def _compare(
@@ -133,6 +166,7 @@ def _compare(
     baseline: str,
     base: dict[float, Minimum],
     drawn: dict[tuple[str, float], Floats | None],
+    result: IsoflopResult,
 ) -> Comparison:
     budget, other = minimum.budget, base[minimum.budget]
     loss, base_loss = best_loss(minimum), best_loss(other)
@@ -141,13 +175,16 @@ def _compare(
     reached = _compute_of(budgets, curve, np.array([loss]))[0]
     mine = drawn[model, budget]
     curves = [drawn[baseline, b] for b in budgets]
-    gap_interval = multiplier_interval = None
-    if mine is not None and len(mine):
-        here = drawn[baseline, budget]
-        gap_interval = None if here is None else percentiles(mine - here)
-        if all(samples is not None for samples in curves):
-            stacked = np.stack([samples for samples in curves if samples is not None], axis=1)
-            multiplier_interval = percentiles(_compute_of(budgets, stacked, mine) / budget)
+    gap = loss - base_loss
+    error = _gap_error(minimum, other, result)
+    gap_interval = p_value = multiplier_interval = None
+    if error is not None and error > 0:
+        half = bootstrap.student_quantile(result.noise) * error
+        gap_interval = (gap - half, gap + half)
+        p_value = bootstrap.p_value(gap / error, result.noise)
+    if mine is not None and all(samples is not None for samples in curves):
+        stacked = np.stack([samples for samples in curves if samples is not None], axis=1)
+        multiplier_interval = percentiles(_compute_of(budgets, stacked, mine) / budget)
     return Comparison(
         model,
         budget,
@@ -155,9 +192,12 @@ def _compare(
         minimum.status is not Status.INTERIOR,
         base_loss,
         other.status is not Status.INTERIOR,
-        loss - base_loss,
+        gap,
         minimum.lowest_loss - other.lowest_loss,
         gap_interval,
+        p_value,
+        None,
+        False,
         float(reached / budget) if np.isfinite(reached) else None,
         multiplier_interval,
         bool(not budgets[0] <= reached <= budgets[-1]),
@@ -237,8 +277,8 @@ def _warnings(result: IsoflopResult, baseline: str, comparisons: list[Comparison
         said.append(
             Caution(
                 Code.NARROW_INTERVALS,
-                f"Few points to spare under the parabolas of {listing(weak)}: intervals are too "
-                "narrow.",
+                f"The intervals of {listing(weak)} are weak: few points to spare tell the noise, "
+                "or resamples lose a minimum.",
             )
         )
     return said

@@ -125,6 +125,7 @@ def _frontier_json(frontier: ModelFrontier) -> dict[str, Any]:
             {
                 "budget": m.budget,
                 "params": m.params,
+                "params_interval": list(m.params_interval) if m.params_interval else None,
                 "tokens": m.tokens,
                 "loss": m.loss,
                 "status": str(m.status),

@@ -1,19 +1,21 @@
-"""Intervals for approach 2 by resampling the residuals of each budget's parabola.
+"""Intervals for approach 2: Student's t with the noise pooled over budgets and models.
 
-Why residuals and not points: an isoFLOP grid has four to seven sizes a budget and those sizes were
-chosen, not drawn. Resampling points would often leave fewer than three sizes or move the lowest to
-an edge; resampling residuals keeps the design. Residuals of a fit are smaller than the noise, so
-they are scaled by sqrt(n / (n - 3)). They stay within their budget, since a small budget's wide
-curve misfits more than a large one's.
+An isoFLOP grid has four to seven sizes a budget, so one parabola has one to four points to spare
+and its own residuals tell the noise badly: resampling them covered the true exponent 81 % of the
+time with four sizes. The noise of a run as a share of its loss is one number for the whole study
+(`pool`), with the spare points of every parabola behind it. Each draw takes one value of it (scaled
+inverse chi) for all budgets and models, and normal noise of that size at every point: percentiles
+of what is linear in the losses are then Student's t intervals, and vertices, slopes and multipliers
+follow through their own curves. A budget with three sizes takes its noise from the others.
 
-What the interval does not hold: noise that all sizes of a budget share (one trunk, one data order),
-a bend of the law itself, and the choice of window. With few points it is too narrow: on simulated
-parabolas (3 budgets, Gaussian noise) a nominal 95 % interval covered the true exponent 81 % of the
-time with four sizes, 86 % with five, 90 % with seven.
+What the interval does not hold: noise that all sizes of a budget share, a bend of the law itself,
+the choice of window, and a model that is much noisier than the others. What it covers is measured
+by `benchmarks/coverage_isoflop.py` (docs/coverage.md).
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -27,30 +29,94 @@ def generator(model: str, seed: int) -> np.random.Generator:
     return np.random.default_rng([seed, zlib.crc32(model.encode())])
 
 
+@dataclass(frozen=True)
+class Noise:
+    """Standard deviation of one run about its parabola as a share of the loss, and the spare
+    points that it rests on; with none of them there is no interval."""
+
+    relative: float
+    degrees_of_freedom: int
+
+    @property
+    def known(self) -> bool:
+        """Whether any point is to spare."""
+        return self.degrees_of_freedom > 0
+
+
+def pool(parabolas: Iterable[Parabola]) -> Noise:
+    """The noise of all of them together."""
+    squares, spare = 0.0, 0
+    for parabola in parabolas:
+        squares += float(np.sum((parabola.residuals / _level(parabola)) ** 2))
+        spare += parabola.degrees_of_freedom
+    return Noise(float(np.sqrt(squares / spare)) if spare else 0.0, spare)
+
+
+def _level(parabola: Parabola) -> float:
+    return float(np.abs(parabola.loss).mean())
+
+
+def scales(noise: Noise, resamples: int, seed: int) -> Floats:
+    """What the noise may be, (resamples,): as uncertain as its degrees of freedom say. One draw is
+    shared by every budget and model, since they share the noise."""
+    rng = generator("noise", seed)
+    spread = rng.chisquare(noise.degrees_of_freedom, size=resamples) / noise.degrees_of_freedom
+    return np.asarray(noise.relative / np.sqrt(spread))
+
+
 def resample_vertices(
-    parabolas: Sequence[Parabola], resamples: int, rng: np.random.Generator
+    parabolas: Sequence[Parabola], scale: Floats, rng: np.random.Generator
 ) -> Floats:
     """log(params) of the minimum, (resamples, budgets); NaN where a resample has none inside."""
-    columns = [_resample_one(parabola, resamples, rng) for parabola in parabolas]
-    return np.stack(columns, axis=1)
+    return np.stack([_vertices(parabola, scale, rng) for parabola in parabolas], axis=1)
 
 
-def _resample_one(parabola: Parabola, resamples: int, rng: np.random.Generator) -> Floats:
-    fits = refits(parabola, resamples, rng)
+def _vertices(parabola: Parabola, scale: Floats, rng: np.random.Generator) -> Floats:
+    fits = refits(parabola, scale, rng)
     with np.errstate(divide="ignore", invalid="ignore"):
         u = -0.5 * fits[:, 1] / fits[:, 2]
     inside = (fits[:, 2] > 0) & (np.abs(u) < 1)
     return np.where(inside, parabola.centre + parabola.half_width * u, np.nan)
 
 
-def refits(parabola: Parabola, resamples: int, rng: np.random.Generator) -> Floats:
-    """Coefficients of the parabola through resampled residuals, (resamples, 3); at least one spare
-    point is needed."""
-    n = len(parabola.loss)
-    residuals = parabola.residuals * np.sqrt(n / parabola.degrees_of_freedom)
-    drawn = residuals[rng.integers(0, n, size=(resamples, n))]  # (R, n)
+def refits(parabola: Parabola, scale: Floats, rng: np.random.Generator) -> Floats:
+    """Coefficients of the parabola through its points with fresh noise, (resamples, 3)."""
+    drawn = rng.standard_normal((len(scale), len(parabola.loss))) * scale[:, None]
     # The design is fixed, so refitting every resample is one product with its pseudo-inverse.
-    return np.asarray(parabola.coefficients + drawn @ np.linalg.pinv(parabola.design).T)
+    change = drawn @ np.linalg.pinv(parabola.design).T
+    return np.asarray(parabola.coefficients + _level(parabola) * change)
+
+
+def minimum_error(parabola: Parabola, noise: Noise) -> float:
+    """Standard error of the loss at the vertex, nats per token (to first order the vertex's own
+    error does not enter: the slope is zero there)."""
+    u = (parabola.vertex - parabola.centre) / parabola.half_width
+    at = np.array([1.0, u, u * u]) @ np.linalg.pinv(parabola.design)
+    return noise.relative * _level(parabola) * float(np.linalg.norm(at))
+
+
+def student_quantile(noise: Noise) -> float:
+    """Standard errors on either side of a 95 % interval."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(noise.degrees_of_freedom, 0.5 * (1 + LEVEL)))
+
+
+def p_value(ratio: float, noise: Noise) -> float:
+    """Two-sided, of an estimate that is `ratio` standard errors from zero."""
+    from scipy.special import stdtr
+
+    return float(2 * stdtr(noise.degrees_of_freedom, -abs(ratio)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted so that all of them below 0.05 are wrong together at most 5 % of the time (Holm
+    1979)."""
+    order = np.argsort(p_values, kind="stable")
+    steps = np.asarray(p_values, float)[order] * (len(p_values) - np.arange(len(p_values)))
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(steps))
+    return [float(value) for value in adjusted]
 
 
 def slopes(log_budgets: Floats, log_values: Floats) -> Floats:

@@ -11,7 +11,7 @@ least squares in log-log. A minimum that the points do not enclose is named and 
 Units: budgets in FLOPs (under the convention of the points), loss in nats per token.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -27,6 +27,8 @@ from analysis.points.table import curve_of
 # Far from the minimum the loss is no parabola in log N, so a wide grid is cut to its middle.
 DEFAULT_WINDOW = 3
 WIDE_GRID = 7
+LOST = 0.05  # share of resamples without a minimum from which an interval is weak
+FEW_SPARE = 5  # Student's t is 1.3 times the normal's or more below it
 
 
 class Status(StrEnum):
@@ -58,6 +60,7 @@ class Minimum:
     loss: float | None = None
     parabola: Parabola | None = None
     tokens_line: tuple[float, float] | None = None
+    params_interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,13 +90,14 @@ class ModelFrontier:
 
 @dataclass(frozen=True)
 class IsoflopResult:
-    """A frontier for each model, and what the fit was asked."""
+    """A frontier for each model, the noise that they share, and what the fit was asked."""
 
     models: dict[str, ModelFrontier]
     n_points: int
     window: int | None
     resamples: int
     seed: int
+    noise: bootstrap.Noise
 
 
 def fit_isoflop(
@@ -104,21 +108,24 @@ def fit_isoflop(
     `window` K keeps the K nearest sizes on either side of the lowest; None keeps 3 where a budget
     has more than 7 sizes and all otherwise. `resamples` 0 gives no intervals.
     """
-    models = {
-        str(model): fit_frontier(str(model), points, window=window, resamples=resamples, seed=seed)
+    minima = {
+        str(model): [fit_minimum(rows, window=window) for _, rows in points.groupby("budget")]
         for model, points in table.groupby(curve_of(table), sort=True)
     }
-    return IsoflopResult(models, len(table), window, resamples, seed)
+    enclosed = [m for group in minima.values() for m in group if m.params is not None]
+    noise = bootstrap.pool(m.parabola for m in enclosed if m.parabola)
+    models = {
+        name: _frontier(name, of_model, noise, resamples, seed) for name, of_model in minima.items()
+    }
+    return IsoflopResult(models, len(table), window, resamples, seed, noise)
 
 
-def fit_frontier(
-    model: str, points: pd.DataFrame, *, window: int | None, resamples: int, seed: int
+def _frontier(
+    model: str, found: list[Minimum], noise: bootstrap.Noise, resamples: int, seed: int
 ) -> ModelFrontier:
-    """The minima of one model at each of its budgets, and the laws through the interior ones."""
-    minima = tuple(
-        fit_minimum(at_budget, window=window)
-        for _, at_budget in points.groupby("budget", sort=True)
-    )
+    """The laws through the interior minima of one model, with intervals."""
+    vertices = _vertices(model, found, noise, resamples, seed)
+    minima = tuple(_with_interval(m, vertices.get(m.budget)) for m in found)
     refused = [m for m in minima if m.status is not Status.INTERIOR]
     warnings = [
         Caution(
@@ -130,8 +137,8 @@ def fit_frontier(
     ]
     interior = [m for m in minima if m.status is Status.INTERIOR]
     if len(interior) < 2:
-        found = f"{len(interior)} of {plural(len(minima), 'budget')}"
-        reason = f"{found} with an interior minimum, and a law needs two."
+        counted = f"{len(interior)} of {plural(len(minima), 'budget')}"
+        reason = f"{counted} with an interior minimum, and a law needs two."
         warnings.append(Caution(Code.NO_EXPONENT, f"No exponent: {reason}", model, reason))
         return ModelFrontier(model, minima, PowerLaw(), PowerLaw(), tuple(warnings))
     if len(interior) == 2:
@@ -145,7 +152,7 @@ def fit_frontier(
     budgets = np.array([m.budget for m in interior])
     sizes = np.array([m.params for m in interior], float)
     tokens = np.array([m.tokens for m in interior], float)
-    intervals, weak = _intervals(model, interior, resamples, seed)
+    intervals, weak = _intervals(model, interior, vertices, noise, resamples)
     return ModelFrontier(
         model,
         minima,
@@ -227,46 +234,66 @@ def fit_power_law(
 Interval = tuple[float, float] | None
 
 
+def _vertices(
+    model: str, minima: list[Minimum], noise: bootstrap.Noise, resamples: int, seed: int
+) -> dict[float, Floats]:
+    """Resampled log N_opt of each enclosed minimum by budget; none without noise or resamples."""
+    enclosed = {m.budget: m.parabola for m in minima if m.params is not None and m.parabola}
+    if resamples == 0 or not noise.known or not enclosed:
+        return {}
+    scale = bootstrap.scales(noise, resamples, seed)
+    drawn = bootstrap.resample_vertices(
+        list(enclosed.values()), scale, bootstrap.generator(model, seed)
+    )
+    return dict(zip(enclosed, drawn.T, strict=True))
+
+
+def _with_interval(minimum: Minimum, vertices: Floats | None) -> Minimum:
+    """An interval of N_opt only where nearly all resamples keep the minimum enclosed."""
+    if vertices is None or np.isnan(vertices).mean() > LOST:
+        return minimum
+    ends = bootstrap.percentile_interval(vertices)
+    assert ends is not None
+    return replace(minimum, params_interval=(float(np.exp(ends[0])), float(np.exp(ends[1]))))
+
+
 def _intervals(
-    model: str, interior: list[Minimum], resamples: int, seed: int
+    model: str,
+    interior: list[Minimum],
+    drawn: dict[float, Floats],
+    noise: bootstrap.Noise,
+    resamples: int,
 ) -> tuple[tuple[Interval, Interval], list[Caution]]:
     """95 % intervals of a and b, and their warnings."""
     if resamples == 0:
         return (None, None), []
-    parabolas = [m.parabola for m in interior if m.parabola]
-    exact = [
-        compute(m.budget) for m in interior if m.parabola and m.parabola.degrees_of_freedom == 0
-    ]
-    if exact:
+    if not noise.known:
+        exact = listing([compute(m.budget) for m in interior])
         return (None, None), [
             Caution(
                 Code.NO_INTERVAL,
-                f"No interval: at {listing(exact)} the parabola goes exactly through its three "
-                "points, "
-                "which leaves no residual to resample; a fourth size or a second seed there "
-                "gives one.",
+                f"No interval: at {exact} the parabola goes exactly through its three points, and "
+                "no budget of the study has a point to spare that would tell the noise; a fourth "
+                "size or a second seed at one of them gives one.",
                 model,
             )
         ]
     warnings = []
-    tight = [
-        compute(m.budget) for m in interior if m.parabola and m.parabola.degrees_of_freedom <= 2
-    ]
-    if tight:
+    if noise.degrees_of_freedom < FEW_SPARE:
         warnings.append(
             Caution(
                 Code.WEAK_INTERVAL,
-                f"Weak interval: at {listing(tight)} the parabola has only one or two points to "
-                "spare, "
-                "where a nominal 95 % interval covers the truth about 80 to 88 % of the time.",
+                f"Weak interval: the noise is told by {plural(noise.degrees_of_freedom, 'point')} "
+                "to spare in the whole study, so intervals are wide; more sizes, seeds or "
+                "budgets sharpen them.",
                 model,
             )
         )
     log_budgets = np.log([m.budget for m in interior])
     lines = np.array([m.tokens_line for m in interior])
-    vertices = bootstrap.resample_vertices(parabolas, resamples, bootstrap.generator(model, seed))
+    vertices = np.stack([drawn[m.budget] for m in interior], axis=1)
     lost = float(np.isnan(vertices).any(axis=1).mean())
-    if lost > 0.05:
+    if lost > LOST:
         warnings.append(
             Caution(
                 Code.WEAK_INTERVAL,

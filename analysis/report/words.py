@@ -80,7 +80,7 @@ def _summary(done: Compared, budgets: list[float]) -> str:
 def _side(row: Comparison) -> str:
     """ahead or behind, lower or higher where no interval says by how much, or open."""
     ends = row.gap_interval
-    if ends is not None and ends[0] <= 0 <= ends[1]:
+    if ends is not None and not row.decided:
         return "open"
     if ends is None and row.gap * row.measured_gap <= 0:
         return "open"
@@ -108,6 +108,13 @@ def _line(row: Comparison, baseline: str) -> str:
     ends = row.gap_interval
     told = f" (95 % interval of the gap {ends[0]:+.4f} to {ends[1]:+.4f})" if ends else ""
     side = _side(row)
+    if side == "open" and ends and not ends[0] <= 0 <= ends[1]:
+        return (
+            f"{row.model} and {baseline} cannot be told apart: the gap is {row.gap:+.4f} and its "
+            f"95 % interval, {ends[0]:+.4f} to {ends[1]:+.4f}, excludes zero only if no other "
+            f"comparison is looked at (p {row.p_value:.3f} alone, {row.adjusted_p:.3f} with all "
+            "of them, Holm)."
+        )
     if side == "open" and ends:
         return (
             f"{row.model} and {baseline} cannot be told apart: the gap is {row.gap:+.4f} and its "

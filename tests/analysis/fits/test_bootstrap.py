@@ -26,7 +26,8 @@ def test_the_spread_of_a_vertex_matches_error_propagation():
     x = np.linspace(-1, 1, 40)
     noise = 0.01 * rng.normal(size=40)
     parabola = fit_parabola(x, 2 + 0.5 * (x - 0.1) ** 2 + noise)
-    vertices = bootstrap.resample_vertices([parabola], 4000, rng)[:, 0]
+    scale = bootstrap.scales(bootstrap.pool([parabola]), 4000, 0)
+    vertices = bootstrap.resample_vertices([parabola], scale, rng)[:, 0]
     c = parabola.coefficients
     gradient = np.array([0, -0.5 / c[2], 0.5 * c[1] / c[2] ** 2])
     variance = parabola.residuals.var() * 40 / 37
@@ -105,10 +106,39 @@ def test_a_thousand_resamples_take_well_under_two_seconds(make_table):
     assert time.perf_counter() - start < 2
 
 
+def test_three_sizes_at_one_budget_take_their_noise_from_the_others(make_table):
+    table = make_table(models=("mor",), noise=0.002)
+    first = table["budget"] == table["budget"].min()
+    sizes = sorted(table["params"].unique())
+    lowest = sizes.index(table[first].sort_values("loss")["params"].iloc[0])
+    middle = sizes[lowest - 1 : lowest + 2]
+    frontier = fit_isoflop(table[~first | table["params"].isin(middle)]).models["mor"]
+    assert frontier.minima[0].parabola.degrees_of_freedom == 0
+    assert frontier.minima[0].params_interval is not None
+    assert frontier.params_law.interval is not None
+
+
+def test_holm_adjusts_as_by_hand():
+    assert bootstrap.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert bootstrap.holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+    assert bootstrap.holm([]) == []
+
+
+def test_a_gap_has_the_interval_and_p_of_a_t_test():
+    scipy_stats = pytest.importorskip("scipy.stats")
+    noise = bootstrap.Noise(0.003, 7)
+    assert bootstrap.student_quantile(noise) == pytest.approx(scipy_stats.t.ppf(0.975, 7))
+    assert bootstrap.p_value(-2.1, noise) == pytest.approx(2 * scipy_stats.t.sf(2.1, 7))
+    draws = bootstrap.scales(noise, 40_000, 0) * np.random.default_rng(0).standard_normal(40_000)
+    half = 0.003 * bootstrap.student_quantile(noise)
+    assert np.percentile(draws, [2.5, 97.5]) == pytest.approx([-half, half], rel=0.03)
+
+
 def test_a_resample_that_opens_downwards_has_no_minimum():
     # Pure noise on a flat curve: half of the refits are concave, and their vertex is a maximum.
     rng = np.random.default_rng(1)
     flat = fit_parabola(np.linspace(-1, 1, 30), 3 + 0.1 * rng.normal(size=30))
     flat = replace(flat, coefficients=np.array([3.0, 0.0, 0.0]))
-    vertices = bootstrap.resample_vertices([flat], 4000, rng)[:, 0]
+    scale = bootstrap.scales(bootstrap.pool([flat]), 4000, 0)
+    vertices = bootstrap.resample_vertices([flat], scale, rng)[:, 0]
     assert np.isnan(vertices).mean() > 0.5

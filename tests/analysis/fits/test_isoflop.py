@@ -44,12 +44,17 @@ def test_a_known_exponent_is_recovered(make_table, exponent):
         assert frontier.params_law.coefficient == pytest.approx(1e5 / 1e11**exponent, rel=1e-6)
 
 
-def test_row_order_and_the_other_models_do_not_matter(make_table):
+def test_row_order_does_not_matter_and_other_models_only_tell_the_noise(make_table):
     table = make_table(noise=0.01, seeds=(0, 1))
-    both = fit_isoflop(table).models["mor"]
-    shuffled = table[table["model"] == "mor"].sample(frac=1, random_state=3)
-    assert fit_isoflop(shuffled).models["mor"].params_law == both.params_law
-    assert fit_isoflop(shuffled).models["mor"].tokens_law == both.tokens_law
+    both = fit_isoflop(table)
+    shuffled = fit_isoflop(table.sample(frac=1, random_state=3)).models["mor"]
+    assert shuffled.params_law == both.models["mor"].params_law
+    assert shuffled.tokens_law == both.models["mor"].tokens_law
+    alone = fit_isoflop(table[table["model"] == "mor"])
+    # The estimates of a model are its own; its intervals rest on the noise of all of them.
+    assert alone.models["mor"].params_law.exponent == both.models["mor"].params_law.exponent
+    assert alone.models["mor"].tokens_law.coefficient == both.models["mor"].tokens_law.coefficient
+    assert both.noise.degrees_of_freedom == 2 * alone.noise.degrees_of_freedom
 
 
 def test_a_loss_offset_moves_no_minimum(make_table):
@@ -59,7 +64,8 @@ def test_a_loss_offset_moves_no_minimum(make_table):
         fit_isoflop(table.assign(loss=table["loss"] + 5), resamples=100).models["mor"].params_law
     )
     assert after.exponent == pytest.approx(before.exponent, rel=1e-9)
-    assert after.interval == pytest.approx(before.interval, rel=1e-9)
+    # Noise is pooled as a share of the loss, which an offset changes a little between budgets.
+    assert after.interval == pytest.approx(before.interval, rel=0.01)
 
 
 @pytest.mark.parametrize(
