@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from mor.config import Config, ConfigError, did_you_mean, from_dict
+from mor.config import Config, ConfigError, did_you_mean, from_dict, text_of
 from mor.devices import PEAK_TFLOPS
 from sweeps import backends
 from sweeps.definition import StudyConfig, study_config
@@ -101,8 +101,8 @@ def sweep_config(values: dict[str, Any]) -> SweepConfig:
         launch=from_dict(LaunchConfig, values["launch"], "launch."),
         cluster=from_dict(ClusterConfig, values["cluster"], "cluster."),
         study=study_config(values["study"]),
-        runs_dir=str(values["runs_dir"]),
-        studies_dir=str(values["studies_dir"]),
+        runs_dir=text_of("runs_dir", values["runs_dir"]),
+        studies_dir=text_of("studies_dir", values["studies_dir"]),
     )
     modes = ("plan", *backends.names(), "auto")
     if config.launch.mode not in modes:
