@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ledger.errors import UserError
 from sweeps.mistakes import RunStopped, explain, flags_first
+from sweeps.typed import as_typed
 
 mistakes: list[UserError] = []  # of a single run: Hydra would print its own words before ours
 
@@ -41,7 +42,7 @@ def main() -> int:
     where it was told to stop."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to the sentence below
     try:
-        sys.argv[1:] = flags_first(sys.argv[1:])
+        sys.argv[1:] = as_typed(flags_first(sys.argv[1:]))
         app()
     except UserError as mistake:
         mistakes.append(mistake)

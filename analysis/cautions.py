@@ -13,6 +13,10 @@ class Code(StrEnum):
     UNUSABLE_ROWS = "unusable_rows"
     SPLIT_MODEL = "split_model"
     NO_METRICS = "no_metrics"
+    DECIMAL_COMMAS = "decimal_commas"
+    GROUPED_BUDGETS = "grouped_budgets"
+    UNUSUAL_COMPUTE = "unusual_compute"
+    NAMES_ALIKE = "names_alike"
     # Exponents and their intervals
     NO_MINIMUM = "no_minimum"
     NO_EXPONENT = "no_exponent"

@@ -329,10 +329,20 @@ def _scalar(hint: type, value: Any, name: str) -> Any:
             return float(number)
         if number is not None and number == int(number):
             return int(number)
-    elif hint is str and isinstance(value, str | int | float) and not isinstance(value, bool):
-        return str(value)
-    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+    elif hint is str:
+        return text_of(name, value)
+    words = {bool: "true or false", int: "a whole number", float: "a number"}
     raise ConfigError(name, value, f"expected {words[hint]}", f"type {name}=<{hint.__name__}>")
+
+
+def text_of(name: str, value: Any) -> str:
+    """A text as it was written. Raises ConfigError for anything else: where YAML has made a number
+    of a text, 2024_05 has become 202405 and 1.10 has become 1.1."""
+    if isinstance(value, str):
+        return value
+    raise ConfigError(
+        name, value, "expected a text", f"put it in quotes, in YAML {name.split('.')[-1]}: '...'"
+    )
 
 
 def _number(value: Any) -> float | int | None:

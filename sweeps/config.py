@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from mor.config import Config, ConfigError, did_you_mean, from_dict
+from mor.config import Config, ConfigError, did_you_mean, from_dict, text_of
 from mor.devices import PEAK_TFLOPS
 from sweeps import backends
 from sweeps.definition import StudyConfig, study_config
@@ -19,7 +20,12 @@ class Resources:
     nodes: int | None = None
     gpus_per_node: int | None = None
     cpus_per_task: int | None = None
-    mem_gb: int | None = None  # memory of a node, GB
+    mem_gb: int | str | None = None  # memory of a node, GB; none: do not ask for it
+    mem_per_cpu_gb: float | None = None  # instead of it
+    mem_per_gpu_gb: float | None = None  # instead of it
+
+
+MEMORY = ("mem_gb", "mem_per_cpu_gb", "mem_per_gpu_gb")  # of which one is asked for
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,7 @@ class SlurmConfig(Resources):
     account: str | None = None
     qos: str | None = None
     constraint: str | None = None
+    gpus: str | None = None  # how GPUs are asked for: <type> | gres:gpu[:<type>] | none
     timeout_min: int | None = None  # wall time, minutes; null: from the plan's cost
     time_margin: float = 1.5  # of the estimated time, in the time limit
     pack_min: float = 30.0  # minutes of short runs put together into one job
@@ -46,7 +53,12 @@ class SlurmConfig(Resources):
                 f"launch.slurm.per_size.{size}", own, "expected a mapping", "set mem_gb: ... in it"
             )
         general = {f.name: getattr(self, f.name) for f in dataclasses.fields(Resources)}
-        return from_dict(Resources, {**general, **own}, f"launch.slurm.per_size.{size}.")
+        if any(own.get(name) is not None for name in MEMORY):
+            general = {name: v for name, v in general.items() if name not in MEMORY}
+        path = f"launch.slurm.per_size.{size}."
+        found = from_dict(Resources, {**general, **own}, path)
+        _check_memory(found, path)
+        return found
 
 
 @dataclass(frozen=True)
@@ -101,8 +113,8 @@ def sweep_config(values: dict[str, Any]) -> SweepConfig:
         launch=from_dict(LaunchConfig, values["launch"], "launch."),
         cluster=from_dict(ClusterConfig, values["cluster"], "cluster."),
         study=study_config(values["study"]),
-        runs_dir=str(values["runs_dir"]),
-        studies_dir=str(values["studies_dir"]),
+        runs_dir=text_of("runs_dir", values["runs_dir"]),
+        studies_dir=text_of("studies_dir", values["studies_dir"]),
     )
     modes = ("plan", *backends.names(), "auto")
     if config.launch.mode not in modes:
@@ -120,16 +132,39 @@ def sweep_config(values: dict[str, Any]) -> SweepConfig:
     return config
 
 
+def _check_memory(asked: Resources, path: str) -> None:
+    if isinstance(asked.mem_gb, str) and asked.mem_gb != "none":
+        raise ConfigError(
+            f"{path}mem_gb", asked.mem_gb, "expected GB, or none", "type a whole number"
+        )
+    given = [name for name in MEMORY if getattr(asked, name) is not None]
+    if len(given) > 1:
+        value = getattr(asked, given[1])
+        raise ConfigError(
+            f"{path}{given[1]}", value, f"{given[0]} is set, too", "leave one of them out"
+        )
+
+
 def _check_slurm(slurm: SlurmConfig) -> None:
+    _check_memory(slurm, "launch.slurm.")
     for size in slurm.per_size or {}:
         slurm.for_size(size)
+    if slurm.gpus is not None and not re.fullmatch(r"(gres:gpu(:[\w.-]+)?|[\w.-]+)", slurm.gpus):
+        raise ConfigError(
+            "launch.slurm.gpus",
+            slurm.gpus,
+            "not a way to ask for GPUs",
+            "type a type such as a100, gres:gpu, gres:gpu:a100 or none; how many is "
+            "launch.slurm.gpus_per_node",
+        )
     smallest = {
         **{"nodes": 1, "gpus_per_node": 0, "cpus_per_task": 1, "mem_gb": 1, "timeout_min": 1},
         **{"time_margin": 1, "pack_min": 0, "array_parallelism": 1},
+        **{"mem_per_cpu_gb": 0.001, "mem_per_gpu_gb": 0.001},
     }
     for name, least in smallest.items():
         value = getattr(slurm, name)
-        if value is not None and value < least:
+        if isinstance(value, int | float) and value < least:
             raise ConfigError(
                 f"launch.slurm.{name}", value, f"must be at least {least}", "leave it out"
             )

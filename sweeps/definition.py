@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mor.config import Config, ConfigError, did_you_mean, from_dict, replace_at
+from mor.config import Config, ConfigError, did_you_mean, from_dict, replace_at, text_of
 from mor.flops import run_cost
 from mor.validate import validate
 
@@ -66,7 +66,7 @@ def study_config(values: dict[str, Any]) -> StudyConfig:
     scale = dict(values.get("scale") or {})
     sizes = _settings_of("study.scale.sizes", scale.pop("sizes", None))
     scaled = replace(from_dict(ScaleConfig, scale, "study.scale."), sizes=sizes)
-    name = str(values["name"])
+    name = text_of("study.name", values["name"])
     for setting, word in (("study.name", name), ("study.scale.name", scaled.name or "x")):
         if not re.fullmatch(r"\w[\w.-]*", word, re.ASCII):
             raise ConfigError(
@@ -108,7 +108,7 @@ def _settings_of(name: str, values: Any) -> dict[str, Settings]:
 def _chosen_names(only: Any, variants: dict[str, Settings]) -> tuple[str, ...] | None:
     if only is None:
         return None
-    names = tuple(str(name) for name in ([only] if isinstance(only, str) else only))
+    names = tuple(text_of("study.only", n) for n in (only if isinstance(only, list) else [only]))
     for name in names:
         if name not in variants:
             instead = did_you_mean(name, variants) if variants else "this study has no variants"

@@ -10,6 +10,7 @@ from hydra.errors import OverrideParseException
 from ledger.errors import UserError
 from mor.config import did_you_mean
 from sweeps.config import known_settings
+from sweeps.typed import quoted_form
 
 
 class RunStopped(UserError):
@@ -40,6 +41,8 @@ def explain(error: BaseException) -> str:
     if match := re.search(r"Could not override '([^']+)'", text):
         return f"{match[1]}: no such setting; {_nearest(match[1])}"
     if isinstance(error, OverrideParseException):
+        if quoted := quoted_form(error.override):
+            return f"{error.override}: cannot be read without quotes; type {quoted}"
         return (
             f"{error.override}: cannot be read; type key=value, a list as 'key=[a,b]', and several "
             "values of a study as key=a,b"
@@ -50,7 +53,9 @@ def explain(error: BaseException) -> str:
     if match := re.search(r"Could not override '?(\S+?)'?\. No match in the defaults list", text):
         return f"{match[1]}: no such group; {_nearest(match[1])}"
     if match := re.search(r"Sweep parameters '([^']+)' requires --multirun", text):
-        return f"{match[1]}: several values are a study; add -m"
+        quoted = quoted_form(match[1])
+        one = f", or for one value type {quoted}" if quoted else ""
+        return f"{match[1]}: several values are a study; add -m{one}"
     if match := re.search(r"[Aa]mbiguous value for argument '([^']+)'", text):
         return f"{match[1]}: several values are a study; add -m"
     first = str(error).strip().splitlines()

@@ -73,11 +73,19 @@ class Shape:
     nodes: int
     gpus_per_node: int
     cpus_per_task: int
-    mem_gb: int  # of a node's memory
+    mem_gb: int | None  # of a node's memory; None: not asked for
+    mem_per_cpu_gb: float | None = None
+    mem_per_gpu_gb: float | None = None
 
     @property
     def tasks_per_node(self) -> int:
         return max(1, self.gpus_per_node)
+
+    @property
+    def node_gb(self) -> float:
+        """The memory that is asked for of a node, GB; 0 where it is not."""
+        per_cpu = (self.mem_per_cpu_gb or 0) * self.cpus_per_task * self.tasks_per_node
+        return self.mem_gb or per_cpu or (self.mem_per_gpu_gb or 0) * self.gpus_per_node
 
     @property
     def gpus(self) -> int:
@@ -147,6 +155,10 @@ def shape_of(config: Config, slurm: SlurmConfig, cluster: ClusterConfig) -> Shap
         nodes = given.nodes or max(1, math.ceil(gpus / node_gpus))
         per_node = math.ceil(gpus / nodes)
     cpus = given.cpus_per_task or max(config.runtime.threads, _cpus_of_gpus(per_node, cluster))
+    if given.mem_per_cpu_gb or given.mem_per_gpu_gb:
+        return Shape(nodes, per_node, cpus, None, given.mem_per_cpu_gb, given.mem_per_gpu_gb)
+    if isinstance(given.mem_gb, str):  # none
+        return Shape(nodes, per_node, cpus, None)
     mem = given.mem_gb or math.ceil(_host_gb(config, per_node > 0) / nodes)
     return Shape(nodes, per_node, cpus, mem)
 

@@ -46,11 +46,11 @@ def print_drawn(files: Iterable[Path], as_json: bool) -> None:
 
 
 def parse_columns(text: str | None) -> dict[str, str]:
-    """`params=N,tokens=D` as {"params": "N", "tokens": "D"}; names that we do not have are refused.
+    """`params=N,tokens=D` as {"params": "N", "tokens": "D"}.
 
-    Raises AnalysisError with the allowed names.
+    Raises AnalysisError for names that we do not have, and for a column that is mapped twice.
     """
-    from analysis.points.table import COLUMNS, MORE_NUMBERS
+    from analysis.points.table import COLUMNS, MORE_NUMBERS, NUMBERS
 
     ours = (*COLUMNS[:-1], *MORE_NUMBERS, "trunk")
     pairs = [part.partition("=") for part in (text or "").split(",") if part.strip()]
@@ -64,4 +64,13 @@ def parse_columns(text: str | None) -> dict[str, str]:
             raise AnalysisError(
                 f"--columns names {name.strip()!r}, which is not one of ours: {', '.join(ours)}."
             )
-    return {name.strip(): theirs.strip() for name, _, theirs in pairs}
+    columns = [(name.strip(), theirs.strip()) for name, _, theirs in pairs]
+    numbers = (*NUMBERS, *MORE_NUMBERS)
+    for twice in (
+        [name for name, _ in columns],
+        [theirs for name, theirs in columns if name in numbers],
+    ):
+        again = next((name for name in twice if twice.count(name) > 1), None)
+        if again is not None:
+            raise AnalysisError(f"--columns maps {again} twice: leave one of them out.")
+    return dict(columns)

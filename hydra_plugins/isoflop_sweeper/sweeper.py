@@ -26,6 +26,7 @@ from ledger.errors import UserError
 from mor.config import Config, ConfigError
 from sweeps.config import SweepConfig, run_config, sweep_config
 from sweeps.definition import finish, set_all
+from sweeps.typed import quoted_form
 
 Values = dict[str, Any]
 ONE_VALUE = (
@@ -119,11 +120,12 @@ def expand(
 def _refuse_mistakes(fixed: list[Override], swept: dict[str, Override], groups: set[str]) -> None:
     for key in swept:
         if key.split(".")[0] in ONE_VALUE:
+            quoted = quoted_form(_line(swept[key]))
             raise ConfigError(
                 key,
                 swept[key].get_value_string(),
                 "one value for a whole study",
-                "launch one study for each",
+                "launch one study for each" + (f", or type {quoted}" if quoted else ""),
             )
     for override in fixed:
         key, value = _key(override), override.value()

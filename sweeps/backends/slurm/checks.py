@@ -14,7 +14,7 @@ from mor.flops import run_cost
 from mor.optim.spec import optimizer_of
 from sweeps.backends.slurm.cluster import Cluster, Partition
 from sweeps.backends.slurm.jobs import Node
-from sweeps.config import ClusterConfig, SlurmConfig, SweepConfig
+from sweeps.config import MEMORY, ClusterConfig, SlurmConfig, SweepConfig
 from sweeps.plan import Plan
 from sweeps.resources import Shape
 
@@ -72,10 +72,12 @@ def refuse_too_large(shapes: Iterable[Shape], slurm: SlurmConfig, partition: Par
     """Raises ConfigError where no node is large enough, or the time limit is above the
     partition's."""
     for shape in shapes:
+        given = (name for name in MEMORY if getattr(shape, name) is not None)
+        gpus = 0 if slurm.gpus == "none" else shape.gpus_per_node
         asked = {
-            "gpus_per_node": (shape.gpus_per_node, partition.gpus, "GPUs"),
+            "gpus_per_node": (gpus, partition.gpus, "GPUs"),
             "cpus_per_task": (shape.cpus_per_task * shape.tasks_per_node, partition.cpus, "CPUs"),
-            "mem_gb": (shape.mem_gb, partition.mem_mb / 1000, "GB of memory"),
+            next(given, "mem_gb"): (shape.node_gb, partition.mem_mb / 1000, "GB of memory"),
             "nodes": (shape.nodes, partition.nodes, "nodes"),
         }
         for name, (wanted, there, unit) in asked.items():

@@ -59,11 +59,14 @@ def partitions(sinfo: str) -> tuple[Partition, ...]:
     """The partitions that are up, from lines of name|up|limit|cpus|MB|gres|nodes."""
     found: dict[str, Partition] = {}
     for line in sinfo.splitlines():
+        if line.count("|") != 6:
+            raise UserError(
+                f"launch=slurm: a line of sinfo cannot be read ({line.strip()[:80]!r}); {HERE}"
+            )
         name, state, limit, cpus, mem, gres, nodes = line.strip().split("|")
         if state != "up":
             continue
         key = name.rstrip("*")
-        gpus = sum(int(count) for count in re.findall(r"gpu(?::[^:,()]+)??:(\d+)", gres))
         before = found.get(key, Partition(key, name.endswith("*"), None, 0, 0, 0, 0))
         found[key] = Partition(
             key,
@@ -72,9 +75,22 @@ def partitions(sinfo: str) -> tuple[Partition, ...]:
             before.nodes + int(nodes),
             max(before.cpus, _number(cpus)),
             max(before.mem_mb, _number(mem)),
-            max(before.gpus, gpus),
+            max(before.gpus, gpus_of(gres)),
         )
     return tuple(found.values())
+
+
+def gpus_of(gres: str) -> int:
+    """GPUs in the GRES of a node, of all types together: gpu[:type][:no_consume]:count(where),...
+
+    A type may look like a number (3090) or hold one (1g.10gb): the count is what stands last.
+    """
+    found = 0
+    for item in re.sub(r"\([^)]*\)", "", gres).split(","):
+        kind, *rest = item.split(":")
+        if kind.strip() == "gpu":
+            found += int(rest[-1]) if rest and rest[-1].isdigit() else 1
+    return found
 
 
 def _number(text: str) -> int:

@@ -65,7 +65,10 @@ def queue(job_ids: Iterable[str]) -> dict[str, SlurmJob]:
         if "Invalid job id" in ended.stderr:  # none of them is known any more
             return {}
         raise BackendSilent(ended.stderr.strip() or f"squeue: exit code {ended.returncode}")
-    jobs = (_queued(line) for line in ended.stdout.splitlines())
+    try:
+        jobs = [_queued(line) for line in ended.stdout.splitlines() if line.strip()]
+    except ValueError as error:  # an unknown job must not look like one that has left the queue
+        raise BackendSilent(f"squeue: a line that cannot be read ({error})") from None
     return {job.job_id: job for job in jobs if job.job_id in wanted}
 
 
@@ -89,7 +92,7 @@ def history(job_ids: Iterable[str]) -> dict[str, list[JobRun]] | None:
     found: dict[str, list[JobRun]] = {}
     for line in ended.stdout.splitlines():
         job = _job_run(line)
-        if job.job_id in wanted:
+        if job is not None and job.job_id in wanted:
             found.setdefault(job.job_id, []).append(job)
     for jobs in found.values():
         jobs.sort(key=lambda job: (job.started is None, job.started or 0.0))
@@ -139,7 +142,10 @@ def _queued(line: str) -> SlurmJob:
     )
 
 
-def _job_run(line: str) -> JobRun:
+def _job_run(line: str) -> JobRun | None:
+    """One line of sacct; None for one of another form, which says nothing about a job."""
+    if line.count("|") < 5:
+        return None
     job_id, state, started, ended, exit_code, _ = line.split("|", 5)
     return job_run(job_id, state, _time(started), _time(ended), exit_code)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import shlex
 import signal
 import subprocess
@@ -32,11 +31,10 @@ from sweeps.backends.submitted import Record, queued_tasks
 from sweeps.config import SlurmConfig
 from sweeps.launches import Launch, add_to_study, keep_settings, new_launch
 from sweeps.plan import Plan
-from sweeps.resources import shape_of
+from sweeps.resources import Shape, shape_of
 from sweeps.snapshot import take_snapshot
 from sweeps.tables import counted, duration
 
-WARNING_S = 120  # before the time limit: enough for the current step and a checkpoint
 LOST_WITHOUT_ACCOUNTING = (
     "this Slurm keeps no accounting: whether a job that left the queue ran out of time, memory or "
     "its node cannot be told; the runs are not affected"
@@ -76,7 +74,7 @@ def _submit_plan(submission: Submission) -> list[str]:
     checks.refuse_too_expensive(nodes, plan, study)
     checks.refuse_full(plan, ledger, study)
     minutes = [time_limit(array, slurm, partition.limit_min) for array in arrays]
-    _refuse_rejected(arrays, minutes, slurm)
+    _refuse_rejected(arrays, minutes, slurm, plan.study)
     if not facts.accounting:
         console.print(LOST_WITHOUT_ACCOUNTING, soft_wrap=True)
 
@@ -107,21 +105,22 @@ def parameters(
     array: Array, minutes: int, slurm: SlurmConfig, launch: Launch, study: str
 ) -> dict[str, Any]:
     """submitit's parameters of one array."""
-    shape, dependency = array.shape, array.dependency()
-    asked = flags.asked_for(shape, minutes, slurm)
+    asked = flags.flags_of(array.shape, minutes, slurm, study, array.dependency())
+    limit = flags.minutes_of(asked.get("time"), minutes)
+    del asked["signal"]  # submitit writes it
+    cpus = asked.get("cpus-per-task")
+    known = {name.replace("_", "-"): name for name in submitit.SlurmExecutor._valid_parameters()}
+    # one of submitit's own defaults that is left out is left out there, too
+    own = {known[flag]: asked.pop(flag, None) for flag in ("job-name", "nodes", "time", "wckey")}
+    own |= {known[flag]: asked.pop(flag) for flag in [*asked] if flag in known}
     return {
-        "job_name": study,
-        **{name.replace("-", "_"): value for name, value in asked.items()},
-        **({"dependency": dependency} if dependency else {}),
-        "signal_delay_s": min(WARNING_S, math.ceil(minutes * 60 / 4)),
+        **own,
+        "signal_delay_s": flags.warning_s(limit),
         "array_parallelism": slurm.array_parallelism or len(array.units),
-        "srun_args": [f"--cpus-per-task={shape.cpus_per_task}"],  # not inherited since 22.05
+        # not inherited since 22.05
+        "srun_args": [] if cpus is None else [f"--cpus-per-task={cpus}"],
         "setup": _setup(slurm, launch.folder.code),
-        "additional_parameters": {
-            "requeue": True,
-            **({"kill-on-invalid-dep": "yes"} if dependency else {}),
-            **flags.set_by_hand(slurm),
-        },
+        "additional_parameters": asked,
     }
 
 
@@ -149,14 +148,18 @@ def _submit(array: Array, given: dict[str, Any], launch: Launch) -> None:
     array.array_id = str(jobs[0].job_id).split("_")[0]
 
 
-def _refuse_rejected(arrays: list[Array], minutes: list[int], slurm: SlurmConfig) -> None:
+def _refuse_rejected(
+    arrays: list[Array], minutes: list[int], slurm: SlurmConfig, study: str
+) -> None:
     """Raises UserError where sbatch would not take a job of some shape."""
-    for shape, limit in {a.shape: m for a, m in zip(arrays, minutes, strict=True)}.items():
-        asked = {**flags.asked_for(shape, limit, slurm), **flags.set_by_hand(slurm)}
-        set_here = {name: value for name, value in asked.items() if value not in (None, False)}
-        reason = cluster.rejection(flags.command_line(set_here))
+    longest: dict[Shape, int] = {}
+    for array, limit in zip(arrays, minutes, strict=True):
+        longest[array.shape] = max(limit, longest.get(array.shape, 0))
+    for shape, limit in longest.items():
+        asked = flags.flags_of(shape, limit, slurm, study)
+        reason = cluster.rejection(flags.command_line(asked))
         if reason:
-            words = ", ".join(f"{name}={value}" for name, value in set_here.items())
+            words = ", ".join(f"{name}={value}" for name, value in asked.items())
             raise UserError(
                 f"launch=slurm: sbatch would refuse a job of {words} ({reason}); change the "
                 "settings under launch.slurm, nothing was submitted"

@@ -94,12 +94,14 @@ def test_a_convention_that_some_rows_lack_is_mixed(tmp_path):
 
 def test_duplicates_are_refused_by_name_and_seeds_are_not(tmp_path):
     head = "run_id,seed,params,tokens,loss,budget\n"
-    message = refusal(csv(tmp_path, head + "a,0,1e6,2,3,4\nb,0,1e6,2,3.1,4\nc,0,2e6,2,3,4\n"))
+    message = refusal(
+        csv(tmp_path, head + "a,0,1e6,2e7,3,1e14\nb,0,1e6,2e7,3.1,1e14\nc,0,2e6,2e7,3,1e14\n")
+    )
     assert "(a, b)" in message
     assert "seed 0" in message
-    points = load_points(csv(tmp_path, head + "a,0,1e6,2,3,4\nb,1,1e6,2,3.1,4\n"))
+    points = load_points(csv(tmp_path, head + "a,0,1e6,2e7,3,1e14\nb,1,1e6,2e7,3.1,1e14\n"))
     assert len(points.table) == 2
-    assert "no seed" in refusal(csv(tmp_path, HEAD + "1e6,2,3,4\n1e6,2,3.1,4\n"))
+    assert "no seed" in refusal(csv(tmp_path, HEAD + "1e6,2e7,3,1e14\n1e6,2e7,3.1,1e14\n"))
 
 
 def test_options_of_a_run_store_are_refused_for_a_csv(tmp_path):

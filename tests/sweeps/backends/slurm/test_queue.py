@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from sweeps.backends.base import BackendSilent
 from sweeps.backends.slurm import client
@@ -76,3 +78,32 @@ def test_a_controller_that_does_not_answer_is_not_an_empty_queue(tmp_path, monke
         slurm_queue.queue(["12_0"])
     program.write_text("#!/bin/sh\necho 'slurm_load_jobs error: Invalid job id' >&2; exit 1\n")
     assert slurm_queue.queue(["12_0"]) == {}
+
+
+def test_a_line_that_cannot_be_read_is_not_an_empty_queue(slurm):
+    slurm(squeue="12_0|RUNNING\n", sacct="12_0|FAILED\nslurm: a word\n")
+    with pytest.raises(BackendSilent):
+        slurm_queue.queue(["12_0"])
+    assert slurm_queue.history(["12_0"]) == {}
+
+
+REASONS = st.text("abc ,:[]-()XYZ_", max_size=12)
+TIMES = st.integers(0, 10**9).map(str) | st.sampled_from(["Unknown", "None", "N/A", ""])
+STATES = st.sampled_from([*slurm_queue.CAUSES, "RUNNING", "PENDING", "FAILED", "A_NEW_STATE"])
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(STATES, REASONS, TIMES, TIMES, st.sampled_from(["", " by 1000", "+"]))
+def test_whatever_slurm_says_is_kept(slurm, state, reason, began, ended, more):
+    slurm(
+        squeue=f"12_0|{state}|{reason}|n[1-2]|{began}|1:00|main,low|afterok:3(unfulfilled)\n",
+        sacct=f"12_0|{state}{more if more != '+' else ''}|{began}|{ended}|1:0|n[1-2]\n",
+    )
+    job = slurm_queue.queue(["12_0"])["12_0"]
+    assert (job.state, job.reason, job.left_s, job.partition) == (state, reason, 60, "main,low")
+    [run] = slurm_queue.history(["12_0"])["12_0"]
+    assert run.cause == slurm_queue.CAUSES.get(state)
+    assert run.started == (float(began) if began.isdigit() else None)
+    assert run.ended == (float(ended) if ended.isdigit() else None)

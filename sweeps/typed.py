@@ -1,0 +1,138 @@
+"""Text on the command line: a setting that takes a text has the text that was typed.
+
+Hydra reads `2026_11_25` as a whole number, `1.10` as 1.1, `7e23412` as infinity and `null` as
+nothing, whatever the setting. Here such values are put in quotes before Hydra sees them, where the
+schema says that the setting is a text. `null` still unsets a setting that may be unset, and the
+flags of sbatch may be true, false and null.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shlex
+import types
+import typing
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from mor.config import Config
+from mor.model.components import RECURRENCES, ROUTERS
+from mor.model.recurrence.spec import RecurrenceSpec
+from mor.model.routers.spec import RouterSpec
+from sweeps.config import SweepConfig
+
+FLAGS = "launch.slurm.sbatch."  # any flag of sbatch, as text
+_KEY = re.compile(r"(\+{0,2}([\w.-]+)=)(.*)", re.DOTALL)
+_BRACKETS = {"[": "]", "(": ")", "{": "}"}
+
+
+def as_typed(arguments: list[str]) -> list[str]:
+    """The command line with quotes around texts that Hydra would read as something else."""
+    return [_argument(argument) for argument in arguments]
+
+
+def quoted_form(argument: str) -> str | None:
+    """What to type in a shell where Hydra cannot read a text; None where no text is expected."""
+    match = _KEY.fullmatch(argument)
+    if match is None or not _takes_text(match[2]):
+        return None
+    value, listed = match[3], match[3].startswith("[")
+    inner = value[1:].removesuffix("]").split(",") if listed else [value]
+    texts = ",".join(_in_quotes(part.strip()) for part in inner)
+    typed = match[1] + (f"[{texts}]" if listed else texts)
+    return shlex.quote(typed) if re.search(r'["$`\\!]', typed) else f'"{typed}"'
+
+
+@cache
+def text_settings() -> dict[str, bool]:
+    """Each setting that takes a text or a list of texts, by its dotted name: whether null unsets
+    it."""
+    found = dict(_texts(Config)) | dict(_texts(SweepConfig))
+    specs: list[RecurrenceSpec | RouterSpec] = [*RECURRENCES.values(), *ROUTERS.values()]
+    for spec in specs:
+        if spec.options is not None:
+            found |= dict(_texts(spec.options, "model."))
+    return found
+
+
+def _texts(cls: Any, path: str = "") -> Iterator[tuple[str, bool]]:
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        hint = hints[field.name]
+        union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+        arms = [arm for arm in typing.get_args(hint) if arm is not type(None)] if union else [hint]
+        if dataclasses.is_dataclass(arms[0]):
+            yield from _texts(arms[0], f"{path}{field.name}.")
+        elif arms in ([str], [tuple[str, ...]]):
+            yield f"{path}{field.name}", union
+
+
+def _takes_text(key: str) -> bool:
+    return key in text_settings() or key.startswith(FLAGS)
+
+
+def _argument(argument: str) -> str:
+    match = _KEY.fullmatch(argument)
+    if match is None or not _takes_text(match[2]):
+        return argument
+    kept = ["null"] if text_settings().get(match[2], True) else []
+    if match[2].startswith(FLAGS):
+        kept += ["true", "false"]
+    return match[1] + _values(match[3], kept)
+
+
+def _values(text: str, kept: list[str]) -> str:
+    """Values of an axis, lists and single ones, each as text; those `kept` stay as they are."""
+    return ",".join(_value(part, kept) for part in _split(text))
+
+
+def _value(text: str, kept: list[str]) -> str:
+    bare = text.strip()
+    for opening, closing in (("[", "]"), ("choice(", ")")):
+        if bare.startswith(opening) and bare.endswith(closing):
+            return opening + _values(bare[len(opening) : -1], kept) + closing
+    if bare.lower() in kept:
+        return text
+    try:
+        override = OverridesParser.create().parse_override(f"x={bare}")
+    except HydraException:
+        return text  # Hydra says what is wrong with it
+    if override.is_sweep_override() or not bare:
+        return text
+    read = override.value()
+    return _in_quotes(bare) if read is None or isinstance(read, bool | int | float) else text
+
+
+def _split(text: str) -> list[str]:
+    """Parts between commas that stand in no brackets and no quotes."""
+    parts, closing, quote, at = [""], [""], "", 0
+    while at < len(text):
+        char = text[at]
+        if char == "\\":
+            char = text[at : at + 2]
+        elif quote:
+            quote = "" if char == quote else quote
+        elif char in "'\"":
+            quote = char
+        elif char in _BRACKETS:
+            closing.append(_BRACKETS[char])
+        elif char == closing[-1]:
+            closing.pop()
+        at += len(char)
+        if char == "," and len(closing) == 1 and not quote:
+            parts.append("")
+        else:
+            parts[-1] += char
+    return parts
+
+
+def _in_quotes(text: str) -> str:
+    """As Hydra quotes: a backslash only counts in front of a quote."""
+    if "'" not in text:
+        return f"'{text}'"
+    return '"' + text.replace('"', '\\"') + '"'
