@@ -2,10 +2,12 @@
 
 python benchmarks/gpu.py [--json FILE] [--only NAME,...] [--batch 32] [--steps 8] [--seconds 420]
 
-Each configuration is a process of its own: bf16, compiled layers, AdamW, measured micro-batch, bytes of Python's standard library in a vocabulary of 49,152, sequences of 2,048 tokens. MFU is
-`exact` FLOPs (forward and backward of every matmul, causal attention counted in half) over the
-peak of the data sheet. `run` trains a small MoR from an empty folder to its result, checkpoints and
-causal validation included. Without a GPU it says so and does nothing. Needs torch and NumPy.
+Each configuration is a process of its own: bf16, compiled layers, AdamW, micro-batch by
+measurement, bytes of Python's standard library in a vocabulary of 49,152, sequences of 2,048
+tokens. MFU is `exact` FLOPs (forward and backward of every matmul, causal attention counted in
+half) over the peak of the data sheet. `run` trains a small MoR from an empty folder to its result,
+checkpoints and causal validation included. Without a GPU it says so and does nothing. Needs torch
+and NumPy.
 """
 
 from __future__ import annotations
