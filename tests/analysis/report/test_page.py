@@ -106,7 +106,7 @@ def test_an_edge_is_told_as_a_bound_without_an_interval(tmp_path):
     for model, sizes in (("vanilla", (3, 4, 5, 6)), ("mor", (1, 2, 3, 4, 5))):
         for size in sizes:
             loss = 2 + 0.1 * (size - 2.5) ** 2 - 0.05 * (model == "mor")
-            rows.append(f"{model},{10**size},1e9,{loss},1e15")
+            rows.append(f"{model},{10**size},{1e15 / (6 * 10**size)},{loss},1e15")
     path = tmp_path / "points.csv"
     path.write_text("model,params,tokens,loss,budget\n" + "\n".join(rows))
     points = load_points(path, wanted=WANTED)
