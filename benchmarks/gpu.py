@@ -6,8 +6,7 @@ Each configuration is a process of its own: bf16, compiled layers, AdamW, micro-
 measurement, bytes of Python's standard library in a vocabulary of 49,152, sequences of 2,048
 tokens. MFU is `exact` FLOPs (forward and backward of every matmul, causal attention counted in
 half) over the peak of the data sheet. `run` trains a small MoR from an empty folder to its result,
-checkpoints and causal validation included. Without a GPU it says so and does nothing. Needs torch
-and NumPy.
+checkpoints and causal validation included. Without a GPU it says so and does nothing.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 
+from benchmarks.train_step import EXPERT, MODELS, SIZE
 from mor.config import (
     Config,
     DataConfig,
@@ -44,18 +44,13 @@ from mor.evaluate.validation import final_validation
 from mor.flops import run_cost
 
 SIZES = {
-    "135m": SizeConfig("135m", 30, 576, 9, 3, 64, 1536),
+    "135m": SIZE,
     "360m": SizeConfig("360m", 32, 960, 15, 5, 64, 2560),
     "1.7b": SizeConfig("1.7b", 24, 2048, 32, 32, 64, 8192),
     "toy": SizeConfig("toy", 5, 64, 4, 2, 16, 128),
 }
-EXPERT = RouterConfig("expert")
 TOKEN = RouterConfig("token", activation="softmax", alpha=1.0, z_coeff=1e-5)
-MODELS = {
-    "vanilla": ModelConfig("vanilla"),
-    "recursive3": ModelConfig("recursive", "recursive", 3),
-    "mor2": ModelConfig("mor", "mor", 2, router=EXPERT),
-    "mor3": ModelConfig("mor", "mor", 3, router=EXPERT),
+MORE_MODELS = {
     "mor3_shared": ModelConfig("mor", "mor", 3, kv="shared", router=EXPERT),
     "mor_token3": ModelConfig("mor_token", "mor", 3, router=TOKEN),
 }
@@ -68,7 +63,7 @@ JOBS = (
 def config_of(model: str, size: str, batch: int, folder: Path) -> Config:
     data = DataConfig(vocab_size=49152, cache_dir=str(folder))
     return Config(
-        MODELS[model],
+        (MODELS | MORE_MODELS)[model],
         SIZES[size],
         replace(data, fingerprint=fingerprint(data)),
         TrainConfig(batch_size=batch, val_tokens=16384, warmup_steps=3),
@@ -133,8 +128,7 @@ def measure_run() -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         config = config_of("mor3", "toy", 8, Path(folder))
-        train = replace(config.train, batch_size=8, seq_len=256)
-        config = replace(config, train=train)
+        config = replace(config, train=replace(config.train, seq_len=256))
         config = replace(config, budget=60 * run_cost(config).step_flops["paper"])
         run = RunFolder(Path(folder) / "run")
         began = time.perf_counter()
@@ -177,7 +171,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(JOBS))
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=420, help="no job begins after that")
+    parser.add_argument("--seconds", type=float, default=420, help="of all jobs together")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if not torch.cuda.is_available():

@@ -179,7 +179,7 @@ def _compare(
     error = _gap_error(minimum, other, result)
     gap_interval = p_value = multiplier_interval = None
     if error is not None and error > 0:
-        half = bootstrap.student_quantile(result.noise) * error
+        half = bootstrap.student_quantile(result.noise.degrees_of_freedom) * error
         gap_interval = (gap - half, gap + half)
         p_value = bootstrap.p_value(gap / error, result.noise)
     if mine is not None and all(samples is not None for samples in curves):

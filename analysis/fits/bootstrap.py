@@ -25,7 +25,7 @@ LEVEL = 0.95
 
 
 def generator(model: str, seed: int) -> np.random.Generator:
-    """One stream a model, so that adding a model to a table leaves the others' intervals alone."""
+    """One stream a model, so that adding a model to a table leaves the others' draws alone."""
     return np.random.default_rng([seed, zlib.crc32(model.encode())])
 
 
@@ -95,11 +95,11 @@ def minimum_error(parabola: Parabola, noise: Noise) -> float:
     return noise.relative * _level(parabola) * float(np.linalg.norm(at))
 
 
-def student_quantile(noise: Noise) -> float:
+def student_quantile(degrees_of_freedom: float) -> float:
     """Standard errors on either side of a 95 % interval."""
     from scipy.special import stdtrit
 
-    return float(stdtrit(noise.degrees_of_freedom, 0.5 * (1 + LEVEL)))
+    return float(stdtrit(degrees_of_freedom, 0.5 * (1 + LEVEL)))
 
 
 def p_value(ratio: float, noise: Noise) -> float:

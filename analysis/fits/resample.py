@@ -20,13 +20,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.errors import AnalysisError
+from analysis.fits.bootstrap import LEVEL, student_quantile
 from analysis.fits.parametric.laws import Floats
 from analysis.fits.parametric.optimum import LawFit
 from analysis.fits.parametric.solver import Problem, polish
 from analysis.points.table import curve_of
 
 MANY_GROUPS = 40
-LEVEL = 0.95
 Interval = tuple[float, float] | None
 
 
@@ -162,7 +162,5 @@ def _student(name: str, samples: Floats, fit: LawFit, groups: Groups) -> Interva
 
 def student_widening(groups: Groups, parameters: int) -> float:
     """t quantile x sqrt(n / (n - p)) for rows; x sqrt(G / (G - 1)) for G groups of points."""
-    from scipy.special import stdtrit
-
     spare = groups.spare(parameters)
-    return float(stdtrit(spare, 0.5 * (1 + LEVEL)) * np.sqrt(groups.number / spare))
+    return float(student_quantile(spare) * np.sqrt(groups.number / spare))

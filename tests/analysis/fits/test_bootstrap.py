@@ -127,10 +127,12 @@ def test_holm_adjusts_as_by_hand():
 def test_a_gap_has_the_interval_and_p_of_a_t_test():
     scipy_stats = pytest.importorskip("scipy.stats")
     noise = bootstrap.Noise(0.003, 7)
-    assert bootstrap.student_quantile(noise) == pytest.approx(scipy_stats.t.ppf(0.975, 7))
+    assert bootstrap.student_quantile(noise.degrees_of_freedom) == pytest.approx(
+        scipy_stats.t.ppf(0.975, 7)
+    )
     assert bootstrap.p_value(-2.1, noise) == pytest.approx(2 * scipy_stats.t.sf(2.1, 7))
     draws = bootstrap.scales(noise, 40_000, 0) * np.random.default_rng(0).standard_normal(40_000)
-    half = 0.003 * bootstrap.student_quantile(noise)
+    half = 0.003 * bootstrap.student_quantile(noise.degrees_of_freedom)
     assert np.percentile(draws, [2.5, 97.5]) == pytest.approx([-half, half], rel=0.03)
 
 
