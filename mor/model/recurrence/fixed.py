@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mor.config import ModelConfig, SizeConfig
+from mor.config import ConfigError, ModelConfig, SizeConfig
 from mor.model.layout import Layout
 from mor.model.routers.base import Forward
+from mor.model.routers.course import Course
 
 
 class Fixed:
@@ -27,6 +28,19 @@ class Fixed:
     def sometimes_unused(self, net: nn.Module) -> list[nn.Module]:
         """Modules that a training step may leave out."""
         return []
+
+    def course(self, net: nn.Module, limit: int | None) -> Course:
+        """The same for single tokens. Raises ConfigError for a limit."""
+        n_blocks = net.n_blocks
+        assert isinstance(n_blocks, int)
+        if limit is not None and limit != n_blocks:
+            raise ConfigError(
+                "max_recursions",
+                limit,
+                f"every token of this model takes its {n_blocks} blocks",
+                "leave it out",
+            )
+        return Course(n_blocks)
 
     def apply(self, net: nn.Module, x: Tensor, forward: Forward) -> Tensor:
         """Take all tokens through all recursions: (T, D) -> (T, D)."""

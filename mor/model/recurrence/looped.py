@@ -17,6 +17,7 @@ from mor.model.layers import Linear
 from mor.model.recurrence.fixed import Fixed
 from mor.model.recurrence.looped_spec import LOOPED, of
 from mor.model.routers.base import Forward
+from mor.model.routers.course import Course, Tokens
 
 
 class Add(nn.Module):
@@ -76,6 +77,10 @@ class Looped(Fixed):
         """A step of one loop injects nothing."""
         return [net.get_submodule("injection")] if LOOPED.depends_on_step(self.model) else []
 
+    def course(self, net: nn.Module, limit: int | None) -> Course:
+        loops = limit or LOOPED.loops_at(self.model, self.seed, None)
+        return Loops(loops, net.get_submodule("injection"))
+
     def apply(self, net: nn.Module, x: Tensor, forward: Forward) -> Tensor:
         routes, injection = forward.routes, net.get_submodule("injection")
         n = forward.limit or LOOPED.loops_at(self.model, self.seed, forward.step)
@@ -89,3 +94,14 @@ class Looped(Fixed):
                 x = forward.run(r, injection(x, e) if r else x, routes.everyone)
             routes.spans.append(routes.everyone)
         return x
+
+
+class Loops(Course):
+    """Loops over single tokens."""
+
+    def __init__(self, n_blocks: int, injection: nn.Module) -> None:
+        super().__init__(n_blocks)
+        self.injection = injection
+
+    def enter(self, r: int, tokens: Tokens) -> Tensor:
+        return self.injection(tokens.x, tokens.first) if r else tokens.x

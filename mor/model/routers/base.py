@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mor.config import ModelConfig, SizeConfig
 from mor.model.layout import Layout
+from mor.model.routers.course import Course
 from mor.model.routers.routes import Routes
 from mor.model.spans import Span
 
@@ -59,6 +60,10 @@ class Router:
 
     def apply(self, net: nn.Module, x: Tensor, forward: Forward) -> Tensor:
         """Take the tokens through their blocks: (T, D) -> (T, D)."""
+        raise NotImplementedError
+
+    def course(self, net: nn.Module, limit: int | None) -> Course:
+        """The causal rule for single tokens; at most `limit` blocks each."""
         raise NotImplementedError
 
     def loss_weights(self) -> dict[str, float]:

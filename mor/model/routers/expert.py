@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from mor.config import RouterConfig
 from mor.model.components import router_of
 from mor.model.routers.base import Forward, Router, Scored
+from mor.model.routers.course import Course, Tokens, within
 from mor.model.routers.expert_spec import has_aux_router, selected
 from mor.model.routers.networks import build_router, random_scores, z_loss
 from mor.model.routers.routes import Routes, narrow
@@ -82,16 +83,26 @@ class ExpertChoice(Router):
 
     def experts(self, net: nn.Module, forward: Forward) -> Experts:
         """The choice of one forward pass."""
+        return self.choice(net, forward.routes.n_blocks, forward.step, forward.causal)
+
+    def choice(self, net: nn.Module, n_blocks: int, step: int | None, causal: bool) -> Experts:
         router = self.model.router
-        shares = router_of(self.model).shares(self.model, forward.routes.n_blocks, forward.step)
+        shares = router_of(self.model).shares(self.model, n_blocks, step)
         scores: Scores
         if is_random(router):
-            scores = RandomScores(self.seed, forward.step or 0, shares)
+            scores = RandomScores(self.seed, step or 0, shares)
         else:
             gates = cast(nn.ModuleList, net.get_submodule("routers"))
             rules = net.get_submodule("aux_routers") if has_aux_router(router) else None
             scores = LearnedScores(gates, cast("nn.ModuleList | None", rules))
-        return Experts(router, shares, scores, forward.causal)
+        return Experts(router, shares, scores, causal)
+
+    def course(self, net: nn.Module, limit: int | None) -> Course:
+        n_blocks = net.n_blocks
+        assert isinstance(n_blocks, int)
+        return ExpertCourse(
+            within(limit, n_blocks), self.choice(net, n_blocks, step=None, causal=True)
+        )
 
     def loss_weights(self) -> dict[str, float]:
         router = self.model.router
@@ -115,12 +126,38 @@ class ExpertChoice(Router):
             before = after
 
 
+class ExpertCourse(Course):
+    """Expert choice by the inference rule: whoever is not chosen leaves."""
+
+    def __init__(self, n_blocks: int, experts: Experts) -> None:
+        super().__init__(n_blocks)
+        self.experts = experts
+
+    def decide(self, r: int, tokens: Tokens) -> Tensor | None:
+        return self.decide_with(r, r, tokens)
+
+    def decide_with(self, router: int, r: int, tokens: Tokens) -> Tensor | None:
+        """By the scores of the router with this index."""
+        logits, rule = self.experts.scores.score(router, tokens.x, tokens)
+        tokens.notes[:, :1] = self.experts.gate(tokens.x, logits)
+        return None if self.experts.capacities[r] >= 1 else rule > 0
+
+    def leave(self, r: int, tokens: Tokens, f: Tensor) -> Tensor:
+        return torch.addcmul(tokens.x, tokens.notes[:, :1], f)
+
+
+class Placed(Protocol):
+    """Tokens that know where they stand."""
+
+    def positions(self) -> Tensor: ...  # (T,)
+
+
 class Scores(Protocol):
     """Where expert choice gets its scores from."""
 
     learned: bool
 
-    def score(self, r: int, x: Tensor, span: Span) -> tuple[Tensor, Tensor]:
+    def score(self, r: int, x: Tensor, span: Placed) -> tuple[Tensor, Tensor]:
         """Logits of the gate, and of the inference rule (chosen above 0)."""  # (T,), (T,)
 
 
@@ -130,7 +167,7 @@ class LearnedScores:
     rules: nn.ModuleList | None  # sampling=aux_router: the ones for inference
     learned = True
 
-    def score(self, r: int, x: Tensor, span: Span) -> tuple[Tensor, Tensor]:
+    def score(self, r: int, x: Tensor, span: Placed) -> tuple[Tensor, Tensor]:
         logits = self.gates[r](x).squeeze(1)
         rule = logits if self.rules is None else self.rules[r](x.detach()).squeeze(1)
         return logits, rule
@@ -145,7 +182,7 @@ class RandomScores:
     capacities: Sequence[float]
     learned = False
 
-    def score(self, r: int, x: Tensor, span: Span) -> tuple[Tensor, Tensor]:
+    def score(self, r: int, x: Tensor, span: Placed) -> tuple[Tensor, Tensor]:
         scores = random_scores(span.positions(), self.seed, self.step, r).squeeze(1)
         before = self.capacities[r - 1] if r else 1.0
         return scores, scores - (1 - self.capacities[r] / before)

@@ -8,10 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor, nn
 
+from mor.config import ConfigError
 from mor.model.routers.base import Forward, Scored
-from mor.model.routers.expert import ExpertChoice, chosen_among, expert_scores
+from mor.model.routers.course import Course, Tokens
+from mor.model.routers.expert import (
+    ExpertChoice,
+    ExpertCourse,
+    Experts,
+    chosen_among,
+    expert_scores,
+)
 from mor.model.routers.mod_spec import is_routed
 from mor.model.routers.routes import Routes, narrow
 
@@ -51,8 +60,35 @@ class MixtureOfDepths(ExpertChoice):
             x = x + gain if chosen is None else x.index_add(0, chosen, gain)
         return x
 
+    def course(self, net: nn.Module, limit: int | None) -> Course:
+        if limit is not None:
+            raise ConfigError(
+                "max_recursions", limit, "Mixture-of-Depths has no recursions", "leave it out"
+            )
+        n_blocks = len(self.layout.recursions)
+        places = {r: i for i, r in enumerate(self.routed_blocks())}
+        return ModCourse(n_blocks, self.choice(net, n_blocks, step=None, causal=True), places)
+
     def scored(self, routes: Routes) -> Iterator[Scored]:
         for i, r in enumerate(self.routed_blocks()):
             chosen = chosen_among(routes.everyone, routes.spans[r], routes.everyone.tokens)
             scores = expert_scores(self.model.router, routes.logits[i])
             yield Scored(r, scores, chosen, routes.rule[i] > 0)
+
+
+class ModCourse(ExpertCourse):
+    """Whoever is not chosen goes around a layer."""
+
+    passes_over = True
+
+    def __init__(self, n_blocks: int, experts: Experts, places: dict[int, int]) -> None:
+        super().__init__(n_blocks, experts)
+        self.places = places
+
+    def decide(self, r: int, tokens: Tokens) -> Tensor | None:
+        return self.decide_with(self.places[r], r, tokens) if r in self.places else None
+
+    def leave(self, r: int, tokens: Tokens, f: Tensor) -> Tensor:
+        if r not in self.places:
+            return f
+        return torch.addcmul(tokens.x, tokens.notes[:, :1], f - tokens.x)

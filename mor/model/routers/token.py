@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from mor.config import RouterConfig
 from mor.model.routers.base import Forward, Router, Run, Scored
+from mor.model.routers.course import Course, Tokens, within
+from mor.model.routers.expert import Placed
 from mor.model.routers.networks import build_router, random_scores, z_loss
 from mor.model.routers.routes import Routes
 from mor.model.routers.spec import is_plain, is_random
@@ -58,7 +60,7 @@ class TokenChoice(Router):
         return x
 
     def choose(
-        self, net: nn.Module, x: Tensor, span: Span, step: int | None, limit: int | None = None
+        self, net: nn.Module, x: Tensor, span: Placed, step: int | None, limit: int | None = None
     ) -> DepthChoice:
         router, n = self.model.router, self.model.n_recursions
         if is_random(router):
@@ -69,6 +71,9 @@ class TokenChoice(Router):
             return full_depth(router, logits)
         bias = net.get_buffer("balance_bias") if is_loss_free(router) else None
         return choose_depth(router, logits, bias, limit)
+
+    def course(self, net: nn.Module, limit: int | None) -> Course:
+        return TokenCourse(self, net, within(limit, self.model.n_recursions))
 
     def in_warmup(self, step: int | None) -> bool:
         return step is not None and step + 1 < self.model.router.balance_warmup_steps
@@ -111,6 +116,25 @@ class TokenChoice(Router):
         depths = routes.depths.flatten()
         for r in range(self.model.n_recursions):
             yield Scored(r, scores[:, r], depths == r + 1)
+
+
+class TokenCourse(Course):
+    """Token choice: the depth is chosen in front of recursion 1."""
+
+    def __init__(self, router: TokenChoice, net: nn.Module, n_blocks: int) -> None:
+        super().__init__(n_blocks)
+        self.router, self.net = router, net
+
+    def decide(self, r: int, tokens: Tokens) -> Tensor | None:
+        if r > 0:
+            return tokens.notes[:, 1] >= r
+        choice = self.router.choose(self.net, tokens.x, tokens, None, self.n_blocks)
+        tokens.notes[:] = torch.cat((choice.gate, choice.depth[:, None]), 1)
+        return None
+
+    def leave(self, r: int, tokens: Tokens, f: Tensor) -> Tensor:
+        last = torch.addcmul(tokens.first, tokens.notes[:, :1], f)
+        return torch.where(tokens.notes[:, 1:] == r, last, f)
 
 
 def through_depths(x: Tensor, routed: Routes, run: Run, choice: DepthChoice) -> Tensor:

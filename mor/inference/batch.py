@@ -1,0 +1,181 @@
+"""Tokens of several chunks in front of the same layers, and the layers over them. Design notes:
+
+- chunks of one token attend in one call, padded to the longest cache; a longer chunk has its own;
+- grouped heads are folded into the queries, so that keys and values are never repeated;
+- a layer writes first and reads then: a token sees itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mor.inference.clock import Clock
+from mor.inference.request import Chunk, Ints
+from mor.inference.tables import Place, Pool, Streams
+from mor.model.layers import Adapter, Layer, rotate
+
+
+@dataclass
+class Segment:
+    """Queries that attend together: n tokens of each of B chunks."""
+
+    queries: slice | Tensor  # which of the batch's tokens
+    shape: tuple[int, int]  # B, n
+    slots: Tensor  # (B * width,)
+    mask: Tensor | None  # (B, 1, n, width)
+
+
+class Batch:
+    """Chunks in front of blocks of the same layers, in ascending order of their streams."""
+
+    def __init__(
+        self,
+        chunks: Sequence[Chunk],
+        taking: Sequence[Ints],
+        streams: Sequence[int],
+        of: Streams,
+        device: torch.device,
+        documents: bool,
+    ) -> None:
+        self.chunks, self.streams, self.of, self.device = chunks, streams, of, device
+        self.documents = documents
+        self.at = [chunk.at[some] for chunk, some in zip(chunks, taking, strict=True)]
+        self.counts = [len(at) for at in self.at]
+        self.starts = np.cumsum([0, *self.counts])
+        rows = [chunk.rows[some] for chunk, some in zip(chunks, taking, strict=True)]
+        self.rows = self._tensor(np.concatenate(rows))  # (T,)
+        self.positions = self._tensor(np.concatenate(self.at))  # (T,)
+        written = [
+            chunk.request.table.write(stream, at)
+            for chunk, stream, at in zip(chunks, streams, self.at, strict=True)
+            if of.writes(stream)
+        ]
+        self.slots = self._tensor(np.concatenate(written)) if written else None
+        self._segments: dict[tuple[int, ...], list[Segment]] = {}
+
+    @property
+    def tokens(self) -> int:
+        return int(self.starts[-1])
+
+    def groups(self) -> list[tuple[int, slice]]:
+        """The tokens of each stream."""
+        found: list[tuple[int, slice]] = []
+        for i, stream in enumerate(self.streams):
+            begin, end = int(self.starts[i]), int(self.starts[i + 1])
+            if found and found[-1][0] == stream:
+                begin = found.pop()[1].start
+            found.append((stream, slice(begin, end)))
+        return found
+
+    def places(self, j: int) -> list[Place]:
+        """What layer `j` does for each chunk."""
+        return [self.of.places[stream][j] for stream in self.streams]
+
+    def writers(self, places: Sequence[Place]) -> int:
+        """Tokens, from the first, whose keys and values a layer computes."""
+        return sum(n for n, place in zip(self.counts, places, strict=True) if place.writes)
+
+    def segments(self, places: Sequence[Place]) -> list[Segment]:
+        key = tuple(place.stream for place in places)
+        if key not in self._segments:
+            single = [i for i, n in enumerate(self.counts) if n == 1]
+            groups = [[i] for i, n in enumerate(self.counts) if n > 1]
+            groups += [single] if single else []
+            self._segments[key] = [self._segment(group, key) for group in groups]
+        return self._segments[key]
+
+    def _segment(self, group: list[int], streams: tuple[int, ...]) -> Segment:
+        views = [self.chunks[i].request.table.views[streams[i]] for i in group]
+        ends = np.stack([view.up_to(self.at[i]) for i, view in zip(group, views, strict=True)])
+        width = int(ends.max())
+        slots = np.zeros((len(group), width), np.int64)
+        for row, view in zip(slots, views, strict=True):
+            n = min(view.count, width)
+            row[:n] = view.slots[:n]
+        entries = np.arange(width)
+        sees = entries < ends[:, :, None]  # (B, n, width)
+        if self.documents:
+            first = np.stack([self._first(i, view) for i, view in zip(group, views, strict=True)])
+            sees = sees & (entries >= first[:, :, None])
+        mask = None
+        if not sees.all():
+            zero = torch.zeros(sees.shape, device=self.device)
+            mask = zero.masked_fill_(self._tensor(~sees), -torch.inf)[:, None]
+        n = self.counts[group[0]]
+        queries: slice | Tensor
+        if len(group) == len(self.counts):
+            queries = slice(None)
+        elif len(group) == 1:
+            queries = slice(int(self.starts[group[0]]), int(self.starts[group[0] + 1]))
+        else:
+            queries = self._tensor(self.starts[group])
+        return Segment(queries, (len(group), n), self._tensor(slots.reshape(-1)), mask)
+
+    def _first(self, i: int, view: object) -> Ints:
+        """The first entry of each token's document."""
+        starts = np.asarray(self.chunks[i].request.documents, np.int64)[self.at[i]]
+        return view.up_to(starts - 1)  # type: ignore[attr-defined, no-any-return]
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+
+def run_layer(
+    layer: Layer,
+    adapter: Adapter,
+    x: Tensor,  # (T, D)
+    turns: tuple[Tensor, Tensor],  # cosines and sines, (T, 1, Dh)
+    batch: Batch,
+    j: int,
+    pools: Sequence[Pool],
+    clock: Clock,
+) -> Tensor:
+    """A layer over a batch, its keys and values in the pool: `Layer.forward` with a past."""
+    attention, dtype = layer.attention, turns[0].dtype
+    places = batch.places(j)
+    pool = pools[batch.of.pool(places[0].stream)]
+    keys, values = pool.keys[places[0].plane], pool.values[places[0].plane]
+    h = layer.attention_norm(x, dtype)
+    q = adapter.q(attention.q, h).view(len(h), attention.n_heads, attention.d_head)
+    q = rotate(q, *turns)
+    n = batch.writers(places)
+    if n:
+        assert batch.slots is not None
+        shape = (n, attention.n_kv_heads, attention.d_head)
+        k = rotate(attention.k(h[:n]).view(shape), turns[0][:n], turns[1][:n])
+        keys.index_copy_(0, batch.slots[:n], k)
+        values.index_copy_(0, batch.slots[:n], adapter.v(attention.v, h[:n]).view(shape))
+    segments = batch.segments(places)
+    clock.switch("attention")
+    mixed = torch.empty_like(q)
+    for segment in segments:
+        mixed[segment.queries] = attend(q[segment.queries], keys, values, segment)
+    clock.switch("block")
+    mixed = adapter.attend(mixed[:, :, None], q[:, :, None])  # (T, H, 1, Dh)
+    x = x + attention.o(mixed.flatten(1))
+    return x + layer.mlp(layer.mlp_norm(x, dtype))
+
+
+def attend(q: Tensor, keys: Tensor, values: Tensor, segment: Segment) -> Tensor:
+    """Attention of a segment's queries (T', H, Dh) to the pages: (T', H, Dh)."""
+    (batch, n), (_, heads, d_head) = segment.shape, q.shape
+    n_kv = keys.shape[1]
+    each = heads // n_kv
+    q = q.view(batch, n, n_kv, each, d_head).permute(0, 2, 3, 1, 4)
+    q = q.reshape(batch, n_kv, each * n, d_head)
+    k = keys.index_select(0, segment.slots).view(batch, -1, n_kv, d_head).transpose(1, 2)
+    v = values.index_select(0, segment.slots).view(batch, -1, n_kv, d_head).transpose(1, 2)
+    mask = segment.mask
+    if mask is not None:
+        mask = mask.to(q.dtype)
+        if n > 1:
+            mask = mask.repeat(1, 1, each, 1)
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    mixed = mixed.view(batch, n_kv, each, n, d_head).permute(0, 3, 1, 2, 4)
+    return mixed.reshape(batch * n, heads, d_head)

@@ -1,0 +1,245 @@
+"""The engine: requests in, tokens out. `generate` for lists; `submit`, `step` and `stream` for
+servers. Continuous depth-wise batching stands in `runner`, memory in `tables`, order in
+`scheduler`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mor.inference.clock import Statistics
+from mor.inference.request import Chunk, Completion, EngineError, Request, Sampling, Settings
+from mor.inference.runner import Runner
+from mor.inference.sampling import choose
+from mor.inference.scheduler import Scheduler
+from mor.inference.sizing import make_pools
+from mor.inference.tables import Table, pages_of, streams_of
+from mor.model.components import router_of
+from mor.model.routers.course import Course
+from mor.model.transformer import Transformer
+
+
+@dataclass(frozen=True)
+class Event:
+    """A new token of a request, or its end."""
+
+    request: int
+    token: int | None  # None: it ended without one (cancelled, scored only)
+    reason: str | None = None  # stop | length | cancelled, with the last one
+
+
+class Engine:
+    """Serves one model. Raises ConfigError for `max_recursions` that it cannot have, EngineError
+    for a pool that is too small."""
+
+    def __init__(
+        self,
+        model: Transformer,
+        settings: Settings | None = None,
+        max_recursions: int | None = None,
+    ) -> None:
+        self.model, self.settings = model.eval(), settings or Settings()
+        routes = router_of(model.model).routes
+        decides = model.router if routes else model.recurrence
+        self.course: Course = decides.course(model, max_recursions)
+        self.streams = streams_of(model.model, model.layout, self.course.n_blocks)
+        self.pools = make_pools(model, self.streams, self.settings)
+        self.scheduler = Scheduler(self.settings, self.streams, self.pools)
+        self.runner = Runner(
+            model, self.course, self.streams, self.pools, self.settings, self.scheduler.reserve
+        )
+        self.requests: dict[int, Request] = {}
+        self.submitted = 0
+
+    # -- requests ------------------------------------------------------------------------------
+
+    def submit(self, prompt: Sequence[int], sampling: Sampling | None = None) -> int:
+        """Queue a prompt; the number of the request. Raises EngineError for one that it cannot
+        serve; nothing is queued then."""
+        sampling = sampling or Sampling()
+        sampling.check()
+        self._check(prompt, sampling)
+        number = self.submitted
+        self.submitted += 1
+        table = Table(self.streams, self.pools)
+        request = Request(number, len(prompt), [int(t) for t in prompt], sampling, table)
+        self._note_documents(request)
+        self.requests[number] = request
+        self.scheduler.add(request)
+        return number
+
+    def _check(self, prompt: Sequence[int], sampling: Sampling) -> None:
+        vocabulary, context = self.model.embed.num_embeddings, self.settings.context
+        if not len(prompt):
+            raise EngineError("prompt: is empty; give at least one token")
+        wrong = next((t for t in prompt if not 0 <= int(t) < vocabulary), None)
+        if wrong is not None:
+            raise EngineError(f"prompt: token {wrong} is not one of the model's {vocabulary}")
+        total = len(prompt) + sampling.max_new
+        if total > context:
+            raise EngineError(
+                f"prompt: {len(prompt)} tokens and max_new={sampling.max_new} are more than the "
+                f"context of {context}; shorten one of them"
+            )
+        needed = pages_of(self.streams, total, self.settings.page)
+        if any(n > pool.pages for n, pool in zip(needed, self.pools, strict=True)):
+            raise EngineError(
+                f"pool_tokens: {total} tokens at full depth do not fit the pool of keys and "
+                "values; give it more, or fewer tokens"
+            )
+
+    def cancel(self, number: int) -> None:
+        """End a request now; what it has stays readable. Ended ones stay as they are."""
+        request = self._request(number)
+        if request.reason is None:
+            self._end(request, "cancelled")
+
+    def result(self, number: int) -> Completion:
+        """What a request has come to so far."""
+        return self._request(number).completion()
+
+    def forget(self, number: int) -> Completion:
+        """The same, and the engine keeps nothing of it."""
+        self.cancel(number)
+        return self.requests.pop(number).completion()
+
+    def _request(self, number: int) -> Request:
+        if number not in self.requests:
+            raise EngineError(f"request {number}: is not known")
+        return self.requests[number]
+
+    # -- work ----------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.scheduler.waiting or self.scheduler.running)
+
+    @torch.inference_mode()
+    def step(self) -> list[Event]:
+        """One tick: every request in work goes one block, or one pass, further."""
+        clock = self.runner.clock
+        clock.switch("scheduling")
+        self.scheduler.admit()
+        events = self._read_out(self.runner.tick(self.scheduler.chunks()))
+        clock.switch(None)
+        return events
+
+    def stream(self, number: int) -> Iterator[int]:
+        """The tokens of a request as they come; runs the engine, so others go on, too."""
+        given, request = 0, self._request(number)
+        while True:
+            while given < len(request.new):
+                given += 1
+                yield request.new[given - 1]
+            if request.reason is not None:
+                return
+            self.step()
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling | Sequence[Sampling] | None = None,
+    ) -> list[Completion]:
+        """Continue all prompts, with one setting or one each."""
+        each = (
+            [sampling or Sampling()] * len(prompts)
+            if sampling is None or isinstance(sampling, Sampling)
+            else list(sampling)
+        )
+        if len(each) != len(prompts):
+            raise EngineError(f"sampling: {len(each)} for {len(prompts)} prompts; give one each")
+        numbers: list[int] = []
+        try:
+            for prompt, one in zip(prompts, each, strict=True):
+                numbers.append(self.submit(prompt, one))
+            while any(self.requests[n].reason is None for n in numbers):
+                self.step()
+        finally:
+            found = [self.forget(n) for n in numbers]
+        return found
+
+    def _read_out(self, chunks: list[tuple[Chunk, Tensor]]) -> list[Event]:
+        """Logits where they are needed, and what follows from them."""
+        clock = self.runner.clock
+        clock.switch("head")
+        wanted: list[tuple[Chunk, Tensor]] = []
+        for chunk, x in chunks:
+            request = chunk.request
+            request.chunk = None
+            request.done += chunk.length
+            request.depths += chunk.depth.tolist()
+            scored = request.sampling.score and int(chunk.at[0]) < request.prompt
+            if scored or request.done == len(request.tokens):
+                wanted.append((chunk, x if scored else x[-1:]))
+        if not wanted:
+            return []
+        states = torch.cat([x for _, x in wanted])
+        logits = F.linear(states, self.model.embed.weight).float()  # (n, V)
+        events = []
+        for (chunk, x), own in zip(wanted, logits.split([len(x) for _, x in wanted]), strict=True):
+            if len(x) > 1 or chunk.request.sampling.score:
+                self._score(chunk, own)
+            if chunk.request.done == len(chunk.request.tokens):
+                events.append(self._next(chunk.request, own[-1]))
+        return events
+
+    def _score(self, chunk: Chunk, logits: Tensor) -> None:
+        """Log-probabilities of the prompt's tokens after those of a chunk."""
+        request, first = chunk.request, int(chunk.at[0]) + 1
+        targets = request.tokens[first : min(first + len(logits), request.prompt)]
+        if not targets:
+            return
+        known, ids = logits[: len(targets)], torch.tensor(targets, device=logits.device)
+        logprobs = known.log_softmax(-1).gather(1, ids[:, None]).squeeze(1)
+        request.logprobs += logprobs.tolist()
+        request.greedy += (known.argmax(-1) == ids).tolist()
+
+    def _next(self, request: Request, logits: Tensor) -> Event:
+        if request.sampling.max_new == 0:
+            return self._end(request, "length")
+        token = choose(logits, request.sampling, len(request.new))
+        request.tokens.append(token)
+        self._note_documents(request)
+        self.runner.counts.new_tokens += 1
+        if token in request.sampling.stop:
+            return self._end(request, "stop", token)
+        if len(request.new) == request.sampling.max_new:
+            return self._end(request, "length", token)
+        return Event(request.number, token)
+
+    def _end(self, request: Request, reason: str, token: int | None = None) -> Event:
+        request.reason = reason
+        self.scheduler.leave(request)
+        return Event(request.number, token, reason)
+
+    def _note_documents(self, request: Request) -> None:
+        """Where the document of each token starts."""
+        separator = self.model.separator
+        if separator is None:
+            return
+        for i in range(len(request.documents), len(request.tokens)):
+            closed = i > 0 and request.tokens[i - 1] == separator
+            request.documents.append(i if i == 0 or closed else request.documents[-1])
+
+    # -- figures -------------------------------------------------------------------------------
+
+    def statistics(self) -> Statistics:
+        """What the engine has done since it was made."""
+        counts, settings = self.runner.counts, self.settings
+        runs, tokens = max(1, counts.block_runs), max(1, counts.tokens)
+        return Statistics(
+            counts.ticks,
+            counts.new_tokens,
+            counts.block_chunks / (runs * settings.max_batch),
+            counts.depth / tokens,
+            counts.mixed_runs / runs,
+            sum(pool.bytes for pool in self.pools),
+            counts.peak_kv_bytes,
+            sum(k.nbytes * 2 for pool in self.pools for k in pool.keys.values()),
+            self.scheduler.preemptions,
+            dict(self.runner.clock.seconds),
+        )

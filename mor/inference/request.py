@@ -1,0 +1,115 @@
+"""What is asked of the engine, and how far it has come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from ledger.errors import UserError
+from mor.inference.tables import Table
+
+Ints = npt.NDArray[np.int64]
+
+
+class EngineError(UserError):
+    """A request or a setting that the engine cannot serve; the engine goes on."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an engine batches and how much memory its keys and values have."""
+
+    max_batch: int = 32  # requests in work at once
+    chunk: int = 128  # prompt tokens of a request that enter together
+    context: int = 2048  # tokens of a prompt and its continuation, at most
+    page: int = 16  # tokens of one page
+    pool_tokens: int | None = None  # tokens that fit at full depth; None: from kv_bytes
+    kv_bytes: int | None = None  # bytes of keys and values; None: max_batch whole contexts, or
+    # half of the free memory where that is less
+    depthwise: bool = True  # one batch for all recursions of a block; False: one for each
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the tokens of one request are chosen."""
+
+    max_new: int = 64
+    temperature: float = 0.0  # 0: the likeliest token
+    top_k: int | None = None  # among the k likeliest
+    top_p: float = 1.0  # among the likeliest that hold this probability together
+    seed: int = 0  # the sampled tokens depend on it and on nothing else in the engine
+    stop: tuple[int, ...] = ()  # tokens that end the continuation; the last one given back
+    score: bool = False  # also log-probabilities of the prompt's tokens, and whether each is greedy
+
+    def check(self) -> None:
+        """Raises EngineError for a setting out of range."""
+        wrong = {
+            "max_new": (self.max_new >= (0 if self.score else 1), "1 or more"),
+            "temperature": (0 <= self.temperature < float("inf"), "0 or more"),
+            "top_k": (self.top_k is None or self.top_k >= 1, "1 or more"),
+            "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
+        }
+        for name, (fine, wanted) in wrong.items():
+            if not fine:
+                value = getattr(self, name)
+                raise EngineError(f"{name}={value}: out of range; give a number {wanted}")
+
+
+@dataclass
+class Completion:
+    """What has become of a request."""
+
+    tokens: list[int]  # the new ones
+    depths: list[int]  # blocks that each token of prompt + continuation took; the newest has none
+    reason: str | None = None  # stop | length | cancelled; None: not finished
+    logprobs: list[float] = field(default_factory=list)  # of prompt tokens 1.., under score
+    greedy: list[bool] = field(default_factory=list)  # whether each is the likeliest, under score
+
+
+@dataclass(eq=False)
+class Request:
+    """A sequence: its tokens, how many of them have been through the model, and its pages."""
+
+    number: int
+    prompt: int  # tokens of it
+    tokens: list[int]
+    sampling: Sampling
+    table: Table
+    done: int = 0  # tokens whose keys and values are in the pool
+    chunk: Chunk | None = None  # in flight
+    reason: str | None = None
+    depths: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    greedy: list[bool] = field(default_factory=list)
+    documents: list[int] = field(default_factory=list)  # start of each token's document
+
+    @property
+    def new(self) -> list[int]:
+        return self.tokens[self.prompt :]
+
+    def completion(self) -> Completion:
+        known = self.depths[: len(self.tokens)]
+        return Completion(self.new, known, self.reason, self.logprobs, self.greedy)
+
+
+@dataclass(eq=False)
+class Chunk:
+    """Consecutive tokens of a request on their way through the blocks: one token when decoding.
+
+    They leave for the last layers together, so that keys and values are written in order.
+    """
+
+    request: Request
+    at: Ints  # (n,) positions
+    rows: Ints  # (n,) rows of the states
+    alive: Ints  # (n',) indices into `at` of the tokens in front of block r
+    taking: Ints  # (n'',) those that take it
+    depth: Ints  # (n,) blocks that each has taken
+    r: int = 0
+    dropped: bool = False  # its request was preempted, cancelled
+
+    @property
+    def length(self) -> int:
+        return len(self.at)

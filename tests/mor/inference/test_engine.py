@@ -1,0 +1,113 @@
+"""Greedy output of the engine is that of the causal forward pass, whatever else is batched."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mor.config import ModelConfig
+from mor.inference import Engine, Sampling, Settings
+from mor.inference.decode import Decoder, generate
+from mor.model.transformer import Transformer
+from tests.mor.model.test_looped import looped
+from tests.mor.model.test_mod import MODELS as MODS
+from tests.mor.model.variants import ALL, SEPARATOR, VOCAB, build
+
+KINDS: dict[str, ModelConfig] = {
+    **ALL,
+    **{f"mod-{name}": model for name, model in MODS.items()},
+    **{f"looped-{kind}": looped(kind) for kind in ("add", "concat", "gate")},
+    "looped-shared": looped(kv="shared"),
+}
+NEW = 7
+
+
+def prompts(seed: int, count: int) -> list[list[int]]:
+    draw = random.Random(seed)
+    made = [[draw.randrange(VOCAB) for _ in range(draw.randint(1, 13))] for _ in range(count)]
+    made[0] = [3, SEPARATOR, 5, 1]
+    return made
+
+
+def naive(model: Transformer, asked: Sequence[Sequence[int]]) -> list[list[int]]:
+    """The reference, one sequence at a time."""
+    return [generate(model, torch.tensor([p]), NEW)[0, len(p) :].tolist() for p in asked]
+
+
+def served(model: Transformer, asked: list[list[int]], engine: Engine, seed: int) -> list:
+    """The same from the engine, requests arriving at random ticks."""
+    draw, numbers = random.Random(seed), []
+    order = list(range(len(asked)))
+    draw.shuffle(order)
+    for i in order:
+        numbers.append((i, engine.submit(asked[i], Sampling(max_new=NEW))))
+        for _ in range(draw.randint(0, 4)):
+            engine.step()
+    while engine.busy:
+        engine.step()
+    return [engine.result(number) for _, number in sorted(numbers)]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_greedy_output_is_the_reference(name: str) -> None:
+    model, asked = build(KINDS[name], seed=1), prompts(4, 5)
+    expected = naive(model, asked)
+    for depthwise in (True, False):
+        small = Settings(
+            max_batch=3, chunk=4, context=32, page=2, pool_tokens=26, depthwise=depthwise
+        )
+        engine = Engine(model, small)
+        assert [one.tokens for one in served(model, asked, engine, 5)] == expected
+        assert all(pool.used == 0 for pool in engine.pools)
+        assert len(engine.runner.states.free) == len(engine.runner.states.x)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_scores_and_depths_are_those_of_the_reference(name: str) -> None:
+    model, asked = build(KINDS[name], seed=1), prompts(2, 3)
+    engine = Engine(model, Settings(max_batch=2, chunk=5, context=32, page=4))
+    found = engine.generate(asked, Sampling(max_new=0, score=True))
+    for tokens, one in zip(asked, found, strict=True):
+        decoder = Decoder(model, 1)
+        steps = [decoder.step(torch.tensor([t])) for t in tokens]
+        logits = torch.cat([step.logits[0] for step in steps])
+        wanted = logits[:-1].log_softmax(-1)[range(len(tokens) - 1), tokens[1:]]
+        torch.testing.assert_close(torch.tensor(one.logprobs), wanted, atol=3e-5, rtol=1e-4)
+        assert one.depths == torch.cat([step.routed.depths[0] for step in steps]).tolist()
+
+
+MIXES = [
+    "expert-hybrid",
+    "expert",
+    "expert-shared",
+    "token-shared-documents",
+    "vanilla",
+    "recursive-straddling",
+    "mod-half",
+    "looped-gate",
+    "expert-first-too-shared",
+]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    name=st.sampled_from(MIXES),
+    seed=st.integers(0, 1000),
+    batch=st.integers(1, 6),
+    chunk=st.integers(1, 9),
+    page=st.integers(1, 5),
+    room=st.integers(0, 40),
+)
+def test_output_is_independent_of_the_engine(
+    name: str, seed: int, batch: int, chunk: int, page: int, room: int
+) -> None:
+    model, asked = build(KINDS[name], seed=2), prompts(seed, 4)
+    one = Engine(
+        model, Settings(max_batch=batch, chunk=chunk, context=20, page=page, pool_tokens=20 + room)
+    )
+    assert [c.tokens for c in served(model, asked, one, seed)] == naive(model, asked)
