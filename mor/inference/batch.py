@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mor.inference.clock import Clock
 from mor.inference.request import Chunk, Ints
-from mor.inference.tables import Place, Pool, Streams
+from mor.inference.tables import Place, Pool, Streams, View
 from mor.model.layers import Adapter, Layer, rotate
 
 
@@ -117,10 +117,10 @@ class Batch:
             queries = self._tensor(self.starts[group])
         return Segment(queries, (len(group), n), self._tensor(slots.reshape(-1)), mask)
 
-    def _first(self, i: int, view: object) -> Ints:
+    def _first(self, i: int, view: View) -> Ints:
         """The first entry of each token's document."""
         starts = np.asarray(self.chunks[i].request.documents, np.int64)[self.at[i]]
-        return view.up_to(starts - 1)  # type: ignore[attr-defined, no-any-return]
+        return view.up_to(starts - 1)
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)

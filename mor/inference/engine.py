@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mor.inference.clock import Statistics
+from mor.inference.confidence import Confident, Exits
 from mor.inference.request import Chunk, Completion, EngineError, Request, Sampling, Settings
 from mor.inference.runner import Runner
 from mor.inference.sampling import choose
@@ -41,12 +42,17 @@ class Engine:
         model: Transformer,
         settings: Settings | None = None,
         max_recursions: int | None = None,
+        exits: Exits | None = None,
     ) -> None:
         self.model, self.settings = model.eval(), settings or Settings()
         routes = router_of(model.model).routes
         decides = model.router if routes else model.recurrence
         self.course: Course = decides.course(model, max_recursions)
-        self.streams = streams_of(model.model, model.layout, self.course.n_blocks)
+        if exits is not None:
+            self.course = Confident(self.course, model, exits)
+        self.streams = streams_of(
+            model.model, model.layout, self.course.n_blocks, falls_back=exits is not None
+        )
         self.pools = make_pools(model, self.streams, self.settings)
         self.scheduler = Scheduler(self.settings, self.streams, self.pools)
         self.runner = Runner(

@@ -118,8 +118,14 @@ class Runner:
         kept = [i for i, chunk in enumerate(chunks) if not chunk.dropped]
         if not kept:
             return None
-        pick = [(chunks[i], taking[i], streams[i]) for i in kept]
-        made = Batch(*zip(*pick, strict=True), self.streams, self.device, self.documents)
+        made = Batch(
+            [chunks[i] for i in kept],
+            [taking[i] for i in kept],
+            [streams[i] for i in kept],
+            self.streams,
+            self.device,
+            self.documents,
+        )
         self.clock.switch("block")
         return made
 

@@ -1,0 +1,160 @@
+"""Sampling, stop tokens, streaming, cancellation, confidence exits, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mor.config import ConfigError
+from mor.inference import Engine, EngineError, Exits, Sampling, Settings
+from mor.inference.sampling import allowed
+from mor.model.transformer import Transformer
+from tests.mor.model.test_looped import looped
+from tests.mor.model.variants import ALL, VOCAB, build
+
+PROMPT = [3, 1, 4, 1, 5]
+SMALL = Settings(max_batch=4, chunk=4, context=32, page=4)
+
+
+def model_of(name: str = "expert") -> Transformer:
+    return build(ALL[name], seed=1)
+
+
+def test_sampled_tokens_depend_on_the_seed_only() -> None:
+    model = model_of()
+    asked = Sampling(max_new=12, temperature=1.0, top_k=20, top_p=0.95, seed=3)
+    (alone,) = Engine(model, SMALL).generate([PROMPT], asked)
+    others = [Sampling(max_new=9, temperature=2.0, seed=seed) for seed in range(5)]
+    tight = Settings(max_batch=4, chunk=2, context=32, page=2, pool_tokens=24)
+    engine = Engine(model, tight)
+    among = engine.generate([[7, 8]] * 5 + [PROMPT], [*others, asked])
+    assert engine.statistics().preemptions > 0
+    assert among[-1].tokens == alone.tokens
+    assert len({tuple(one.tokens) for one in among[:5]}) > 1
+
+
+def test_samples_have_the_probabilities_asked_for() -> None:
+    logits = torch.tensor([2.0, 0.0, 1.0, -1.0])
+    tokens, kept = allowed(logits, Sampling(temperature=2.0, top_k=3))
+    assert tokens.tolist() == [0, 2, 1]
+    torch.testing.assert_close(kept, torch.tensor([1.0, 0.5, 0.0]).double().softmax(0))
+    assert allowed(logits, Sampling(temperature=1.0, top_p=0.7))[0].tolist() == [0, 2]
+    assert allowed(logits, Sampling(temperature=1.0, top_p=0.1))[0].tolist() == [0]
+    from mor.inference.sampling import choose
+
+    draws = [choose(logits, Sampling(temperature=1.0, seed=s), 0) for s in range(4000)]
+    share = torch.bincount(torch.tensor(draws), minlength=4) / 4000
+    torch.testing.assert_close(share, logits.softmax(0), atol=0.03, rtol=0)
+
+
+def test_a_stop_token_ends_a_request_and_a_stream_gives_what_generate_gives() -> None:
+    engine = Engine(model_of(), SMALL)
+    (whole,) = engine.generate([PROMPT], Sampling(max_new=8))
+    assert whole.reason == "length"
+    stop = whole.tokens[4]
+    (short,) = engine.generate([PROMPT], Sampling(max_new=8, stop=(stop,)))
+    assert short.tokens == whole.tokens[: whole.tokens.index(stop) + 1]
+    assert short.reason == "stop"
+    number, other = (engine.submit(PROMPT, Sampling(max_new=8)) for _ in range(2))
+    assert list(engine.stream(number)) == whole.tokens
+    assert list(engine.stream(other)) == whole.tokens
+    assert not engine.busy
+
+
+@pytest.mark.parametrize("ticks", [0, 1, 3, 6])
+def test_a_cancelled_request_leaves_nothing_and_disturbs_nobody(ticks: int) -> None:
+    engine = Engine(model_of("expert-hybrid"), SMALL)
+    (alone,) = engine.generate([PROMPT], Sampling(max_new=8))
+    kept, gone = (engine.submit(PROMPT, Sampling(max_new=8)) for _ in range(2))
+    for _ in range(ticks):
+        engine.step()
+    engine.cancel(gone)
+    assert list(engine.stream(kept)) == alone.tokens
+    assert engine.result(gone).reason == "cancelled"
+    engine.forget(gone)
+    with pytest.raises(EngineError):
+        engine.result(gone)
+    engine.submit([1], Sampling(max_new=1))
+    while engine.busy:
+        engine.step()
+    assert all(pool.used == 0 for pool in engine.pools)
+    assert len(engine.runner.states.free) == len(engine.runner.states.x)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "changes", "named"),
+    [
+        ([], {}, "prompt"),
+        ([VOCAB], {}, "prompt"),
+        ([1] * 30, {"max_new": 8}, "context"),
+        ([1] * 10, {"max_new": 10}, "pool_tokens"),
+        ([1], {"max_new": 0}, "max_new"),
+        ([1], {"temperature": -1.0}, "temperature"),
+        ([1], {"temperature": float("nan")}, "temperature"),
+        ([1], {"top_k": 0}, "top_k"),
+        ([1], {"top_p": 0.0}, "top_p"),
+    ],
+)
+def test_a_wrong_request_is_refused_and_the_others_go_on(
+    prompt: list[int], changes: dict, named: str
+) -> None:
+    engine = Engine(model_of(), Settings(context=32, pool_tokens=16))
+    running = engine.submit(PROMPT, Sampling(max_new=4))
+    engine.step()
+    with pytest.raises(EngineError, match=named):
+        engine.submit(prompt, Sampling(**({"max_new": 4} | changes)))
+    assert len(list(engine.stream(running))) == 4
+
+
+def test_a_wrong_engine_is_refused() -> None:
+    model = model_of()
+    for wrong in ({"max_batch": 0}, {"pool_tokens": 3}, {"kv_bytes": 10}):
+        with pytest.raises(EngineError, match=next(iter(wrong))):
+            Engine(model, Settings(**wrong))
+    for limit in (0, 4):
+        with pytest.raises(ConfigError, match="max_recursions"):
+            Engine(model, SMALL, max_recursions=limit)
+    with pytest.raises(ConfigError, match="max_recursions"):
+        Engine(model_of("vanilla"), SMALL, max_recursions=2)
+    with pytest.raises(ConfigError, match="confidence"):
+        Engine(model, SMALL, exits=Exits("kl", 0.1))
+    with pytest.raises(EngineError, match="rule"):
+        Engine(build(looped()), SMALL, exits=Exits("margin", 0.1))
+
+
+@pytest.mark.parametrize("name", ["expert", "token-shared", "looped"])
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_fewer_recursions_are_those_of_the_model(name: str, limit: int) -> None:
+    model = build({**ALL, "looped": looped()}[name], seed=1)
+    tokens = torch.tensor([PROMPT])
+    whole = model(tokens, routing="causal", max_recursions=limit)
+    engine = Engine(model, SMALL, max_recursions=limit)
+    (found,) = engine.generate([PROMPT], Sampling(max_new=0, score=True))
+    wanted = whole.logits[0, :-1].log_softmax(-1)[range(4), PROMPT[1:]]
+    torch.testing.assert_close(torch.tensor(found.logprobs), wanted.detach(), atol=3e-5, rtol=1e-4)
+    assert found.depths == whole.routed.depths[0].tolist()
+
+
+@pytest.mark.parametrize("rule", ["entropy", "kl"])
+@pytest.mark.parametrize("kv", ["recursion", "shared"])
+def test_exits_by_confidence(rule: str, kv: str) -> None:
+    """No threshold: every loop. Infinitely lax: one loop. Between: the others' tokens do not
+    matter."""
+    model = build(looped(kv=kv, n_recursions=4), seed=1)
+    asked = [PROMPT, [2, 7], [9, 9, 9]]
+    plain = Engine(model, SMALL).generate(asked, Sampling(max_new=9))
+    never = Engine(model, SMALL, exits=Exits(rule, 0.0)).generate(asked, Sampling(max_new=9))
+    assert [one.tokens for one in never] == [one.tokens for one in plain]
+    always = Engine(model, SMALL, exits=Exits(rule, 1e9)).generate(asked, Sampling(max_new=9))
+    assert {depth for one in always for depth in one.depths} == {1}
+    values = torch.linspace(0.01, 3.0, 40).tolist()
+    for value in values:
+        exits = Exits(rule, value)
+        together = Engine(model, SMALL, exits=exits).generate(asked, Sampling(max_new=9))
+        if len({depth for one in together for depth in one.depths}) > 1:
+            break
+    else:
+        raise AssertionError("no threshold splits the tokens")
+    alone = [Engine(model, SMALL, exits=exits).generate([p], Sampling(max_new=9))[0] for p in asked]
+    assert [one.tokens for one in alone] == [one.tokens for one in together]
+    assert [one.depths for one in alone] == [one.depths for one in together]
