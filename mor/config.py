@@ -190,6 +190,7 @@ class RuntimeConfig:
 
     device: str = where("auto")  # auto | cpu | cuda
     threads: int = where(1)  # CPU threads of torch
+    workers: int | None = where(None)  # processes that prepare a corpus; null: CPU cores
     parallel: str = where("ddp")  # ddp | fsdp: how several processes share one run
     # sequences per forward of a process; auto: what fits on its GPU; null: its whole batch
     micro_batch: int | str | None = where("auto")

@@ -78,9 +78,11 @@ def list_dataset(data: DataConfig) -> HubListing:
             "data.mirror", data.mirror, "no such folder", "name a copy of the dataset"
         )
     try:
-        builder = datasets.load_dataset_builder(
-            str(mirror or data.dataset), data.subset, revision=None if mirror else data.revision
-        )
+        if mirror and data.subset and not (mirror / "README.md").exists():
+            builder = datasets.load_dataset_builder(str(mirror / data.subset))
+        else:
+            place, revision = str(mirror or data.dataset), None if mirror else data.revision
+            builder = datasets.load_dataset_builder(place, data.subset, revision=revision)
         found = [str(place) for place in builder.config.data_files["train"]]
     except Exception as error:  # of `datasets`, of the hub or of the HTTP library below them
         raise ConfigError(

@@ -12,6 +12,7 @@ from mor.config import ConfigError, DataConfig
 from mor.data.corpus import documents
 from mor.data.packed import Meta, TokenWriter
 from mor.data.progress import reporting
+from mor.data.rows import EMPTY
 from mor.data.split import Split, share
 from mor.data.tokenizer import batches_of, make_tokenizer
 
@@ -45,7 +46,7 @@ def pack(data: DataConfig, fingerprint: str, folder: Path, progress: bool) -> Me
                     break
             read = (train.bytes + val.bytes) / source.size if source.size else 0.0
             report(max(read, train.tokens / limit) or None, train.tokens + val.tokens)
-    if source.tally.report():
+    if set(source.tally.skipped) - {EMPTY}:
         log.warning("%s: %s", data.name, source.tally.report())
     if not train.tokens or not val.tokens:
         raise _no_split(data, train, val, split)
