@@ -1,4 +1,4 @@
-"""`python -m mor`: trained models out as published weights, Llama checkpoints in."""
+"""`python -m mor`: trained models scored and out as published weights, Llama checkpoints in."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from mor.model.transformer import Transformer
 
 app = typer.Typer(
-    help="Trained models out as published weights, Llama checkpoints in.\n\n"
+    help="Trained models scored and out as published weights, Llama checkpoints in.\n\n"
     "Examples:\n\n"
+    "    python -m mor evaluate runs/mor-360m-5e18-47c4bebb --tasks paper\n\n"
     "    python -m mor export runs/vanilla-360m-5e18-ea417346 out\n\n"
     "    python -m mor import-llama SmolLM-360M smol      then train.init_from=smol",
     no_args_is_help=True,
@@ -41,6 +42,31 @@ def export(
     _write(trained_model(run.absolute()), out)
     form = "transformers loads it as LlamaForCausalLM" if (out / LLAMA).exists() else "our own form"
     print(f"{out}: {form}; another run starts from it with train.init_from={out}")
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run: runs/<run id>.")],
+    tasks: Annotated[
+        str, typer.Option(help="paper, small, corpus, or a .jsonl or .yaml file or a folder.")
+    ] = "paper",
+    limit: Annotated[int | None, typer.Option(help="Documents of each task, at most.")] = None,
+    shots: Annotated[
+        int | None, typer.Option(help="Examples in front of each document; else the tasks' own.")
+    ] = None,
+) -> None:
+    """Score a run on tasks by lm-evaluation-harness, routed as at inference; the scores stand in
+    runs/<run id>/evaluations/<task set>.json (docs/evaluation.md)."""
+    from ledger.folder import RunFolder
+    from ledger.provenance import provenance
+    from mor.evaluate.evaluation import Extent, evaluate_run
+    from mor.evaluate.show import lines_of
+    from mor.evaluate.task_sets import task_set
+
+    extent, chosen, folder = Extent(limit, shots), task_set(tasks), RunFolder(run.absolute())
+    found = evaluate_run(folder, chosen, extent, provenance())
+    print("\n".join(lines_of(found)))
+    print(folder.evaluation_file(extent.name(chosen)))
 
 
 @app.command()

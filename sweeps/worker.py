@@ -28,7 +28,7 @@ from mor.config import Config
 from mor.train.folder import create_folder
 from sweeps import backends
 from sweeps.backends.base import WARNING_SIGNAL
-from sweeps.provenance import provenance
+from ledger.provenance import provenance
 from sweeps.ranks import Crew, Order, follow, following
 from sweeps.task_queue import Queue, read_tasks
 from sweeps.tasks import Task
