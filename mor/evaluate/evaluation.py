@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ledger.evaluation import Evaluation
-from ledger.folder import RunFolder
-from mor.config import Config, ConfigError
+from ledger.folder import META, RunFolder
+from mor.config import Config, ConfigError, UserError
 from mor.data.prepare import prepare
 from mor.evaluate.scoring import CausalScorer
 from mor.evaluate.task_sets import TaskSet, harness_version
@@ -64,6 +64,10 @@ def evaluate_run(
     Raises UserError for a run or tasks that cannot be read; nothing is written then.
     """
     began = time.monotonic()
+    if not (folder.final / META).exists():
+        raise UserError(
+            f"{folder.path}: holds no finished run; name runs/<run id> of one that is done"
+        )
     weights = read_origin(folder.path)[1]
     config = read_config(folder)
     corpus = prepare(config.data)

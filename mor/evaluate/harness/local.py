@@ -21,7 +21,7 @@ from typing import Any
 from mor.config import ConfigError
 
 Row = dict[str, Any]
-KINDS = {
+KINDS: dict[str, dict[str, type]] = {
     "choice": {"context": str, "choices": list, "answer": int},
     "target": {"context": str, "target": str},
     "completion": {"context": str, "completion": str},

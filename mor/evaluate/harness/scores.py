@@ -70,7 +70,7 @@ def right_answer(task: Task, sample: dict[str, Any]) -> tuple[float, int] | None
     ]
     several_contexts = getattr(task, "multiple_input", 0)
     gold = task.doc_to_text(sample["doc"]) if several_contexts else sample["target"]
-    choices = task.doc_to_choice(sample["doc"])  # type: ignore[attr-defined]
+    choices = task.doc_to_choice(sample["doc"])
     places = [_place(g, choices) for g in (gold if isinstance(gold, list) else [gold])]
     return max(options[place] for place in places)
 

@@ -39,7 +39,8 @@ def load_tasks(tasks: TaskSet, corpus: Corpus, shots: int | None) -> dict[str, T
     else:
         configs = [config for name in BENCHMARKS for config in benchmark_configs(name)]
     _refuse_twice(configs, tasks)
-    manager, found = TaskManager(include_defaults=False), {}
+    manager = TaskManager(include_defaults=False)
+    found: dict[str, Task] = {}
     for config in configs:
         if shots is not None:
             config = {**config, "num_fewshot": shots}
