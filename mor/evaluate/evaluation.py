@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-import io
-import logging
-import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -132,13 +127,14 @@ def run_harness(
     """The measures of each task, by the harness itself."""
     from lm_eval.evaluator import evaluate
 
+    from mor.evaluate.harness.quiet import quiet
     from mor.evaluate.harness.scores import measures
 
     for task in loaded.values():
         if task.get_config("num_fewshot") is None:
             task.set_config("num_fewshot", 0)
         task.set_fewshot_seed(FEW_SHOT_SEED)
-    with _quiet():
+    with quiet():
         # standard errors of means are ours, in closed form
         results = evaluate(model, {"tasks": loaded, "groups": {}}, limit=limit, bootstrap_iters=0)
     assert results is not None
@@ -151,17 +147,3 @@ def _precision(config: Config, device: torch.device) -> torch.autocast:
 
 def _version(task: Task) -> Any:
     return (task.get_config("metadata") or {}).get("version")
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the harness's log of each step, and without its progress bars in a file."""
-    logger = logging.getLogger("lm_eval")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    bars = sys.stderr if sys.stderr.isatty() else io.StringIO()
-    try:
-        with contextlib.redirect_stderr(bars):
-            yield
-    finally:
-        logger.setLevel(level)

@@ -7,7 +7,6 @@ seconds to build.
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from mor.data.hub import first_line
 from mor.data.packed import Corpus
 from mor.evaluate.harness.corpus import corpus_tasks
 from mor.evaluate.harness.local import read_jsonl
+from mor.evaluate.harness.quiet import quiet
 from mor.evaluate.task_sets import BENCHMARKS, TaskSet
 
 if TYPE_CHECKING:
@@ -110,13 +110,10 @@ def _refuse_twice(configs: list[Config], tasks: TaskSet) -> None:
 
 @contextlib.contextmanager
 def _in_words(config: Config, tasks: TaskSet) -> Iterator[None]:
-    """What keeps a task from being loaded, as a sentence; the libraries' own logs are left out."""
-    loud = [logging.getLogger(name) for name in ("datasets", "huggingface_hub", "lm_eval")]
-    levels = [logger.level for logger in loud]
-    for logger in loud:
-        logger.setLevel(logging.CRITICAL)
+    """What keeps a task from being loaded, as a sentence."""
     try:
-        yield
+        with quiet():
+            yield
     except UserError:
         raise
     except Exception as error:  # of the hub, of `datasets` or of the harness
@@ -126,6 +123,3 @@ def _in_words(config: Config, tasks: TaskSet) -> Iterator[None]:
             f"({first_line(error)}); load them once where there is a network, with the same "
             "HF_HOME, or name local tasks: a .jsonl file or a folder"
         ) from error
-    finally:
-        for logger, level in zip(loud, levels, strict=True):
-            logger.setLevel(level)
