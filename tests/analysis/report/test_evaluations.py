@@ -1,5 +1,7 @@
 """Tables of scores: which runs stand together, what is best, and what is left out."""
 
+from pathlib import Path
+
 import pytest
 
 from analysis.report.evaluations import evaluations
@@ -25,7 +27,7 @@ def score(points, number, name="mine", value=1.0, **fields):
         harness={"name": "harness", "version": "0.4.13"},
         **fields,
     )
-    RunFolder(row["source"]).write_evaluation(name, one)
+    RunFolder(Path(row["source"])).write_evaluation(name, one)
     return row["run_id"]
 
 
@@ -50,8 +52,10 @@ def test_runs_on_the_same_tasks_stand_in_one_table_with_the_best_marked(study):
 def test_the_page_has_them(study):
     points = load(study)
     run = score(points, 0, value=1.2345)
-    (RunFolder(points.table.iloc[1]["source"]).path / "evaluations").mkdir()
-    RunFolder(points.table.iloc[1]["source"]).evaluation_file("old").write_text('{"schema": 99}')
+    (RunFolder(Path(points.table.iloc[1]["source"])).path / "evaluations").mkdir()
+    RunFolder(Path(points.table.iloc[1]["source"])).evaluation_file("old").write_text(
+        '{"schema": 99}'
+    )
     said = text_of(write(study))
     assert "mine: bits per byte" in said
     assert "1.2345" in said
