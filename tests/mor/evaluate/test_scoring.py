@@ -10,7 +10,16 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from mor.evaluate.scoring import CausalScorer, Window, windows
 from mor.model.transformer import Transformer
-from tests.mor.model.variants import ALL, SEPARATOR, VOCAB, build
+from tests.mor.model.test_looped import looped
+from tests.mor.model.test_mod import MODELS
+from tests.mor.model.variants import ALL as MOST
+from tests.mor.model.variants import SEPARATOR, VOCAB, build
+
+LOOPED = {
+    f"looped-{kind}": looped(kind, loops)
+    for kind, loops in (("add", "fixed"), ("concat", "poisson"), ("gate", "fixed"))
+}
+ALL = MOST | LOOPED | {f"mod-{name}": model for name, model in MODELS.items()}
 
 FP32 = torch.autocast("cpu", torch.bfloat16, enabled=False)
 tokens = st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=30)
@@ -78,7 +87,7 @@ def test_a_batch_scores_each_window_as_if_alone(name: str, monkeypatch: pytest.M
     assert scored[5].greedy
 
 
-@pytest.mark.parametrize("name", ["vanilla", "expert-hybrid", "token"])
+@pytest.mark.parametrize("name", ["vanilla", "expert-hybrid", "token", "looped-add", "mod-half"])
 def test_generation_is_greedy_and_stops(name: str) -> None:
     model = build(ALL[name], seed=1).eval()
     scorer, prompt = CausalScorer(model, 32, FP32), [3, 1, 4, 1]
