@@ -18,6 +18,7 @@ class Evaluation(Part):
     run_id: str = ""
     task_set: str = ""
     fingerprint: str = ""  # of the tasks, as they were then
+    documents: str = ""  # fingerprint of what was asked: the same for runs that can be compared
     limit: int | None = None  # documents per task; None: all
     shots: int | None = None  # examples in front of each document; None: what each task says
     unit: str = ""  # of the scores: "accuracy, %" or "bits per byte"

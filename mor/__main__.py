@@ -77,9 +77,10 @@ def evaluate(
     from mor.evaluate.evaluation import Extent, evaluate_run
     from mor.evaluate.show import lines_of
     from mor.evaluate.task_sets import task_set
+    from mor.train.run import Hooks
 
     extent, chosen, folder = Extent(limit, shots), task_set(tasks), RunFolder(run.absolute())
-    found = evaluate_run(folder, chosen, extent, provenance())
+    found = evaluate_run(folder, chosen, extent, Hooks(provenance=provenance()))
     print("\n".join(lines_of(found)))
     print(folder.evaluation_file(extent.name(chosen)))
 

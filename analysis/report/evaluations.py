@@ -37,12 +37,12 @@ class TaskSet:
 
 
 def evaluations(points: pd.DataFrame) -> list[TaskSet]:
-    """A table for each task set and form of it, largest number of runs first."""
+    """A table for each task set, of runs that were asked the same; largest number of runs first."""
     found: dict[tuple[str, str], dict[str, tuple[str, Evaluation]]] = {}
     named = points.assign(curve=curve_of(points))
     for row in named.to_dict("records"):
         for name, one in _of_run(Path(str(row["source"]))):
-            group = found.setdefault((name, one.fingerprint), {})
+            group = found.setdefault((name, one.documents), {})
             group[str(row["run_id"])] = (str(row["curve"]), one)
     tables = [_table(name, runs) for (name, _), runs in found.items()]
     return sorted(tables, key=lambda table: (-len(table.rows), table.name))

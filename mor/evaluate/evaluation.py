@@ -17,8 +17,9 @@ from mor.evaluate.scoring import CausalScorer
 from mor.evaluate.task_sets import TaskSet, harness_version
 from mor.train.folder import read_config
 from mor.train.initial import trained_model
+from mor.train.loop import Stopped
 from mor.train.origin import read_origin
-from mor.train.run import choose_device, device_name
+from mor.train.run import Hooks, choose_device, device_name
 from mor.train.tracking import tracker
 
 if TYPE_CHECKING:
@@ -51,12 +52,12 @@ def evaluate_run(
     folder: RunFolder,
     tasks: TaskSet,
     extent: Extent,
-    provenance: dict[str, Any],
-    group: str | None = None,  # the study, as W&B's group
+    hooks: Hooks,
 ) -> Evaluation:
     """Score a finished run and keep the scores in its folder, in place of older ones.
 
-    Raises UserError for a run or tasks that cannot be read; nothing is written then.
+    Raises UserError for a run or tasks that cannot be read, Stopped where it was asked to stop:
+    nothing is written then.
     """
     began = time.monotonic()
     if not (folder.final / META).exists():
@@ -72,15 +73,22 @@ def evaluate_run(
     torch.set_num_threads(config.runtime.threads)
     device = choose_device(config)
     model = trained_model(folder.path).to(device)
-    scorer = CausalScorer(model, config.train.seq_len, _precision(config, device))
+
+    def between() -> None:
+        if hooks.should_stop():
+            raise Stopped(f"stopped while scoring {tasks.name}; it begins again")
+
+    precision = _precision(config, device)
+    scorer = CausalScorer(model, config.train.seq_len, precision, between)
     from mor.evaluate.harness.model import HarnessModel
 
     harness_model = HarnessModel(scorer, corpus.tokenizer())
-    found = run_harness(harness_model, loaded, extent.limit)
+    found, documents = run_harness(harness_model, loaded, extent.limit)
     evaluation = Evaluation(
         run_id=folder.run_id,
         task_set=tasks.name,
         fingerprint=tasks.fingerprint,
+        documents=documents,
         limit=extent.limit,
         shots=extent.shots,
         unit=tasks.unit,
@@ -100,19 +108,13 @@ def evaluate_run(
         seconds=round(time.monotonic() - began, 3),
         device=device_name(device),
         finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        extra=provenance,
+        extra=hooks.provenance,
     )
     name = extent.name(tasks)
     folder.write_evaluation(name, evaluation)
     tracked = {f"evaluations/{name}/{key}": value for key, value in evaluation.scores.items()}
-    tracker(config, folder, group).finish(**tracked)
+    tracker(config, folder, hooks.group).finish(**tracked)
     return evaluation
-
-
-def evaluated(folder: RunFolder, tasks: TaskSet) -> bool:
-    """Whether a run has its scores on all of a task set as it is now."""
-    found = folder.evaluation(tasks.name)
-    return found is not None and found.fingerprint == tasks.fingerprint
 
 
 def _scores(tasks: TaskSet, found: dict[str, dict[str, float]]) -> dict[str, float]:
@@ -123,12 +125,12 @@ def _scores(tasks: TaskSet, found: dict[str, dict[str, float]]) -> dict[str, flo
 
 def run_harness(
     model: Any, loaded: dict[str, Task], limit: int | None
-) -> dict[str, dict[str, float]]:
-    """The measures of each task, by the harness itself."""
+) -> tuple[dict[str, dict[str, float]], str]:
+    """The measures of each task, by the harness itself, and a fingerprint of what was asked."""
     from lm_eval.evaluator import evaluate
 
     from mor.evaluate.harness.quiet import quiet
-    from mor.evaluate.harness.scores import measures
+    from mor.evaluate.harness.scores import documents_of, measures
 
     for task in loaded.values():
         if task.get_config("num_fewshot") is None:
@@ -138,7 +140,7 @@ def run_harness(
         # standard errors of means are ours, in closed form
         results = evaluate(model, {"tasks": loaded, "groups": {}}, limit=limit, bootstrap_iters=0)
     assert results is not None
-    return measures(results, loaded)
+    return measures(results, loaded), documents_of(results)
 
 
 def _precision(config: Config, device: torch.device) -> torch.autocast:

@@ -80,8 +80,15 @@ def windows(before: Sequence[int], tokens: Sequence[int], context: int) -> Itera
 class CausalScorer:
     """A model by its own causal forward pass. Windows of like lengths share a batch."""
 
-    def __init__(self, model: Transformer, context: int, precision: torch.autocast) -> None:
+    def __init__(
+        self,
+        model: Transformer,
+        context: int,
+        precision: torch.autocast,
+        between: Callable[[], None] = lambda: None,  # called before each batch and answer
+    ) -> None:
         self.model, self.context, self.precision = model.eval(), context, precision
+        self.between = between
         self._tokens, self._recursions = 0, 0
 
     @torch.no_grad()
@@ -89,6 +96,7 @@ class CausalScorer:
         order = sorted(range(len(windows)), key=lambda i: -len(windows[i].read))
         found: dict[int, Scored] = {}
         while order:
+            self.between()
             width = len(windows[order[0]].read)
             batch = order[: max(1, FORWARD_TOKENS // width)]
             order = order[len(batch) :]
@@ -126,6 +134,7 @@ class CausalScorer:
     def generate(
         self, prompt: Sequence[int], n_new: int, stop: Stop, choose: Choose = likeliest
     ) -> list[int]:
+        self.between()
         device = next(self.model.parameters()).device
         decoder, new = Decoder(self.model, 1), list[int]()
         logits = None

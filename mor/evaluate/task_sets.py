@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from ledger.folder import RunFolder
 from mor.config import ConfigError, UserError
 
 SUFFIXES = (".jsonl", ".yaml")
@@ -64,6 +65,7 @@ LOCAL_TOKENS = 1e6  # of tasks of one's own, for their price
 class TaskSet:
     """What `--tasks` and `study.evaluate` name."""
 
+    given: str  # a preset, or a full path: what names it once more
     name: str  # of its file in the ledger
     fingerprint: str  # of its tasks: other tasks or another harness are scored again
     unit: str
@@ -77,31 +79,43 @@ class TaskSet:
         return _files(self.path)
 
 
-def task_set(given: str) -> TaskSet:
-    """The set of a preset's name or of a path. Raises ConfigError, UserError."""
+def task_set(given: str, setting: str = "tasks") -> TaskSet:
+    """The set of a preset's name or of a path. Raises ConfigError that names `setting`, and
+    UserError."""
     version = harness_version()
     if given in PRESETS:
         preset = PRESETS[given]
         said = _digest([given, preset.version, version])
-        return TaskSet(given, said, preset.unit, tokens=preset.tokens)
+        return TaskSet(given, given, said, preset.unit, tokens=preset.tokens)
     path = Path(given).expanduser().absolute()
     if not path.exists():
         raise ConfigError(
-            "tasks", given, "neither a task set nor a path that exists",
+            setting, given, "neither a task set nor a path that exists",
             f"type one of {', '.join(PRESETS)}, or a .jsonl or .yaml file or a folder of them",
         )  # fmt: skip
     files = _files(path)
     if not files:
         raise ConfigError(
-            "tasks", given, "holds no task", "name a folder with .jsonl or .yaml files"
+            setting, given, "holds no task", "name a folder with .jsonl or .yaml files"
         )
     name = re.sub(r"[^\w.-]+", "-", path.stem if path.is_file() else path.name)
     if name in PRESETS:
         raise ConfigError(
-            "tasks", given, f"its name is that of the preset {name}", "rename the file or folder"
+            setting, given, f"its name is that of the preset {name}", "rename the file or folder"
         )
-    contents = [[file.name, hashlib.sha256(file.read_bytes()).hexdigest()] for file in files]
-    return TaskSet(name, _digest([contents, version]), BITS, path)
+    beside = sorted(path.iterdir()) if path.is_dir() else files  # a task's data, too
+    contents = [
+        [file.name, hashlib.sha256(file.read_bytes()).hexdigest()]
+        for file in beside
+        if file.is_file()
+    ]
+    return TaskSet(str(path), name, _digest([contents, version]), BITS, path)
+
+
+def evaluated(folder: RunFolder, name: str, fingerprint: str) -> bool:
+    """Whether a run has its scores on all of a task set, as the fingerprint has it."""
+    found = folder.evaluation(name)
+    return found is not None and found.fingerprint == fingerprint
 
 
 def harness_version() -> str:

@@ -7,6 +7,8 @@ log-likelihood of the right answer, which tells small models apart where accurac
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import statistics
 from fnmatch import fnmatch
@@ -32,6 +34,16 @@ def measures(results: dict[str, Any], tasks: dict[str, Task]) -> dict[str, Measu
             nats, count = -sum(ll for ll, _ in answers), sum(size for _, size in answers)
             found[name] |= {"nll": nats / len(answers), "bpb": nats / count / math.log(2)}
     return found
+
+
+def documents_of(results: dict[str, Any]) -> str:
+    """A fingerprint of all documents with their prompts and targets."""
+    asked = [
+        [name, sample["doc_hash"], sample["prompt_hash"], sample["target_hash"]]
+        for name, samples in sorted(results["samples"].items())
+        for sample in samples
+    ]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
 
 
 def _of_harness(results: dict[str, Any]) -> Measures:

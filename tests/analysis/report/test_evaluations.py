@@ -34,9 +34,9 @@ def score(points, number, name="mine", value=1.0, **fields):
 def test_runs_on_the_same_tasks_stand_in_one_table_with_the_best_marked(study):
     points = load(study)
     assert evaluations(points.table) == []
-    low = score(points, 0, value=1.25, fingerprint="f")
-    high = score(points, 1, value=1.5, fingerprint="f", cut=3)
-    other = score(points, 2, value=0.1, fingerprint="changed")
+    low = score(points, 0, value=1.25, documents="f")
+    high = score(points, 1, value=1.5, documents="f", cut=3)
+    other = score(points, 2, value=0.1, documents="changed")
     best = score(points, 3, name="paper", value=40.0, unit="accuracy, %")
     score(points, 4, name="paper", value=30.0, unit="accuracy, %")
     mine, paper, changed = evaluations(points.table)

@@ -17,9 +17,11 @@ from ledger.folder import RunFolder
 from mor.__main__ import app, main
 from mor.config import UserError
 from mor.data.prepare import prepare
-from mor.evaluate.evaluation import Extent, evaluate_run, evaluated
+from mor.evaluate.evaluation import Extent, evaluate_run
 from mor.evaluate.harness.corpus import NEXT, PASSAGE, corpus_tasks
-from mor.evaluate.task_sets import task_set
+from mor.evaluate.task_sets import TaskSet, task_set
+from mor.evaluate.task_sets import evaluated as has_scores
+from mor.train.loop import Stopped
 from mor.train.run import Hooks, train_run
 from tests.mor.train.test_tracking import read_offline
 
@@ -34,6 +36,10 @@ def run(toy_run: Any, tmp_path: Path) -> RunFolder:
     return finished(toy_run("mor", steps=8), tmp_path / "runs" / "mor-tiny-1-00000000")
 
 
+def evaluated(run: RunFolder, tasks: TaskSet) -> bool:
+    return has_scores(run, tasks.name, tasks.fingerprint)
+
+
 def write_texts(path: Path, *texts: str) -> Path:
     path.write_text("\n".join(json.dumps({"text": text}) for text in texts))
     return path
@@ -44,7 +50,7 @@ def test_scores_stand_in_the_ledger_with_where_they_come_from(
 ) -> None:
     tasks = task_set(str(write_texts(tmp_path / "mine.jsonl", "scaling law 3", "document")))
     assert not evaluated(run, tasks)
-    found = evaluate_run(run, tasks, Extent(), {"git_commit": "abc"})
+    found = evaluate_run(run, tasks, Extent(), Hooks(provenance={"git_commit": "abc"}))
     assert run.evaluation("mine") == found
     assert run.evaluations() == [found]
     assert found.extra["git_commit"] == "abc"
@@ -53,7 +59,7 @@ def test_scores_stand_in_the_ledger_with_where_they_come_from(
     assert found.mean_recursions is not None
     assert 1 <= found.mean_recursions <= 3
     assert math.isfinite(found.scores["mine"])
-    again = evaluate_run(run, tasks, Extent(), {})
+    again = evaluate_run(run, tasks, Extent(), Hooks())
     assert (again.tasks, again.weights) == (found.tasks, found.weights)
     assert evaluated(run, tasks)
     write_texts(tmp_path / "mine.jsonl", "other text")
@@ -62,7 +68,7 @@ def test_scores_stand_in_the_ledger_with_where_they_come_from(
 
 def test_a_part_of_a_set_is_not_taken_for_all_of_it(run: RunFolder, tmp_path: Path) -> None:
     tasks = task_set(str(write_texts(tmp_path / "mine.jsonl", "one", "two", "three")))
-    found = evaluate_run(run, tasks, Extent(limit=2), {})
+    found = evaluate_run(run, tasks, Extent(limit=2), Hooks())
     assert found.tasks["mine"]["n"] == 2
     assert run.evaluation("mine-limit2") == found
     assert run.evaluation("mine") is None
@@ -98,7 +104,7 @@ def test_corpus_tasks_are_held_out_text_and_the_same_each_time(
     assert [t["custom_dataset"] for t in corpus_tasks(corpus)] == [
         t["custom_dataset"] for t in (text, continuation, recall)
     ]
-    found = evaluate_run(run, task_set("corpus"), Extent(), {})
+    found = evaluate_run(run, task_set("corpus"), Extent(), Hooks())
     assert found.tasks["corpus_text"]["n"] == len(rows)
     assert set(found.scores) == {*(t["task"] for t in (text, continuation, recall)), "avg"}
 
@@ -116,7 +122,7 @@ def test_wandb_has_the_scores(toy_run: Any, tmp_path: Path) -> None:
     )
     run = finished(config, tmp_path / "tracked")
     tasks = task_set(str(write_texts(tmp_path / "mine.jsonl", "scaling law")))
-    found = evaluate_run(run, tasks, Extent(), {})
+    found = evaluate_run(run, tasks, Extent(), Hooks())
     summary = dict(read_offline(run.path)["summary"])
     assert float(summary["evaluations/mine/avg"]) == pytest.approx(found.scores["avg"])
 
@@ -157,11 +163,18 @@ def test_runs_without_whole_weights_are_refused(run: RunFolder, tmp_path: Path) 
     tasks = task_set(str(write_texts(tmp_path / "mine.jsonl", "one")))
     for path in (tmp_path, tmp_path / "nothing"):
         with pytest.raises(UserError, match="no finished run"):
-            evaluate_run(RunFolder(path), tasks, Extent(), {})
+            evaluate_run(RunFolder(path), tasks, Extent(), Hooks())
     weights = max(run.final.rglob("*.distcp"), key=lambda path: path.stat().st_size)
     content = bytearray(weights.read_bytes())
     content[len(content) // 2] ^= 1
     weights.write_bytes(bytes(content))
     with pytest.raises(UserError, match="damaged"):
-        evaluate_run(run, tasks, Extent(), {})
+        evaluate_run(run, tasks, Extent(), Hooks())
+    assert run.evaluations() == []
+
+
+def test_it_stops_when_it_is_asked_to(run: RunFolder, tmp_path: Path) -> None:
+    tasks = task_set(str(write_texts(tmp_path / "mine.jsonl", "one", "two")))
+    with pytest.raises(Stopped):
+        evaluate_run(run, tasks, Extent(), Hooks(should_stop=lambda: True))
     assert run.evaluations() == []
