@@ -89,6 +89,21 @@ class SegmentEntry(Part):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EvaluationEntry(Part):
+    """The evaluation of a run on a task set, once the run is done."""
+
+    evaluation_id: str
+    run_id: str
+    chain: str  # the run's trunk, or the run itself
+    tasks: str  # a preset's name or a path
+    fingerprint: str  # of the tasks, as they were planned
+    exact_flops: float
+    gpu_hours: float
+    status: str  # planned | done
+    config: dict[str, Any] | None = field(default=None, metadata=OPTIONAL)  # of the run
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlanFile(Part):
     """The plan of a study or of one launch."""
 
@@ -97,6 +112,7 @@ class PlanFile(Part):
     gpu: str = ""  # the device that it is priced on
     runs: tuple[RunEntry, ...] = ()
     segments: tuple[SegmentEntry, ...] = ()
+    evaluations: tuple[EvaluationEntry, ...] | None = field(default=None, metadata=OPTIONAL)
     totals: dict[str, Any] | None = field(
         default=None, metadata=OPTIONAL
     )  # of one launch; a study that grew has none
@@ -109,17 +125,24 @@ class PlanFile(Part):
             return tuple(RunEntry.from_dict(entry) for entry in value)
         if name == "segments":
             return tuple(SegmentEntry.from_dict(entry) for entry in value)
+        if name == "evaluations":
+            return tuple(EvaluationEntry.from_dict(entry) for entry in value)
         return value
 
     def with_earlier(self, earlier: PlanFile) -> PlanFile:
         """This plan with the entries of an earlier one that it does not name; without totals."""
         runs = {run.run_id: run for run in (*earlier.runs, *self.runs)}
         segments = {s.segment_id: s for s in (*earlier.segments, *self.segments)}
+        every = (*(earlier.evaluations or ()), *(self.evaluations or ()))
+        evaluations = {one.evaluation_id: one for one in every}
         order = None if self.order is None else tuple(n for n in self.order if n != "totals")
+        if evaluations and order is not None and "evaluations" not in order:
+            order = (*order, "evaluations")
         return dataclasses.replace(
             self,
             runs=tuple(runs.values()),
             segments=tuple(segments.values()),
+            evaluations=tuple(evaluations.values()) or None,
             totals=None,
             order=order,
         )

@@ -8,7 +8,7 @@ runs are planned in a second or two.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -19,11 +19,13 @@ from ledger.result import FINISHED
 from ledger.store import Ledger
 from mor.config import Config, to_dict
 from mor.devices import PEAK_TFLOPS, device_key
+from mor.evaluate.task_sets import TaskSet
 from mor.flops import RunCost, run_cost
 from mor.identity import run_id, trunk_id
 from mor.model.components import layout
 from mor.train.schedule import PlannedSteps, has_trunk, planned_steps, schedule
 from sweeps.config import ClusterConfig
+from sweeps.evaluations import Evaluation, evaluations_of
 from sweeps.tasks import Kind, Task, TaskGraph, in_order_of_work
 
 
@@ -162,6 +164,7 @@ class Plan:
     segments: list[Segment] = field(default_factory=list)
     gpu: str = "h100"
     assumed_mfu: float = 0.4
+    evaluations: list[Evaluation] = field(default_factory=list)
 
     def totals(self) -> dict[str, Any]:
         """Cost with and without shared trunks, and what remains to be trained."""
@@ -171,7 +174,14 @@ class Plan:
         done = {segment.segment_id for segment in self.segments if segment.done}
         needed = self.graph.before([run.run_id for run in remaining_runs], done)
         left = [s for s in self.segments if s.segment_id in needed and not s.done]
+        open_ones = [one for one in self.evaluations if not one.done]
+        evaluating = {
+            "planned": len(self.evaluations),
+            "remaining": len(open_ones),
+            "gpu_hours": sum(one.gpu_hours for one in open_ones),
+        }
         return {
+            **({"evaluations": evaluating} if self.evaluations else {}),
             "runs": len(self.runs),
             "trunks": len({segment.trunk_id for segment in self.segments}),
             "done": sum(run.status == "done" for run in self.runs),
@@ -198,6 +208,7 @@ class Plan:
         """Its tasks, in the order in which workers take them."""
         tasks = [segment.task(self.ledger) for segment in self.segments]
         tasks += [run.task(self.ledger) for run in self.runs]
+        tasks += [one.task(self.ledger) for one in self.evaluations]
         return in_order_of_work(tasks)
 
     def as_file(self) -> PlanFile:
@@ -207,6 +218,7 @@ class Plan:
             gpu=self.gpu,
             runs=tuple(run.entry() for run in self.runs),
             segments=tuple(segment.entry() for segment in self.segments),
+            evaluations=tuple(one.entry() for one in self.evaluations) or None,
             totals=self.totals(),
         )
 
@@ -216,6 +228,7 @@ class Plan:
             self.as_file(),
             runs=tuple(run.worker_entry() for run in self.runs),
             segments=tuple(segment.worker_entry() for segment in self.segments),
+            evaluations=tuple(one.worker_entry() for one in self.evaluations) or None,
             runs_dir=str(self.ledger.runs_dir),
         )
 
@@ -234,13 +247,22 @@ class Plan:
         segments = [
             replace(s, gpu_hours=price.hours(s.config, s.exact_flops)) for s in self.segments
         ]
-        return Plan(self.study, self.ledger, runs, segments, cluster.gpu, cluster.mfu)
+        scored = [
+            replace(one, gpu_hours=price.hours(one.config, one.exact_flops))
+            for one in self.evaluations
+        ]
+        return Plan(self.study, self.ledger, runs, segments, cluster.gpu, cluster.mfu, scored)
 
 
 def build_plan(
-    study: str, configs: Iterable[Config], ledger: Ledger, cluster: ClusterConfig
+    study: str,
+    configs: Iterable[Config],
+    ledger: Ledger,
+    cluster: ClusterConfig,
+    task_sets: Sequence[TaskSet] = (),
 ) -> Plan:
-    """Plan the runs of some configurations, each point once, in the order given.
+    """Plan the runs of some configurations, each point once, in the order given, and after each
+    its evaluation on each task set.
 
     Raises ConfigError where a budget holds no schedule (less than one step, or no room for the
     warm-up) and LedgerVersionError where the run store is of another version.
@@ -254,7 +276,8 @@ def build_plan(
         _run(point, ledger if name in present else None, by_target, price)
         for name, point in points.items()
     ]
-    return Plan(study, ledger, runs, segments, cluster.gpu, cluster.mfu)
+    scored = evaluations_of(runs, task_sets, ledger, price.hours)
+    return Plan(study, ledger, runs, segments, cluster.gpu, cluster.mfu, scored)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Order:
-    """What all ranks are to train now."""
+    """What all ranks are to do now."""
 
     task: Task
     start: Path | None  # the trunk's plateau that a run branches off
@@ -37,10 +37,27 @@ class Order:
         from mor.train.run import train_run, train_trunk
 
         task = self.task
-        if task.is_segment:
+        if task.is_evaluation:
+            self._evaluate(hooks)
+        elif task.is_segment:
             train_trunk(task.config, task.folder, hooks)
         else:
             train_run(task.config, task.folder, self.start, hooks)
+
+    def _evaluate(self, hooks: Hooks) -> None:
+        """Rank 0 alone scores; the others wait at the next round."""
+        from mor.evaluate.evaluation import Extent, evaluate_run
+        from mor.evaluate.task_sets import task_set
+
+        if following():
+            return
+        tasks = task_set(self.task.evaluate or "", "study.evaluate")
+        if tasks.fingerprint != self.task.fingerprint:
+            raise UserError(
+                f"study.evaluate={tasks.given}: its tasks, or the harness, are not those of the "
+                "plan; launch the study again"
+            )
+        evaluate_run(self.task.folder, tasks, Extent(), hooks)
 
 
 END = "end"

@@ -112,6 +112,13 @@ def totals_text(plan: Plan) -> str:
             f"{counted(totals['trunks'], 'trunk')}, shared by budgets and trained once: "
             f"{shared['gpu_hours']:,.3g} {unit} ({shared['exact_flops']:.3g} exact FLOPs)"
         )
+    if plan.evaluations:
+        names = ", ".join(dict.fromkeys(one.tasks.name for one in plan.evaluations))
+        scored = totals["evaluations"]
+        lines.append(
+            f"{counted(scored['planned'], 'evaluation')} on {names}: {scored['remaining']} left, "
+            f"about {scored['gpu_hours']:,.3g} {unit}"
+        )
     if totals["done"]:
         lines.append(f"{totals['done']} done; {left['runs']} left, {left['gpu_hours']:,.3g} {unit}")
     return "\n".join(lines)

@@ -1,7 +1,7 @@
 """What a worker takes and what it depends on: one `Task`, one `TaskGraph` from plan to worker.
 
 A trunk is cut into segments, each of which depends on the one before it; a run depends on the
-segment at whose end its cool-down begins, or on nothing.
+segment at whose end its cool-down begins, or on nothing. An evaluation depends on its run.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from ledger.folder import RunFolder
-from ledger.ids import folder_of
-from ledger.plan_file import PlanFile, RunEntry, SegmentEntry
+from ledger.ids import evaluation_name, folder_of
+from ledger.plan_file import EvaluationEntry, PlanFile, RunEntry, SegmentEntry
 from ledger.result import FINISHED
 from ledger.store import Ledger
 from mor.config import Config, from_dict
+from mor.evaluate.task_sets import evaluated
 
 
 class Kind(StrEnum):
     SEGMENT = "segment"  # a stretch of a trunk
     RUN = "run"
+    EVALUATION = "evaluation"  # of a run that is done, on a set of tasks
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,9 @@ class Task:
     gpu_hours: float
     target: float  # where a segment ends, or the cool-down of a run begins (FLOPs)
     status: str = "planned"  # when it was planned
+    of_chain: str | None = None  # of an evaluation: the trunk of its run, or the run
+    evaluate: str | None = None  # of an evaluation: its task set, by name or path
+    fingerprint: str | None = None  # of an evaluation: of its tasks, as they were planned
 
     @cached_property
     def config(self) -> Config:
@@ -49,9 +54,22 @@ class Task:
         return self.kind is Kind.SEGMENT
 
     @property
+    def is_run(self) -> bool:
+        return self.kind is Kind.RUN
+
+    @property
+    def is_evaluation(self) -> bool:
+        return self.kind is Kind.EVALUATION
+
+    @property
+    def rank(self) -> int:
+        """The place of its kind among tasks of one budget."""
+        return [Kind.SEGMENT, Kind.RUN, Kind.EVALUATION].index(self.kind)
+
+    @property
     def chain(self) -> str:
         """The trunk of a task, or the run itself where it has none."""
-        return folder_of((self.depends_on or (self.task_id,))[0])
+        return self.of_chain or folder_of((self.depends_on or (self.task_id,))[0])
 
     @property
     def budget(self) -> float:
@@ -65,16 +83,27 @@ class Task:
 
     def trunk(self, ledger: Ledger) -> RunFolder | None:
         """The trunk that a run branches off."""
-        return ledger.folder(folder_of(self.depends_on[0])) if self.depends_on else None
+        branches = self.is_run and self.depends_on
+        return ledger.folder(folder_of(self.depends_on[0])) if branches else None
 
     def finished(self, ledger: Ledger) -> bool:
         """Whether it is finished now."""
+        if self.is_evaluation:
+            return evaluated(self.folder, self.task_set, self.fingerprint or "")
         if self.is_segment:
             return self.folder.plateau_done(self.target)
         return ledger.state(self.folder.run_id) in FINISHED
 
+    @property
+    def task_set(self) -> str:
+        """The name of an evaluation's task set."""
+        return self.task_id.removeprefix(evaluation_name(self.folder.run_id, ""))
+
     def failed(self, launch_id: str) -> bool:
-        """Whether it has failed under this very launch: a later launch tries again."""
+        """Whether it has failed under this very launch: a later launch tries again. A run that has
+        diverged is not evaluated."""
+        if self.is_evaluation and (result := self.folder.result()) and result.diverged:
+            return True
         status = self.folder.status() or {}
         return (
             status.get("state") in ("failed", "diverged")
@@ -152,7 +181,7 @@ class TaskGraph:
         return found
 
     def needed(self, done: Collection[str]) -> set[str]:
-        """Runs that are not done, and the tasks on the way to them that are not done."""
+        """Runs and evaluations that are not done, and what is on the way to them and not done."""
         runs = [t.task_id for t in self if not t.is_segment and t.task_id not in done]
         return {*runs, *self.before(runs, done)}.difference(done)
 
@@ -178,13 +207,34 @@ def in_order_of_work(tasks: Iterable[Task]) -> TaskGraph:
     Small budgets first, so that the curves fill early; within a budget the expensive ones first,
     so that the pool ends together.
     """
-    return TaskGraph(sorted(tasks, key=lambda t: (t.budget, not t.is_segment, -t.exact_flops)))
+    return TaskGraph(sorted(tasks, key=lambda t: (t.budget, t.rank, -t.exact_flops)))
 
 
 def tasks_of(plan: PlanFile, ledger: Ledger) -> TaskGraph:
     """The tasks of a plan that was written for workers."""
     tasks = [_segment_task(entry, ledger) for entry in plan.segments]
-    return in_order_of_work(tasks + [_run_task(entry, ledger) for entry in plan.runs])
+    tasks += [_run_task(entry, ledger) for entry in plan.runs]
+    tasks += [evaluation_task(entry, ledger) for entry in plan.evaluations or ()]
+    return in_order_of_work(tasks)
+
+
+def evaluation_task(entry: EvaluationEntry, ledger: Ledger) -> Task:
+    """The task of an evaluation: after its run, in the run's folder."""
+    config = entry.config or {}
+    return Task(
+        entry.evaluation_id,
+        Kind.EVALUATION,
+        ledger.folder(entry.run_id),
+        (entry.run_id,),
+        config,
+        entry.exact_flops,
+        entry.gpu_hours,
+        float(config["budget"]),
+        entry.status,
+        of_chain=entry.chain,
+        evaluate=entry.tasks,
+        fingerprint=entry.fingerprint,
+    )
 
 
 def _segment_task(entry: SegmentEntry, ledger: Ledger) -> Task:

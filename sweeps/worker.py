@@ -23,12 +23,12 @@ from ledger.attempts import AttemptLog, jobs_of, unsettled
 from ledger.claims import Claim, LostClaim
 from ledger.errors import UserError
 from ledger.plan_file import LaunchFolder
+from ledger.provenance import provenance
 from ledger.store import Ledger
 from mor.config import Config
 from mor.train.folder import create_folder
 from sweeps import backends
 from sweeps.backends.base import WARNING_SIGNAL
-from sweeps.provenance import provenance
 from sweeps.ranks import Crew, Order, follow, following
 from sweeps.task_queue import Queue, read_tasks
 from sweeps.tasks import Task

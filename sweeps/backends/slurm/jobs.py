@@ -8,6 +8,7 @@ of its segments' array (`aftercorr`).
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -110,7 +111,7 @@ def nodes_left(
 ) -> list[Node]:
     """The tasks that are neither done nor `queued` (task id -> job id), and that a run needs."""
     found = [_node(task, graph, shape(task)) for task in graph.left() if task.task_id not in queued]
-    return sorted(found, key=lambda n: (n.budget, not n.is_segment, n.seconds, n.task_id))
+    return sorted(found, key=lambda n: (n.budget, n.task.rank, n.seconds, n.task_id))
 
 
 def _node(task: Task, graph: TaskGraph, shape: Shape) -> Node:
@@ -152,10 +153,12 @@ def units_of(chain: list[Node], queued: Mapping[str, str], pack_s: float) -> lis
     other, and cool-downs on the stretch that they branch off.
 
     Only tasks that fail together share a unit: a cool-down never stands in one that more of the
-    trunk waits for.
+    trunk waits for. An evaluation goes with its run, in one unit, where that is left to do.
     """
     segments = [node for node in chain if node.is_segment]
     runs = [node for node in chain if not node.is_segment]
+    here = {node.task_id for node in runs}
+    with_run = {node.task_id for node in runs if node.after in here}  # of the same shape
     jobs = {queued[n.after] for n in chain if n.after and n.after in queued}
     if len({node.shape for node in chain}) == 1 and len(jobs) <= 1:
         single = Unit(tuple(chain), job=next(iter(jobs), None))
@@ -169,12 +172,23 @@ def units_of(chain: list[Node], queued: Mapping[str, str], pack_s: float) -> lis
         units.append(Unit(tuple(part), place.get(after), queued.get(after), 2 * k))
     by_parent: dict[tuple[int | None, str | None, Shape], list[Node]] = {}
     for run in runs:
+        if run.task_id in with_run:
+            continue
         after = run.after or ""
         by_parent.setdefault((place.get(after), queued.get(after), run.shape), []).append(run)
     for (parent, job, _), branch in by_parent.items():
         stage = 1 if parent is None else units[parent].stage + 1
         units += [Unit(tuple(part), parent, job, stage) for part in _filled(branch, pack_s)]
-    return units
+    followers = [node for node in runs if node.task_id in with_run]
+    return [_followed(unit, followers) for unit in units]
+
+
+def _followed(unit: Unit, followers: list[Node]) -> Unit:
+    """A unit with the evaluations of its runs, each after its run."""
+    nodes: list[Node] = []
+    for node in unit.nodes:
+        nodes += [node, *(f for f in followers if f.after == node.task_id)]
+    return dataclasses.replace(unit, nodes=tuple(nodes))
 
 
 def packed(units: list[Unit], pack_s: float) -> list[Unit]:

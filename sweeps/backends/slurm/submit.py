@@ -47,7 +47,7 @@ def submit_plan(submission: Submission) -> list[str]:
     Raises UserError where there is no Slurm, or it could not run the jobs: nothing is submitted.
     """
     plan, console = submission.plan, submission.console
-    if plan.totals()["remaining"]["runs"] == 0:
+    if not plan.graph.left():
         console.print(f"all {len(plan.runs)} runs of study {plan.study} are done already")
         return []
     # two submissions at once would both find an empty queue
@@ -184,7 +184,9 @@ def _undisturbed() -> Iterator[None]:
 
 def _report(plan: Plan, arrays: list[Array], queued: dict[str, str], console: Console) -> None:
     nodes = [node for array in arrays for unit in array.units for node in unit.nodes]
-    runs = sum(not node.is_segment for node in nodes)
+    runs = sum(node.task.is_run for node in nodes)
+    scored = sum(node.task.is_evaluation for node in nodes)
+    evaluations = f" and {counted(scored, 'evaluation')}" if scored else ""
     elements = sum(len(array.units) for array in arrays)
     waiting = sum(run.run_id in queued for run in plan.runs if run.status not in FINISHED)
     ids = [str(array.array_id) for array in arrays]
@@ -192,7 +194,7 @@ def _report(plan: Plan, arrays: list[Array], queued: dict[str, str], console: Co
     cost = duration(checks.gpu_hours(nodes))
     already = f"; {waiting} runs are in the queue already" if waiting else ""
     console.print(
-        f"{counted(runs, 'run')} submitted as {counted(elements, 'job')} in "
+        f"{counted(runs, 'run')}{evaluations} submitted as {counted(elements, 'job')} in "
         f"{counted(len(arrays), 'array')}: {ids[0]}{last} "
         f"(about {cost} of {plan.gpu} time){already}\n"
         f"python -m sweeps watch {plan.study}",
