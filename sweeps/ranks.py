@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ledger.errors import UserError
+from mor.config import Config
 from sweeps.tasks import Task
 
 if TYPE_CHECKING:
@@ -37,12 +38,36 @@ class Order:
         from mor.train.run import train_run, train_trunk
 
         task = self.task
-        if task.is_evaluation:
+        if task.is_data:
+            self._prepare(hooks)
+        elif task.is_evaluation:
             self._evaluate(hooks)
         elif task.is_segment:
             train_trunk(task.config, task.folder, hooks)
         else:
             train_run(task.config, task.folder, self.start, hooks)
+
+    def _prepare(self, hooks: Hooks) -> None:
+        """Rank 0 alone prepares; the others wait at the next round."""
+        from mor.data.build import PreparationStopped
+        from mor.data.needs import Need, Prepared
+        from mor.data.prepare import prepare
+        from mor.data.sharded import How
+        from mor.train.loop import Stopped
+
+        if following():
+            return
+        config, task = self.task.config, self.task
+        need = Need(int(task.target), task.val_tokens)
+
+        def progress(there: Prepared) -> None:
+            hooks.on_status({"spent": there.train, "tokens": there.train})
+
+        how = How(preparing_workers(config), False, False, hooks.should_stop, progress)
+        try:
+            prepare(config.data, False, need, how)
+        except PreparationStopped:
+            raise Stopped("stopped; the shards that are whole are kept") from None
 
     def _evaluate(self, hooks: Hooks) -> None:
         """Rank 0 alone scores; the others wait at the next round."""
@@ -58,6 +83,14 @@ class Order:
                 "plan; launch the study again"
             )
         evaluate_run(self.task.folder, tasks, Extent(), hooks)
+
+
+def preparing_workers(config: Config) -> int:
+    """Processes that prepare a corpus: as set, else one for each core that this job has."""
+    from mor.data.command import cores
+
+    job = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    return config.runtime.workers or (int(job) if job.isdigit() else cores())
 
 
 END = "end"
