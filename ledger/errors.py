@@ -9,3 +9,7 @@ class UserError(Exception):
 
 class LedgerVersionError(UserError):
     """A file of the ledger was written by another version of this project."""
+
+
+class DamagedFile(UserError):
+    """A file of the ledger that is not what was written."""

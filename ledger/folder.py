@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ledger.files import check_schema, read_json, write_json
+from ledger.damage import checkpoint_damage, file_digest, set_aside
+from ledger.errors import DamagedFile
+from ledger.files import check_schema, read_json, write_atomically, write_json
 from ledger.result import RESULT_SCHEMA, Result
 
 SCHEMA = 1  # of status.json and config.yaml
 FINAL = "final"
-META = "meta.json"  # of a checkpoint, written last: one without it is not complete
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,11 @@ class RunFolder:
     @property
     def result_file(self) -> Path:
         return self.path / "result.json"
+
+    @property
+    def digest_file(self) -> Path:
+        """The digest of `result.json`: one that was damaged or edited does not pass for it."""
+        return self.path / "result.digest"
 
     @property
     def attempts_file(self) -> Path:
@@ -79,24 +85,63 @@ class RunFolder:
         return self.checkpoints / f"plateau-{target:.9e}"
 
     def plateau_done(self, target: float) -> bool:
-        """Whether a trunk has been trained to `target` FLOPs."""
-        return (self.plateau(target) / META).exists()
+        """Whether a trunk has been trained to `target` FLOPs and has its checkpoint there."""
+        return checkpoint_damage(self.plateau(target)) is None
 
     def rolling(self, step: int) -> Path:
         """The checkpoint that is written on the way, at a step."""
         return self.checkpoints / f"step-{step:08d}"
 
     def result(self) -> Result | None:
-        """The result, or None while there is none. Raises LedgerVersionError, UserError."""
+        """The result, or None while there is none. Raises LedgerVersionError, DamagedFile."""
         values = _read(self.result_file, RESULT_SCHEMA)
-        return None if values is None else Result.from_dict(values)
+        if values is None:
+            return None
+        check_digest(self.result_file, self.digest_file)
+        return Result.from_dict(values)
 
     def write_result(self, result: Result) -> None:
+        self.digest_file.unlink(missing_ok=True)  # of a result that this one replaces
         write_json(self.result_file, {"schema": RESULT_SCHEMA, **result.to_dict()})
+        write_atomically(self.digest_file, file_digest(self.result_file) + "\n")
+
+    def final_damage(self) -> str | None:
+        """What is wrong with the final checkpoint of a run that is done; None: nothing.
+
+        A folder without `checkpoints/` holds a result alone, which is whole.
+        """
+        return checkpoint_damage(self.final) if self.checkpoints.is_dir() else None
+
+    def damage(self) -> str | None:
+        """What a run that has ended has lost of its result or its final checkpoint; None: nothing.
+
+        Raises LedgerVersionError.
+        """
+        try:
+            result = self.result()
+        except DamagedFile:
+            return f"{self.result_file.name} is not what was written"
+        lost = self.final_damage() if result is not None and result.done else None
+        return lost and f"checkpoints/{FINAL}: {lost}"
+
+    def set_damaged_aside(self) -> list[Path]:
+        """Put a damaged result and final checkpoint out of the way; the caller holds the claim."""
+        found = []
+        try:
+            self.result()
+        except DamagedFile:
+            found += [set_aside(self.result_file), set_aside(self.digest_file)]
+        if self.final.is_dir() and checkpoint_damage(self.final):
+            found.append(set_aside(self.final))
+        return [path for path in found if path is not None]
 
     def status(self) -> dict[str, Any] | None:
-        """The newest status, or None before the first start. Raises LedgerVersionError."""
-        return _read(self.status_file, SCHEMA)
+        """The newest status, or None before the first start and where a crash has torn it. Raises
+        LedgerVersionError."""
+        try:
+            return _read(self.status_file, SCHEMA)
+        except DamagedFile:
+            return None
 
     def write_status(self, **status: Any) -> None:
         """Replace the status; the time of writing is the heartbeat (seconds since 1970)."""
@@ -108,6 +153,19 @@ class RunFolder:
         if not self.log_file.exists():
             return []
         return self.log_file.read_text(errors="replace").splitlines()[-lines:]
+
+
+def check_digest(file: Path, digest_file: Path) -> None:
+    """Raises DamagedFile where a file is not the one whose digest was written beside it."""
+    try:
+        written = digest_file.read_text().strip()
+    except (OSError, ValueError):
+        return  # of an older version, or a crash came between the two
+    if written != file_digest(file):
+        raise DamagedFile(
+            f"{file}: not what was written; launch the study again, or, if you edited it yourself, "
+            f"delete {digest_file.name}"
+        )
 
 
 def _read(path: Path, schema: int) -> dict[str, Any] | None:
@@ -131,15 +189,17 @@ class MetricsWriter:
 
     @staticmethod
     def _repair(path: Path) -> int:
+        """Cut off what a crash has torn at the end; the last step that is left, or -1."""
         if not path.exists():
             return -1
         data = path.read_bytes()
         whole = data[: data.rfind(b"\n") + 1]
+        while whole and (step := _step_of(whole.splitlines()[-1])) is None:
+            whole = whole[: whole[:-1].rfind(b"\n") + 1]
         if len(whole) < len(data):
             with path.open("r+b") as file:
                 file.truncate(len(whole))
-        lines = whole.splitlines()
-        return int(json.loads(lines[-1])["step"]) if lines else -1
+        return step if whole else -1  # type: ignore[return-value]
 
     def write(self, step: int, **values: Any) -> None:
         if step <= self._last:
@@ -150,3 +210,10 @@ class MetricsWriter:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _step_of(line: bytes) -> int | None:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):
+        return None

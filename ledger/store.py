@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ledger.claims import Claim
+from ledger.errors import DamagedFile
 from ledger.folder import RunFolder
 from ledger.jobs import NO_JOB, Job
-from ledger.result import Result
+from ledger.result import FINISHED, Result
 
 
 @dataclass
@@ -42,12 +43,20 @@ class Ledger:
     def state(self, run_id: str) -> str:
         """planned | running | done | diverged | failed | stopped | interrupted.
 
+        A run whose result or final checkpoint is damaged is interrupted: it is to be made again.
         Raises LedgerVersionError where a file was written by another version.
         """
-        result = self.folder(run_id).result()
-        if result is not None:
+        folder = self.folder(run_id)
+        try:
+            result = folder.result()
+        except DamagedFile:
+            result = None
+        if result is not None and (result.diverged or folder.final_damage() is None):
             return result.status
-        return self.unfinished_state(run_id, self.folder(run_id).status())
+        status = folder.status()
+        if status is not None and status.get("state") in FINISHED:
+            status = {**status, "state": "interrupted"}  # what it had is damaged
+        return self.unfinished_state(run_id, status)
 
     def unfinished_state(self, run_id: str, status: dict[str, Any] | None) -> str:
         """The state of a run without a result, by its newest status."""
@@ -60,5 +69,11 @@ class Ledger:
 
     def results(self) -> list[Result]:
         """Every result in the store."""
-        found = (self.folder(run_id).result() for run_id in sorted(self.present()))
+        found = (self._result(run_id) for run_id in sorted(self.present()))
         return [result for result in found if result is not None]
+
+    def _result(self, run_id: str) -> Result | None:
+        try:
+            return self.folder(run_id).result()
+        except DamagedFile:
+            return None

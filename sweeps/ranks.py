@@ -104,7 +104,7 @@ class Crew:
 def follow(stop: threading.Event) -> int:
     """The side of every other rank: train what rank 0 hands out; returns how many tasks."""
     from mor.train.distributed import OtherRankFailed, leave
-    from mor.train.loop import Diverged, Stopped
+    from mor.train.loop import DamagedStart, Diverged, Stopped
     from mor.train.memory import OutOfMemory
     from mor.train.run import Hooks
 
@@ -120,7 +120,7 @@ def follow(stop: threading.Event) -> int:
             order.carry_out(Hooks(should_stop=stop.is_set))
         except OutOfMemory:
             raise
-        except (Stopped, Diverged, OtherRankFailed, UserError) as end:
+        except (Stopped, Diverged, DamagedStart, OtherRankFailed, UserError) as end:
             log.info("rank %d, %s: %s", ranks.rank, order.task.task_id, end)
     leave()
     return count

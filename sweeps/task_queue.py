@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +66,10 @@ class Queue:
     def fail(self, task: Task) -> None:
         """Not to be tried again in this launch, also where its status could not be written."""
         self._failed.add(task.task_id)
+
+    def reopen(self, task_ids: Iterable[str]) -> None:
+        """Tasks that were done and have lost what they had made."""
+        self._done.difference_update(task_ids)
 
     def _give_up(self, only: frozenset[str]) -> None:
         now = time.monotonic()

@@ -101,6 +101,8 @@ def _attempt(
         if task.finished(queue.ledger) or task.failed(queue.launch_id):
             return False
         with _renewing(claim), _log_file(task.folder.log_file, capture=observe is None):
+            for path in task.folder.set_damaged_aside():
+                log.warning("damaged, set aside as %s", path.name)
             _run(task, queue, crew, claim, study, stop, observe)
     finally:
         claim.release()
@@ -117,7 +119,7 @@ def _run(
     observe: Observer | None,
 ) -> None:
     """Train one segment or run whose claim is held; how it ended is in its status."""
-    from mor.train.loop import Diverged, Stopped
+    from mor.train.loop import DamagedStart, Diverged, Stopped
     from mor.train.memory import OutOfMemory
     from mor.train.run import Hooks
 
@@ -145,6 +147,10 @@ def _run(
         status.end("done", "finished")
     except Stopped as stopped:
         status.end("stopped", *_why_stopped(task, queue, stop), error=str(stopped))
+    except DamagedStart as damaged:
+        log.error("%s", damaged)
+        queue.reopen(task.depends_on)
+        status.end("stopped", "stopped", error=str(damaged))
     except Diverged as diverged:
         log.error("diverged: %s", diverged)
         status.end("diverged", "diverged", error=str(diverged))

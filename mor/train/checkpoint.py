@@ -1,15 +1,14 @@
 """Training state on disk, atomic and checked.
 
 A checkpoint is a folder: the tensors as torch.distributed.checkpoint writes them, each rank its
-own share, so that any other number of ranks can read them; and `meta.json` with the loop's numbers
-and a digest of every file. It is written under a temporary name and renamed when it is complete
-and synced; a folder without that name is never read. `plateau-<FLOPs>` is kept for ever,
+own share, so that any other number of ranks can read them; and `meta.json` with the loop's numbers,
+and the size and digest of every file. It is written under a temporary name and renamed when it is
+complete and synced; a folder without that name is never read. `plateau-<FLOPs>` is kept for ever,
 `step-<n>` while it is among the newest.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -24,11 +23,11 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint import CheckpointException, FileSystemReader, FileSystemWriter
 from torch.distributed.tensor import DTensor
 
+from ledger.damage import META, file_digest
 from ledger.files import sync_to_disk
 from mor.flops import Routed
 from mor.train.distributed import OtherRankFailed, Ranks
 
-META = "meta.json"
 Tensors = dict[str, torch.Tensor]
 
 
@@ -97,7 +96,9 @@ def own(tensors: Tensors, ranks: Ranks) -> Tensors:
 
 def _complete(temporary: Path, path: Path, progress: Progress) -> None:
     """Seal a folder that all ranks have written, and give it its name."""
-    meta = {"progress": asdict(progress), "files": _digests(temporary)}
+    digests = _digests(temporary)
+    sizes = {name: (temporary / name).stat().st_size for name in digests}
+    meta = {"progress": asdict(progress), "files": digests, "sizes": sizes}
     with (temporary / META).open("w") as file:
         json.dump(meta, file)
         file.flush()
@@ -200,6 +201,5 @@ def _digests(folder: Path) -> dict[str, str]:
     digests = {}
     for path in sorted(folder.iterdir()):
         if path.name != META:
-            with path.open("rb") as file:
-                digests[path.name] = hashlib.file_digest(file, "blake2b").hexdigest()
+            digests[path.name] = file_digest(path)
     return digests

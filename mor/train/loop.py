@@ -29,12 +29,16 @@ from mor.train.tracking import NoTracker, Tracker
 from mor.train.trainer import Trainer
 from mor.train.writer import Writer
 
-__all__ = ["Diverged", "Leg", "Stopped", "Trainer", "status_of", "train_leg"]
+__all__ = ["DamagedStart", "Diverged", "Leg", "Stopped", "Trainer", "status_of", "train_leg"]
 
 log = logging.getLogger(__name__)
 
 STATUS_S = 1.0  # seconds between heartbeats
 LOG_S = 10.0  # seconds between lines of the run's log
+
+
+class DamagedStart(CorruptCheckpoint):
+    """The plateau that a run branches off is damaged; it is set aside, to be trained again."""
 
 
 class Stopped(Exception):
@@ -63,7 +67,7 @@ def train_leg(
     """Train `trainer` until `leg.target` is reached; `trainer` holds the final state.
 
     Raises Diverged (a number is not finite), Stopped (after a checkpoint), OutOfMemory, OSError
-    (disk full), OtherRankFailed, and what `on_status` raises.
+    (disk full), OtherRankFailed, DamagedStart, and what `on_status` raises.
     """
     ranks, runtime = trainer.ranks, trainer.config.runtime
     _resume(trainer, leg)
@@ -108,7 +112,7 @@ def _resume(trainer: Trainer, leg: Leg) -> None:
         paths = checkpoint.candidates(folder.checkpoints, at_most=leg.target)
     paths = ranks.shared(paths)
     if not trainer.restore(paths + ([leg.start] if leg.start else [])) and leg.start:
-        raise CorruptCheckpoint(f"{leg.start}: the trunk's plateau cannot be read")
+        raise DamagedStart(f"{leg.start}: damaged and set aside; the trunk is trained there again")
 
 
 def _timed_step(trainer: Trainer, schedule: Schedule) -> dict[str, float]:

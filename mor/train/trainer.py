@@ -17,6 +17,7 @@ from typing import TypeVar
 
 import torch
 
+from ledger.damage import set_aside
 from mor.config import Config
 from mor.data.batches import Batches
 from mor.flops import Routed, no_work
@@ -282,7 +283,8 @@ class Trainer:
         checkpoint.save(path, *self.state(), self.ranks)
 
     def restore(self, paths: list[Path]) -> bool:
-        """Take up the first checkpoint that is whole; say which are not. False: none is.
+        """Take up the first checkpoint that is whole; set the others aside and say so. False: none
+        is whole.
 
         All ranks call it with the same paths.
         """
@@ -292,6 +294,8 @@ class Trainer:
                 progress = checkpoint.load(path, tensors, self.ranks)
             except CorruptCheckpoint as error:
                 log.warning("corrupt checkpoint left out (%s); taking the one before", error)
+                if self.ranks.first:
+                    set_aside(path)
                 continue
             self._take_up(progress)
             log.info("resumed from %s at step %d", path.name, progress.step)
