@@ -10,6 +10,7 @@ class Code(StrEnum):
     # Points
     PENDING = "pending"
     UNFINISHED = "unfinished"
+    DAMAGED = "damaged"
     UNUSABLE_ROWS = "unusable_rows"
     SPLIT_MODEL = "split_model"
     NO_METRICS = "no_metrics"

@@ -9,15 +9,19 @@ and renamed, so that a reader never sees half of one.
 from __future__ import annotations
 
 import json
+import logging
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ledger.damage import checkpoint_damage, file_digest, set_aside
+from ledger.damage import check_digest, checkpoint_damage, set_aside, write_digest
 from ledger.errors import DamagedFile
 from ledger.files import check_schema, read_json, write_atomically, write_json
 from ledger.result import RESULT_SCHEMA, Result
+
+log = logging.getLogger(__name__)
 
 SCHEMA = 1  # of status.json and config.yaml
 FINAL = "final"
@@ -94,16 +98,17 @@ class RunFolder:
 
     def result(self) -> Result | None:
         """The result, or None while there is none. Raises LedgerVersionError, DamagedFile."""
-        values = _read(self.result_file, RESULT_SCHEMA)
-        if values is None:
-            return None
-        check_digest(self.result_file, self.digest_file)
-        return Result.from_dict(values)
+        try:
+            check_digest(self.result_file, self.digest_file)
+            values = _read(self.result_file, RESULT_SCHEMA)
+            return None if values is None else Result.from_dict(values)
+        except (TypeError, KeyError, AttributeError):
+            raise DamagedFile(f"{self.result_file}: not what was written") from None
 
     def write_result(self, result: Result) -> None:
         self.digest_file.unlink(missing_ok=True)  # of a result that this one replaces
         write_json(self.result_file, {"schema": RESULT_SCHEMA, **result.to_dict()})
-        write_atomically(self.digest_file, file_digest(self.result_file) + "\n")
+        write_digest(self.result_file, self.digest_file)
 
     def final_damage(self) -> str | None:
         """What is wrong with the final checkpoint of a run that is done; None: nothing.
@@ -124,16 +129,24 @@ class RunFolder:
         lost = self.final_damage() if result is not None and result.done else None
         return lost and f"checkpoints/{FINAL}: {lost}"
 
-    def set_damaged_aside(self) -> list[Path]:
-        """Put a damaged result and final checkpoint out of the way; the caller holds the claim."""
+    def set_damaged_aside(self) -> list[str]:
+        """Put a damaged result and damaged checkpoints out of the way; says what was wrong.
+
+        The caller holds the claim.
+        """
         found = []
         try:
             self.result()
         except DamagedFile:
-            found += [set_aside(self.result_file), set_aside(self.digest_file)]
-        if self.final.is_dir() and checkpoint_damage(self.final):
-            found.append(set_aside(self.final))
-        return [path for path in found if path is not None]
+            found.append(f"{self.result_file.name} is not what was written")
+            set_aside(self.result_file)
+            set_aside(self.digest_file)
+        names = sorted(self.checkpoints.iterdir()) if self.checkpoints.is_dir() else []
+        for path in names:
+            if not path.name.startswith(".") and (damage := checkpoint_damage(path)):
+                found.append(f"{path.name}: {damage}")
+                set_aside(path)
+        return found
 
     def status(self) -> dict[str, Any] | None:
         """The newest status, or None before the first start and where a crash has torn it. Raises
@@ -155,19 +168,6 @@ class RunFolder:
         return self.log_file.read_text(errors="replace").splitlines()[-lines:]
 
 
-def check_digest(file: Path, digest_file: Path) -> None:
-    """Raises DamagedFile where a file is not the one whose digest was written beside it."""
-    try:
-        written = digest_file.read_text().strip()
-    except (OSError, ValueError):
-        return  # of an older version, or a crash came between the two
-    if written != file_digest(file):
-        raise DamagedFile(
-            f"{file}: not what was written; launch the study again, or, if you edited it yourself, "
-            f"delete {digest_file.name}"
-        )
-
-
 def _read(path: Path, schema: int) -> dict[str, Any] | None:
     values = read_json(path)
     if values is None:
@@ -180,7 +180,8 @@ class MetricsWriter:
     """`metrics.jsonl`: one line per logged step, each step once, however often a run restarts.
 
     A line torn by a crash is cut off when the file is opened again; a step that was logged before
-    the crash and is trained again (to the same bits) is not logged twice.
+    the crash and is trained again (to the same bits) is not logged twice. Where a line before the
+    last is damaged, the file is set aside and goes on with the lines that are whole.
     """
 
     def __init__(self, path: Path) -> None:
@@ -189,17 +190,25 @@ class MetricsWriter:
 
     @staticmethod
     def _repair(path: Path) -> int:
-        """Cut off what a crash has torn at the end; the last step that is left, or -1."""
+        """Keep the lines that are whole and whose steps rise; returns the last step, or -1."""
         if not path.exists():
             return -1
         data = path.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        while whole and (step := _step_of(whole.splitlines()[-1])) is None:
-            whole = whole[: whole[:-1].rfind(b"\n") + 1]
-        if len(whole) < len(data):
-            with path.open("r+b") as file:
-                file.truncate(len(whole))
-        return step if whole else -1  # type: ignore[return-value]
+        end = data.rfind(b"\n") + 1
+        lines = data[:end].split(b"\n")[:-1]
+        steps = [step for line in lines if (step := _step_of(line)) is not None]
+        kept = _rising(steps)
+        if len(kept) == len(lines):
+            if end < len(data):
+                with path.open("r+b") as file:
+                    file.truncate(end)
+        else:
+            whole = {step: line for line in lines if (step := _step_of(line)) is not None}
+            text = b"".join(whole[step] + b"\n" for step in kept).decode()
+            log.warning("%s: %d lines are damaged", path.name, len(lines) - len(kept))
+            set_aside(path)
+            write_atomically(path, text)
+        return kept[-1] if kept else -1
 
     def write(self, step: int, **values: Any) -> None:
         if step <= self._last:
@@ -214,6 +223,18 @@ class MetricsWriter:
 
 def _step_of(line: bytes) -> int | None:
     try:
-        return int(json.loads(line)["step"])
+        step = json.loads(line)["step"]
     except (ValueError, TypeError, KeyError):
         return None
+    return step if type(step) is int else None
+
+
+def _rising(steps: list[int]) -> list[int]:
+    """The steps without those that a damaged number has put out of order."""
+    kept: list[int] = []
+    for step, after in zip(steps, [*steps[1:], math.inf], strict=True):
+        before = kept[-1] if kept else -1
+        out_of_order = before < after <= step
+        if before < step and not out_of_order:
+            kept.append(step)
+    return kept

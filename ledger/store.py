@@ -46,17 +46,20 @@ class Ledger:
         A run whose result or final checkpoint is damaged is interrupted: it is to be made again.
         Raises LedgerVersionError where a file was written by another version.
         """
-        folder = self.folder(run_id)
-        try:
-            result = folder.result()
-        except DamagedFile:
-            result = None
-        if result is not None and (result.diverged or folder.final_damage() is None):
+        result = self.result(run_id)
+        if result is not None:
             return result.status
-        status = folder.status()
+        status = self.folder(run_id).status()
         if status is not None and status.get("state") in FINISHED:
             status = {**status, "state": "interrupted"}  # what it had is damaged
         return self.unfinished_state(run_id, status)
+
+    def result(self, run_id: str) -> Result | None:
+        """The result of a run; None while there is none, and where it or the final checkpoint is
+        damaged. Raises LedgerVersionError."""
+        result, folder = self._written(run_id), self.folder(run_id)
+        lost = result is not None and result.done and folder.final_damage() is not None
+        return None if lost else result
 
     def unfinished_state(self, run_id: str, status: dict[str, Any] | None) -> str:
         """The state of a run without a result, by its newest status."""
@@ -68,11 +71,11 @@ class Ledger:
         return state
 
     def results(self) -> list[Result]:
-        """Every result in the store."""
-        found = (self._result(run_id) for run_id in sorted(self.present()))
+        """Every result in the store that is what was written."""
+        found = (self._written(run_id) for run_id in sorted(self.present()))
         return [result for result in found if result is not None]
 
-    def _result(self, run_id: str) -> Result | None:
+    def _written(self, run_id: str) -> Result | None:
         try:
             return self.folder(run_id).result()
         except DamagedFile:

@@ -10,7 +10,7 @@ from pathlib import Path
 from ledger.damage import set_aside
 from ledger.errors import DamagedFile, UserError
 from ledger.files import write_json
-from ledger.plan_file import LaunchFolder, PlanFile, StudyFolder, read_plan, write_plan
+from ledger.plan_file import LaunchFolder, PlanFile, StudyFolder, digest_of, read_plan, write_plan
 from ledger.store import Ledger
 from mor.config import to_dict
 from sweeps.config import SweepConfig
@@ -55,6 +55,7 @@ def add_to_study(launch: Launch) -> None:
         earlier = [read_plan(study.plan_file)] if study.plan_file.exists() else []
     except DamagedFile:
         set_aside(study.plan_file)
+        set_aside(digest_of(study.plan_file))
         others = (other for other in study.launches() if other != launch.folder)
         earlier = [plan for other in others if (plan := _readable(other.plan_file)) is not None]
     for plan in reversed(earlier):

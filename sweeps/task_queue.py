@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 1.0  # between looks at what was cancelled
 PATIENCE_S = 120.0  # a network file system may show a finished file that late
+REMADE = 3  # times that a damaged plateau is trained again for one run
 
 
 def read_tasks(plan_file: Path, ledger: Ledger, only: Collection[str] | None = None) -> TaskGraph:
@@ -45,6 +46,7 @@ class Queue:
         self._failed: set[str] = set()
         self._cancelled: frozenset[str] = frozenset()
         self._looked = -math.inf
+        self._lost_starts: dict[str, int] = {}
         self._alone_since: dict[str, float] = {}  # tasks that wait for what nobody works on
 
     def refresh(self) -> None:
@@ -70,6 +72,13 @@ class Queue:
     def reopen(self, task_ids: Iterable[str]) -> None:
         """Tasks that were done and have lost what they had made."""
         self._done.difference_update(task_ids)
+
+    def lost_start(self, task: Task) -> bool:
+        """The plateau that a run branches off was damaged: its segment is to be trained again, and
+        the run waits. False: that has happened `REMADE` times, something damages it each time."""
+        self.reopen(task.depends_on)
+        self._lost_starts[task.task_id] = self._lost_starts.get(task.task_id, 0) + 1
+        return self._lost_starts[task.task_id] <= REMADE
 
     def _give_up(self, only: frozenset[str]) -> None:
         now = time.monotonic()

@@ -151,7 +151,7 @@ class StudyView:
     # -- reading --------------------------------------------------------------------------------
 
     def _see(self, task: Task) -> _Seen:
-        result = None if task.is_segment else task.folder.result()
+        result = None if task.is_segment else self.ledger.result(task.folder.run_id)
         done = task.finished(self.ledger) if task.is_segment else result is not None
         status = task.folder.status()
         attempts = AttemptLog(task.folder.path).read() if status else []

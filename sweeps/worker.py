@@ -101,8 +101,8 @@ def _attempt(
         if task.finished(queue.ledger) or task.failed(queue.launch_id):
             return False
         with _renewing(claim), _log_file(task.folder.log_file, capture=observe is None):
-            for path in task.folder.set_damaged_aside():
-                log.warning("damaged, set aside as %s", path.name)
+            for damage in task.folder.set_damaged_aside():
+                log.warning("damaged, set aside and made again: %s", damage)
             _run(task, queue, crew, claim, study, stop, observe)
     finally:
         claim.release()
@@ -149,8 +149,11 @@ def _run(
         status.end("stopped", *_why_stopped(task, queue, stop), error=str(stopped))
     except DamagedStart as damaged:
         log.error("%s", damaged)
-        queue.reopen(task.depends_on)
-        status.end("stopped", "stopped", error=str(damaged))
+        if queue.lost_start(task):
+            status.end("stopped", "stopped", error=str(damaged))
+        else:
+            queue.fail(task)
+            status.end("failed", "failed", error=f"{damaged}; it is damaged again each time")
     except Diverged as diverged:
         log.error("diverged: %s", diverged)
         status.end("diverged", "diverged", error=str(diverged))

@@ -10,6 +10,8 @@ from analysis.cautions import Caution, Code
 from analysis.errors import AnalysisError
 from analysis.formatting import listing, plural
 from analysis.points.series import name_series
+from ledger.damage import check_digest
+from ledger.errors import DamagedFile
 from ledger.folder import RunFolder
 from ledger.ids import is_trunk
 from ledger.plan_file import StudyFolder
@@ -95,10 +97,19 @@ def read_runs(
                 f"{listing(pending)}.",
             )
         )
+    damaged = {name for name in files if _damaged(RunFolder(store / name))}
+    if damaged:
+        warnings.append(
+            Caution(
+                Code.DAMAGED,
+                f"Left out {plural(len(damaged), 'run')} whose result.json is not what was "
+                f"written: {listing(sorted(damaged))}. Launched again, the study makes it again.",
+            )
+        )
     results = {
         name: (str(file), _read_result(file))
         for name, file in files.items()
-        if name not in set(pending)
+        if name not in {*pending, *damaged}
     }
     rows, said = rows_of(results, str(store), loss, params, labels)
     return rows, [*warnings, *said]
@@ -161,6 +172,14 @@ def _point(result: dict[str, Any], where: str, loss_key: str, params_key: str) -
         "source": where.removesuffix(f"/{RESULT}"),
         "trunk": result.get("trunk"),
     }
+
+
+def _damaged(folder: RunFolder) -> bool:
+    try:
+        check_digest(folder.result_file, folder.digest_file)
+    except DamagedFile:
+        return True
+    return False
 
 
 def _read_result(file: Path) -> dict[str, Any]:

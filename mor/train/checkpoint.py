@@ -23,7 +23,8 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint import CheckpointException, FileSystemReader, FileSystemWriter
 from torch.distributed.tensor import DTensor
 
-from ledger.damage import META, file_digest
+from ledger.damage import META, checkpoint_digests_differ, file_digest, read_meta, sealed
+from ledger.errors import DamagedFile
 from ledger.files import sync_to_disk
 from mor.flops import Routed
 from mor.train.distributed import OtherRankFailed, Ranks
@@ -100,14 +101,16 @@ def _complete(temporary: Path, path: Path, progress: Progress) -> None:
     sizes = {name: (temporary / name).stat().st_size for name in digests}
     meta = {"progress": asdict(progress), "files": digests, "sizes": sizes}
     with (temporary / META).open("w") as file:
-        json.dump(meta, file)
+        json.dump(sealed(meta), file)
         file.flush()
         os.fsync(file.fileno())
     sync_to_disk(temporary)
+    earlier = temporary.with_name(f"{temporary.name}.earlier.tmp")
     if path.exists():
-        shutil.rmtree(path)
+        path.rename(earlier)
     temporary.rename(path)
     sync_to_disk(path.parent)
+    shutil.rmtree(earlier, ignore_errors=True)
 
 
 def _by_first(ranks: Ranks, act: Callable[[], None]) -> None:
@@ -137,34 +140,47 @@ def load(path: Path, tensors: Tensors, ranks: Ranks | None = None) -> Progress:
     alone = ranks.size == 1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        dcp.load(
-            dict(tensors),
-            storage_reader=FileSystemReader(path),
-            no_dist=alone,
-            process_group=None if alone else ranks.group,
-        )
+        try:
+            dcp.load(
+                dict(tensors),
+                storage_reader=FileSystemReader(path),
+                no_dist=alone,
+                process_group=None if alone else ranks.group,
+            )
+        except CheckpointException as failure:  # no Exception: it would pass by every handler
+            causes = [cause for cause, _ in failure.failures.values()]
+            if any(isinstance(cause, OSError) for cause in causes):  # set aside meanwhile
+                raise CorruptCheckpoint(f"{path}: {causes[0]}") from None
+            raise RuntimeError(f"{path}: {causes[0] if causes else failure}") from failure
     return progress
+
+
+def is_damaged(path: Path) -> bool:
+    """Whether something is there that is no whole checkpoint; reads all of it."""
+    return path.exists() and isinstance(_checked(path), CorruptCheckpoint)
 
 
 def _checked(path: Path) -> Progress | CorruptCheckpoint:
     try:
         progress = read_progress(path)
-        if _digests(path) != json.loads((path / META).read_text()).get("files"):
+        if checkpoint_digests_differ(path):
             return CorruptCheckpoint(f"{path}: its files are not those that were written")
     except CorruptCheckpoint as error:
         return error
+    except (DamagedFile, OSError) as error:
+        return CorruptCheckpoint(f"{path}: {error}")
     return progress
 
 
 def read_progress(path: Path) -> Progress:
     """The loop's numbers of a checkpoint. Raises CorruptCheckpoint."""
     try:
-        values = json.loads((path / META).read_text())["progress"]
+        values = read_meta(path)["progress"]
         work = values["work"]
         names = ("tokens", "pairs", "forward_tokens", "forward_pairs")
         routed = Routed(work["processed"], *(tuple(work.get(name, ())) for name in names))
         return Progress(int(values["step"]), float(values["spent"]), routed)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (DamagedFile, ValueError, KeyError, TypeError) as error:
         raise CorruptCheckpoint(f"{path}: {error}") from None
 
 

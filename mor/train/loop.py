@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ledger.damage import set_aside
 from ledger.folder import MetricsWriter, RunFolder
 from mor.train import checkpoint
 from mor.train.checkpoint import CorruptCheckpoint
@@ -109,6 +110,9 @@ def _resume(trainer: Trainer, leg: Leg) -> None:
     if ranks.first:
         folder.checkpoints.mkdir(parents=True, exist_ok=True)
         checkpoint.prune(folder.checkpoints, trainer.config.runtime.keep_checkpoints)
+        if leg.keep_as and checkpoint.is_damaged(leg.keep_as):
+            log.warning("%s is damaged: set aside, made again", leg.keep_as.name)
+            set_aside(leg.keep_as)
         paths = checkpoint.candidates(folder.checkpoints, at_most=leg.target)
     paths = ranks.shared(paths)
     if not trainer.restore(paths + ([leg.start] if leg.start else [])) and leg.start:
