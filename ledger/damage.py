@@ -118,6 +118,11 @@ def set_aside(path: Path) -> Path | None:
         number += 1
 
 
+def name_before(path: Path) -> Path:
+    """The path that something had before it was set aside."""
+    return path.with_name(path.name.removeprefix(f".{DAMAGED}-").rpartition("-")[0])
+
+
 def aside(folder: Path) -> list[Path]:
     """What was set aside in a run's folder."""
     found = [*folder.glob(f".{DAMAGED}-*"), *folder.glob(f"checkpoints/.{DAMAGED}-*")]

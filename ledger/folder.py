@@ -185,7 +185,7 @@ class MetricsWriter:
     """
 
     def __init__(self, path: Path) -> None:
-        self._last = self._repair(path)
+        self.last = self._repair(path)  # step that is logged
         self._file = path.open("a")
 
     @staticmethod
@@ -211,11 +211,11 @@ class MetricsWriter:
         return kept[-1] if kept else -1
 
     def write(self, step: int, **values: Any) -> None:
-        if step <= self._last:
+        if step <= self.last:
             return
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
-        self._last = step
+        self.last = step
 
     def close(self) -> None:
         self._file.close()
@@ -232,7 +232,7 @@ def _step_of(line: bytes) -> int | None:
 def _rising(steps: list[int]) -> list[int]:
     """The steps without those that a damaged number has put out of order."""
     kept: list[int] = []
-    for step, after in zip(steps, [*steps[1:], math.inf], strict=True):
+    for step, after in zip(steps, [*steps, math.inf][1:], strict=True):
         before = kept[-1] if kept else -1
         out_of_order = before < after <= step
         if before < step and not out_of_order:

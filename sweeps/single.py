@@ -16,7 +16,7 @@ from mor.model.components import router_of
 from mor.train.tracking import refuse_without_key
 from sweeps import backends
 from sweeps.config import run_config, sweep_config
-from sweeps.damage import damage_of
+from sweeps.damage import say_damage
 from sweeps.definition import finish
 from sweeps.mistakes import RunStopped
 from sweeps.plan import build_plan
@@ -47,8 +47,7 @@ def run_single(values: dict[str, Any], typed: set[str]) -> None:
     [config] = with_fingerprints([finish(run_config(values), study.study, typed)])
     ledger = Ledger(Path(study.runs_dir).absolute(), backends.this_job())
     plan = build_plan(study.study.name, [config], ledger, study.cluster)
-    for sentence in damage_of(plan):
-        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+    say_damage(plan, console)
     if study.launch.plan_file:
         write_plan_file(plan, Path(study.launch.plan_file))
     if study.launch.mode == "plan":

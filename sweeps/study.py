@@ -20,7 +20,7 @@ from mor.train.tracking import refuse_without_key
 from sweeps import backends
 from sweeps.backends.base import Submission
 from sweeps.config import SweepConfig, sweep_config
-from sweeps.damage import damage_of
+from sweeps.damage import say_damage
 from sweeps.plan import Plan, build_plan
 from sweeps.ranks import refuse_several
 from sweeps.tables import print_plan
@@ -53,8 +53,7 @@ def launch_configs(study: SweepConfig, configs: list[Config]) -> None:
     console = Console()
     ledger = Ledger(Path(study.runs_dir).absolute())
     plan = build_plan(study.study.name, configs, ledger, study.cluster)
-    for sentence in damage_of(plan):
-        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+    say_damage(plan, console)
     if study.launch.plan_file:
         write_plan_file(plan, Path(study.launch.plan_file))
     if study.launch.mode == "plan":

@@ -43,6 +43,7 @@ class Progress:
     step: int
     spent: float  # FLOPs under the run's convention
     work: Routed  # all that was routed so far
+    loss: float | None = None  # of the last step, nats per token
 
     @property
     def tokens(self) -> int:
@@ -179,7 +180,7 @@ def read_progress(path: Path) -> Progress:
         work = values["work"]
         names = ("tokens", "pairs", "forward_tokens", "forward_pairs")
         routed = Routed(work["processed"], *(tuple(work.get(name, ())) for name in names))
-        return Progress(int(values["step"]), float(values["spent"]), routed)
+        return Progress(int(values["step"]), float(values["spent"]), routed, values.get("loss"))
     except (DamagedFile, ValueError, KeyError, TypeError) as error:
         raise CorruptCheckpoint(f"{path}: {error}") from None
 

@@ -114,6 +114,8 @@ def _resume(trainer: Trainer, leg: Leg) -> None:
             log.warning("%s is damaged: set aside, made again", leg.keep_as.name)
             set_aside(leg.keep_as)
         paths = checkpoint.candidates(folder.checkpoints, at_most=leg.target)
+        if leg.keep_as and leg.keep_as.exists():  # the process ended after it was written
+            paths = [leg.keep_as, *(path for path in paths if path != leg.keep_as)]
     paths = ranks.shared(paths)
     if not trainer.restore(paths + ([leg.start] if leg.start else [])) and leg.start:
         raise DamagedStart(f"{leg.start}: damaged and set aside; the trunk is trained there again")
@@ -152,6 +154,18 @@ class _Journal:
         self._trainer, self._leg, self._on_status = trainer, leg, on_status
         self._metrics = MetricsWriter(leg.folder.metrics_file)
         self._heartbeat = self._logged = -math.inf
+        self._say_gap()
+
+    def _say_gap(self) -> None:
+        """Lines that were lost stay so: training to a checkpoint again for them is not worth it."""
+        trainer, last = self._trainer, max(self._metrics.last, 0)
+        own = trainer.resumed_from and trainer.resumed_from.parent == self._leg.folder.checkpoints
+        if own and last + trainer.config.runtime.log_steps <= trainer.step_index:
+            name = self._leg.folder.metrics_file.name
+            log.warning(
+                "%s ends at step %d and training goes on at %d: the steps between are lost",
+                *(name, last, trainer.step_index),
+            )
 
     def write(self, values: dict[str, float]) -> None:
         trainer = self._trainer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import functools
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -179,15 +180,15 @@ def _result(
         epochs=trainer.batches.epoch(trainer.step_index),
         mean_recursions_train=sum(meter.work.tokens) / max(1.0, meter.work.processed),
         flops=Flops(planned=config.budget, spent=meter.spent, extra=meter.all_flops()),
-        loss={"train": trainer.last_loss, **found.losses} if found else {},
+        loss={**_training_loss(trainer), **found.losses} if found else {},
         routing=found.routing.as_json() if found and found.routing else None,
         kv_statistics=found.kv_statistics if found else None,
         throughput=Throughput(
             device=device,
             devices=trainer.ranks.size,
-            tokens_per_s=speed.tokens_per_s,
-            flops_per_s=speed.flops_per_s,
-            mfu=_mfu(config, trainer, device),
+            tokens_per_s=speed.tokens_per_s or None,
+            flops_per_s=speed.flops_per_s or None,
+            mfu=_mfu(config, trainer, device) or None,
             seconds=speed.seconds,
         ),
         trunk=trunk_id(config) if has_trunk(config) else None,
@@ -196,6 +197,11 @@ def _result(
         finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         extra={**extra, **hooks.provenance},
     )
+
+
+def _training_loss(trainer: Trainer) -> dict[str, float]:
+    """Of the last step; nothing where the process has trained none and the checkpoint is old."""
+    return {"train": trainer.last_loss} if math.isfinite(trainer.last_loss) else {}
 
 
 def device_name(device: torch.device) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -100,6 +100,7 @@ class Trainer:
         self.step_index = 0
         self.throughput = Throughput()
         self.last_loss = math.nan
+        self.resumed_from: Path | None = None
 
     # -- one step -------------------------------------------------------------------------------
 
@@ -277,7 +278,8 @@ class Trainer:
     def state(self) -> tuple[checkpoint.Tensors, Progress]:
         """All that this rank writes of a checkpoint; the tensors themselves, not copies."""
         tensors = checkpoint.own(named_state(self.model, self.optimizer), self.ranks)
-        return tensors, self.meter.progress(self.step_index)
+        loss = self.last_loss if math.isfinite(self.last_loss) else None
+        return tensors, replace(self.meter.progress(self.step_index), loss=loss)
 
     def save(self, path: Path) -> None:
         checkpoint.save(path, *self.state(), self.ranks)
@@ -298,6 +300,7 @@ class Trainer:
                     set_aside(path)
                 continue
             self._take_up(progress)
+            self.resumed_from = path
             log.info("resumed from %s at step %d", path.name, progress.step)
             return True
         return False
@@ -305,3 +308,4 @@ class Trainer:
     def _take_up(self, progress: Progress) -> None:
         self.step_index = progress.step
         self.meter.work = progress.work
+        self.last_loss = math.nan if progress.loss is None else progress.loss
