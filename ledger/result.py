@@ -11,6 +11,7 @@ RESULT_SCHEMA = 1
 DONE, DIVERGED = "done", "diverged"
 FINISHED = (DONE, DIVERGED)  # not to be trained again
 LOSS_KEYS = {"causal": "val_nll_causal", "topk": "val_nll_topk"}  # by rule of inference
+BYTE_KEYS = {"bpb": "val_bpb_causal", "bpb_topk": "val_bpb_topk"}  # the same in bits per byte
 
 
 @dataclass(frozen=True, kw_only=True)

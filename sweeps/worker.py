@@ -41,6 +41,7 @@ POLL_S = 0.5  # while other workers hold all that is ready
 RENEW_S = 15.0  # between renewals of a claim
 LIMIT_NEAR_S = 200.0  # a stop this near to a job's limit is because of it: warnings come early
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK = (*FULL, errno.EIO, errno.EROFS, errno.ESTALE)  # of a disk: where we were matters to nobody
 
 
 def work(plan_file: Path, runs_dir: Path, launch_id: str, study: str) -> int:
@@ -167,7 +168,7 @@ def _run(
         if isinstance(mistake, OutOfMemory):
             crew.break_up(mistake)
     except OSError as error:
-        log.exception("failed")
+        log.error("failed: %s", error, exc_info=error.errno not in DISK)
         queue.fail(task)
         cause = "disk full" if error.errno in FULL else "failed"
         status.end("failed", cause, error=_in_words(error, runs_dir))

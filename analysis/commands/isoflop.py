@@ -43,7 +43,7 @@ Out = Annotated[
 
 @options.flat
 def command(
-    chosen: options.Chosen,
+    chosen: options.ChosenInAnyUnit,
     resampling: options.Resampling,
     as_json: AsJson = False,
     out: Out = None,

@@ -17,6 +17,8 @@ LOSS_LABELS = {
     "causal": "Validation loss (nats per token)",
     "topk": "Validation loss, top-k routing (nats per token)",
     "as given": "Validation loss (nats per token)",
+    "bpb": "Validation loss (bits per byte)",
+    "bpb_topk": "Validation loss, top-k routing (bits per byte)",
 }
 
 

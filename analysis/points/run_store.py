@@ -15,7 +15,7 @@ from ledger.errors import DamagedFile
 from ledger.folder import RunFolder
 from ledger.ids import is_trunk
 from ledger.plan_file import StudyFolder
-from ledger.result import DONE, LOSS_KEYS, RESULT_SCHEMA
+from ledger.result import BYTE_KEYS, DONE, LOSS_KEYS, RESULT_SCHEMA
 
 RESULT = RunFolder(Path()).result_file.name
 PARAMS_KEYS = {"nonembedding": "n_params_nonembedding", "total": "n_params"}
@@ -129,7 +129,9 @@ def rows_of(
     for name, (where, result) in results.items():
         status = _need(result, "status", str, where)
         if status == DONE:
-            rows.append(_point(result, where, LOSS_KEYS[loss], PARAMS_KEYS[params]))
+            rows.append(
+                _point(result, where, {**LOSS_KEYS, **BYTE_KEYS}[loss], PARAMS_KEYS[params])
+            )
         else:
             skipped.setdefault(status, []).append(name)
     for status, left_out in skipped.items():
@@ -144,7 +146,7 @@ def rows_of(
         if label := (labels or {}).get(row["run_id"]):
             row["label"] = row["curve"] = label
     settings = {name: result.get("settings", {}) for name, (_, result) in results.items()}
-    warnings.extend(name_series(rows, settings))
+    warnings.extend(name_series(rows, settings, corpora=loss in BYTE_KEYS))
     if not rows:
         raise AnalysisError(
             f"{source} holds {plural(len(results), 'result')} and not one with status {DONE!r} "

@@ -81,7 +81,7 @@ def _on_a_failing_disk(trial: Trial, number: int) -> int:
     trial.half_done()
     tally = Tally(trial.site.root / "tally")
     for _ in range(2):
-        at = trial.chance.randrange(1, 300)
+        at = int(10 ** trial.chance.uniform(0.0, 2.3))
         times = trial.chance.choice((1, 1, 3, 10**9))
         root = trial.site.root
 
@@ -276,6 +276,25 @@ def seen_late(trial: Trial) -> int:
     return min(tally.count(), 4)
 
 
+def pool_killed(trial: Trial) -> int:
+    """`launch=local` as a user types it: workers of the pool die, or the launcher does."""
+    trial.half_done()
+    launcher = trial.site.pool()
+    count = 0
+    for _ in range(3):
+        time.sleep(trial.chance.uniform(1.0, 6.0))
+        victims = trial.site.workers(launcher)
+        if victims and launcher.running():
+            count += 1
+            trial.chance.choice(victims).kill()
+    if trial.chance.random() < 0.5:
+        count += launcher.send(signal.SIGTERM)
+    trial.end(launcher)
+    trial.end(trial.site.pool(), (0,))
+    trial.right.check(trial.site)
+    return count
+
+
 def _with_wandb(trial: Trial, kind: str) -> int:
     """Metrics go to a server that fails; one that hangs costs seconds, a failing one none."""
     shutil.copytree(trial.finished.cache, trial.site.cache)
@@ -362,6 +381,7 @@ KINDS = (
     Kind("two or three launchers", two_launchers, 8, 1),
     Kind("clocks that jump", jumping_clocks, 5, 1),
     Kind("renames seen late", seen_late, 5, 1),
+    Kind("kill -9 of a pool's workers", pool_killed, 4, 0),
     Kind("W&B answers 500", wandb_fails, 2, 0),
     Kind("W&B hangs", wandb_hangs, 1, 0),
     Kind("study's YAML edited", edited_study, 5, 1),

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from ledger.damage import META, checkpoint_digests_differ
 from ledger.folder import RunFolder
 from ledger.plan_file import StudyFolder, read_plan
@@ -151,6 +153,25 @@ class Site:
             *(f"data.cache_dir={self.cache}", f"runs_dir={self.runs}"),
             *(f"studies_dir={self.root / 'studies'}", *SETTINGS, *more),
         ]
+
+    def pool(self) -> Command:
+        """The same with `launch=local`, in a process that has imported nothing."""
+        line = [one for one in self._line(()) if not one.startswith("launch.mode")]
+
+        def start() -> int:
+            command = [sys.executable, str(REPO / "sweep.py"), *line, "launch=local"]
+            os.execv(sys.executable, command)
+
+        return self.fork(start, lambda: None, {})
+
+    @staticmethod
+    def workers(launcher: Command) -> list[psutil.Process]:
+        """The processes that a pool trains in."""
+        try:
+            below = psutil.Process(launcher.pid).children(recursive=True)
+            return [p for p in below if "submitit" in " ".join(p.cmdline())]
+        except psutil.Error:
+            return []
 
     def analyse(self, *arguments: str) -> Command:
         """`python -m analysis ...` in a fork."""
