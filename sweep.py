@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ledger.errors import UserError
+from ledger.errors import UserError, disk_trouble
 from sweeps.mistakes import RunStopped, explain, flags_first
 from sweeps.typed import as_typed
 
@@ -48,6 +48,11 @@ def main() -> int:
         mistakes.append(mistake)
     except (HydraException, OmegaConfBaseException) as error:
         print(f"error: {explain(error)}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if not (sentence := disk_trouble(error)):
+            raise
+        print(f"error: {sentence}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; type the same command again to go on from the checkpoints", file=sys.stderr)

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from ledger.errors import UserError
+from ledger.errors import UserError, disk_trouble
 from sweeps.backends.base import BackendSilent
 from sweeps.board import board
 from sweeps.commands.find import find_folder, find_target, study_view
@@ -196,6 +196,11 @@ def main() -> int:
     except BrokenPipeError:  # `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if not (sentence := disk_trouble(error)):
+            raise
+        print(f"error: {sentence}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -8,7 +8,6 @@ plan without running anything twice.
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import signal
@@ -17,11 +16,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ledger.attempts import AttemptLog, jobs_of, unsettled
 from ledger.claims import Claim, LostClaim
-from ledger.errors import UserError
+from ledger.errors import DISK, FULL, UserError
 from ledger.plan_file import LaunchFolder
 from ledger.store import Ledger
 from mor.config import Config
@@ -40,8 +39,6 @@ Observer = Callable[[Task, dict[str, Any]], None]
 POLL_S = 0.5  # while other workers hold all that is ready
 RENEW_S = 15.0  # between renewals of a claim
 LIMIT_NEAR_S = 200.0  # a stop this near to a job's limit is because of it: warnings come early
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-DISK = (*FULL, errno.EIO, errno.EROFS, errno.ESTALE)  # of a disk: where we were matters to nobody
 
 
 def work(plan_file: Path, runs_dir: Path, launch_id: str, study: str) -> int:
@@ -94,7 +91,24 @@ def _attempt(
     stop: threading.Event,
     observe: Observer | None,
 ) -> bool:
-    """Run the task if nobody else does. False: it is held, or was ended meanwhile."""
+    """Run the task if nobody else does. False: it is held, was ended meanwhile, or its folder
+    cannot be written."""
+    try:
+        return _claimed(task, queue, crew, study, stop, observe)
+    except OSError as error:
+        log.error("%s: %s", task.task_id, _in_words(error, queue.ledger.runs_dir))
+        queue.fail(task)
+        return False
+
+
+def _claimed(
+    task: Task,
+    queue: Queue,
+    crew: Crew,
+    study: str,
+    stop: threading.Event,
+    observe: Observer | None,
+) -> bool:
     claim = queue.ledger.claim(task.folder.run_id)
     if not claim.acquire():
         return False
@@ -283,6 +297,8 @@ def _renewing(claim: Claim) -> Iterator[None]:
                 claim.renew()
             except LostClaim:
                 return  # the training loop finds out at its next heartbeat
+            except OSError as error:
+                log.warning("claim not renewed, tried again soon: %s", error)
 
     thread = threading.Thread(target=renew, daemon=True)
     thread.start()
@@ -293,11 +309,18 @@ def _renewing(claim: Claim) -> Iterator[None]:
         thread.join()
 
 
+class _Lines(logging.StreamHandler[TextIO]):
+    """Where a line cannot be written, the disk is full: the status says so, not a traceback."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+
 @contextlib.contextmanager
 def _log_file(path: Path, capture: bool) -> Iterator[None]:
     """Send what is logged during a task to its log; with `capture` what is printed, too."""
     with path.open("a", buffering=1) as file:
-        handler = logging.StreamHandler(file)
+        handler = _Lines(file)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         root = logging.getLogger()
         level = root.level

@@ -247,7 +247,8 @@ def preload() -> None:
     """Import what a launch imports, and register the backend, before anything is forked."""
     import torch
 
-    import analysis.commands
+    import analysis.commands.cli
+    import analysis.report.page
     import mor.train.run
     import sweep
     import sweeps.single

@@ -104,11 +104,15 @@ def test_clocks_that_jump_take_no_claim_from_a_process_that_lives(tmp_path, monk
 
 def test_a_claim_that_cannot_be_read_is_stale_in_time(tmp_path):
     file = tmp_path / "claim.json"
-    for content in (b"\xff{", b"{", b"[1]", b'{"pid": []}'):
+    for content in (b"\xff{", b"{", b"[1]", b""):
         file.write_bytes(content)
         assert not Claim(tmp_path).acquire()
-        old = time.time() - module.STALE_S - 1
+        old = time.time() - module.TORN_S - 1
         os.utime(file, (old, old))
         claim = Claim(tmp_path)
         assert claim.acquire()
+        file.write_bytes(content)
+        claim.renew()  # its holder lives, and writes it anew
+        assert json.loads(file.read_text())["pid"] == os.getpid()
         claim.release()
+        assert not file.exists()
