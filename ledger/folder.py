@@ -1,8 +1,9 @@
 """Every file of a run: `runs/<run_id>/`. All reading and writing of them goes through here.
 
 `config.yaml` (resolved; its contents are `mor`'s), `metrics.jsonl`, `status.json` (heartbeat),
-`attempts.jsonl`, `claim.json`, `checkpoints/`, `log.txt`, and `result.json`, written once. A trunk
-has a folder of the same form, without a result. JSON files are written to a temporary name, synced
+`attempts.jsonl`, `claim.json`, `checkpoints/`, `log.txt`, and `result.json`, written once;
+`evaluations/<task set>.json` is what the finished run scores. A trunk has a folder of the same
+form, without a result. JSON files are written to a temporary name, synced
 and renamed, so that a reader never sees half of one.
 """
 
@@ -18,6 +19,7 @@ from typing import Any
 
 from ledger.damage import check_digest, checkpoint_damage, set_aside, write_digest
 from ledger.errors import DamagedFile
+from ledger.evaluation import EVALUATION_SCHEMA, Evaluation
 from ledger.files import check_schema, read_json, write_atomically, write_json
 from ledger.result import RESULT_SCHEMA, Result
 
@@ -147,6 +149,34 @@ class RunFolder:
                 found.append(f"{path.name}: {damage}")
                 set_aside(path)
         return found
+
+    def evaluation_file(self, task_set: str) -> Path:
+        return self.path / "evaluations" / f"{task_set}.json"
+
+    def evaluation(self, task_set: str) -> Evaluation | None:
+        """Its scores on a task set, or None while there are none, and where they are not what was
+        written: they are scored again. Raises LedgerVersionError."""
+        file = self.evaluation_file(task_set)
+        try:
+            check_digest(file, file.with_suffix(".digest"))
+            values = _read(file, EVALUATION_SCHEMA)
+            return None if values is None else Evaluation.from_dict(values)
+        except (DamagedFile, TypeError, KeyError, AttributeError):
+            return None
+
+    def evaluations(self) -> list[Evaluation]:
+        """All of them, by the name of their task set."""
+        names = sorted(path.stem for path in (self.path / "evaluations").glob("[!.]*.json"))
+        found = (self.evaluation(name) for name in names)
+        return [one for one in found if one is not None]
+
+    def write_evaluation(self, name: str, evaluation: Evaluation) -> None:
+        """Keep scores as `evaluations/<name>.json`, in place of older ones."""
+        file = self.evaluation_file(name)
+        file.parent.mkdir(exist_ok=True)
+        file.with_suffix(".digest").unlink(missing_ok=True)
+        write_json(file, {"schema": EVALUATION_SCHEMA, **evaluation.to_dict()})
+        write_digest(file, file.with_suffix(".digest"))
 
     def status(self) -> dict[str, Any] | None:
         """The newest status, or None before the first start and where a crash has torn it. Raises

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 1.0  # between looks at what was cancelled
 PATIENCE_S = 120.0  # a network file system may show a finished file that late
-REMADE = 3  # times that a damaged plateau is trained again for one run
+REMADE = 3  # times that a damaged checkpoint is made again for one task
 
 
 def read_tasks(plan_file: Path, ledger: Ledger, only: Collection[str] | None = None) -> TaskGraph:
@@ -58,7 +58,7 @@ class Queue:
                 self._done.add(task.task_id)
             elif (
                 task.failed(self.launch_id)
-                or self._failed & set(task.depends_on)
+                or self._failed & set(task.needs)
                 or self.cancelled(task)
             ):
                 self._failed.add(task.task_id)
@@ -74,8 +74,9 @@ class Queue:
         self._done.difference_update(task_ids)
 
     def lost_start(self, task: Task) -> bool:
-        """The plateau that a run branches off was damaged: its segment is to be trained again, and
-        the run waits. False: that has happened `REMADE` times, something damages it each time."""
+        """The checkpoint that a task starts from was damaged: the task that makes it is open again,
+        and this one waits. False: that has happened `REMADE` times, something damages it each time.
+        """
         self.reopen(task.depends_on)
         self._lost_starts[task.task_id] = self._lost_starts.get(task.task_id, 0) + 1
         return self._lost_starts[task.task_id] <= REMADE
@@ -83,7 +84,7 @@ class Queue:
     def _give_up(self, only: frozenset[str]) -> None:
         now = time.monotonic()
         for task in self.open():
-            missing = set(task.depends_on) - self._done - only
+            missing = set(task.needs) - self._done - only
             if missing and not any(self.tasks[name].claimed(self.ledger) for name in missing):
                 since = self._alone_since.setdefault(task.task_id, now)
                 if now - since > PATIENCE_S:
@@ -117,10 +118,10 @@ class Queue:
             if (self.only is None or task.task_id in self.only)
             and (
                 task.task_id in bad
-                or (not task.is_segment and self.ledger.state(task.folder.run_id) == "diverged")
+                or (task.is_run and self.ledger.state(task.folder.run_id) == "diverged")
             )
         ]
 
     def ready(self) -> list[Task]:
         """Open tasks whose dependencies are done, in the order in which to take them."""
-        return [task for task in self.open() if self._done.issuperset(task.depends_on)]
+        return [task for task in self.open() if self._done.issuperset(task.needs)]

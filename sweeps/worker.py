@@ -20,15 +20,16 @@ from typing import Any, TextIO
 
 from ledger.attempts import AttemptLog, jobs_of, unsettled
 from ledger.claims import Claim, LostClaim
+from ledger.damage import set_aside
 from ledger.errors import DISK, FULL, UserError
 from ledger.plan_file import LaunchFolder
+from ledger.provenance import provenance
 from ledger.store import Ledger
 from mor.config import Config
 from mor.train.folder import create_folder
 from sweeps import backends
 from sweeps.backends.base import WARNING_SIGNAL
-from sweeps.provenance import provenance
-from sweeps.ranks import Crew, Order, follow, following
+from sweeps.ranks import Crew, Order, follow, following, preparing_workers
 from sweeps.task_queue import Queue, read_tasks
 from sweeps.tasks import Task
 
@@ -134,6 +135,7 @@ def _run(
     observe: Observer | None,
 ) -> None:
     """Train one segment or run whose claim is held; how it ended is in its status."""
+    from mor.train.initial import DamagedWeights
     from mor.train.loop import DamagedStart, Diverged, Stopped
     from mor.train.memory import OutOfMemory
     from mor.train.run import Hooks
@@ -152,9 +154,12 @@ def _run(
 
     hooks = Hooks(on_status, should_stop, provenance(), study)
     try:
-        create_folder(folder, task.config)
+        if task.is_data:
+            folder.path.mkdir(parents=True, exist_ok=True)
+        else:
+            create_folder(folder, task.config)
         status.begin()
-        trunk = None if task.is_segment else task.trunk(queue.ledger)
+        trunk = task.trunk(queue.ledger)
         start = trunk.plateau(task.target) if trunk else None
         order = Order(task, start)
         crew.give(order)
@@ -162,13 +167,16 @@ def _run(
         status.end("done", "finished")
     except Stopped as stopped:
         status.end("stopped", *_why_stopped(task, queue, stop), error=str(stopped))
-    except DamagedStart as damaged:
+    except (DamagedStart, DamagedWeights) as damaged:
         log.error("%s", damaged)
-        if queue.lost_start(task):
+        if task.is_evaluation:
+            set_aside(folder.final)
+        ours = task.is_evaluation or isinstance(damaged, DamagedStart)
+        if ours and queue.lost_start(task):
             status.end("stopped", "stopped", error=str(damaged))
         else:
             queue.fail(task)
-            status.end("failed", "failed", error=f"{damaged}; it is damaged again each time")
+            status.end("failed", "failed", error=str(damaged))
     except Diverged as diverged:
         log.error("diverged: %s", diverged)
         status.end("diverged", "diverged", error=str(diverged))
@@ -221,7 +229,7 @@ class _Status:
             "task_id": task.task_id,
             "launch_id": launch_id,
             "budget": task.config.budget,
-            "target": task.target if task.is_segment else task.config.budget,
+            "target": task.goal,
             "attempt": int(before.get("attempt", 0)) + 1,
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -232,8 +240,10 @@ class _Status:
     def begin(self) -> None:
         """Open this attempt's line, closing those of attempts that ended without a cause."""
         task, heartbeat = self._begin
-        on_gpu = _on_gpu(task.config)
+        on_gpu = not task.is_data and _on_gpu(task.config)
         per_rank = 1 if on_gpu else task.config.runtime.threads
+        if task.is_data:
+            per_rank = preparing_workers(task.config)
         devices = per_rank * int(os.environ.get("WORLD_SIZE", 1))
         try:
             before = self._attempts.read()

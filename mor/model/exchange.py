@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,16 @@ from torch import Tensor
 
 from mor.config import ModelConfig, to_dict
 from mor.model.checks import has_all_weights
-from mor.model.llama import LLAMA, OWN, ExchangeError, read_shape
+from mor.model.llama import (
+    HF_PREFIX,
+    HF_TYPE,
+    LLAMA,
+    OWN,
+    ExchangeError,
+    is_hf,
+    read_json,
+    read_shape,
+)
 from mor.model.transformer import Transformer
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -44,45 +54,99 @@ def save(model: Transformer, folder: Path) -> None:
         config, file = llama_config(model), LLAMA
         weights = {llama_name(name): weight for name, weight in weights.items()}
     else:
-        file = OWN
-        config = {
-            "model": to_dict(model.model),
-            "size": to_dict(model.size),
-            "vocab_size": model.embed.num_embeddings,
-            "separator": model.separator,
-        }
+        file, config = OWN, own_config(model)
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
     (folder / file).write_text(json.dumps(config, indent=2) + "\n")
 
 
+def save_for_transformers(model: Transformer, folder: Path, context: int | None) -> None:
+    """Write a model that transformers loads: as a Llama if it is one, else for `mor.hf`.
+
+    `context`: tokens that it was trained on at a time, where that is known."""
+    if is_llama(model.model):
+        save(model, folder)
+        said = {"max_position_embeddings": context} if context else {}
+        config = {**read_json(folder / LLAMA), **said}
+    else:
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = model.state_dict().items()
+        own = {HF_PREFIX + k: v.detach().cpu().contiguous() for k, v in weights}
+        save_file(own, folder / WEIGHTS, metadata={"format": "pt"})
+        config = {
+            "architectures": ["MorForCausalLM"],
+            "model_type": HF_TYPE,
+            **own_config(model),
+            "max_position_embeddings": context,
+            "dtype": "float32",
+        }
+    (folder / LLAMA).write_text(json.dumps(config, indent=2) + "\n")
+
+
+def own_config(model: Transformer) -> dict[str, Any]:
+    """All that a model is built from but its weights (`mor.model.llama.shape_of`)."""
+    return {
+        "model": to_dict(model.model),
+        "size": to_dict(model.size),
+        "vocab_size": model.embed.num_embeddings,
+        "separator": model.separator,
+        **({"seed": model.seed} if model.seed else {}),
+    }
+
+
 def load(folder: Path) -> Transformer:
-    """Read a model of either form, in float32. Raises ExchangeError."""
+    """Read a model of any form, in float32. Raises ExchangeError."""
     shape = read_shape(folder)
-    model = Transformer(shape.model, shape.size, shape.vocab_size, separator=shape.separator)
+    model = Transformer(
+        shape.model, shape.size, shape.vocab_size, shape.seed, separator=shape.separator
+    )
     tensors = read_weights(folder)
-    if not (folder / OWN).exists():
-        missing = [name for name in map(llama_name, model.state_dict()) if name not in tensors]
-        if missing:
-            raise ExchangeError(f"{folder}: has no {missing[0]}; this is no Llama's layout")
-        tensors = {name: tensors[llama_name(name)] for name in model.state_dict()}
-    model.load_state_dict(tensors)
+    name_of = _name_in(folder)
+    wanted = {name: name_of(name) for name in model.state_dict()}
+    missing = next((theirs for theirs in wanted.values() if theirs not in tensors), None)
+    if missing:
+        raise ExchangeError(f"{folder}: has no {missing}; its weights are not of its configuration")
+    for name, own in model.state_dict().items():
+        found = tensors[wanted[name]].shape
+        if found != own.shape:
+            raise ExchangeError(
+                f"{folder}: {wanted[name]} has shape {tuple(found)} and its configuration says "
+                f"{tuple(own.shape)}; name a whole folder"
+            )
+    model.load_state_dict({name: tensors[theirs] for name, theirs in wanted.items()})
     return model
 
 
+def _name_in(folder: Path) -> Callable[[str], str]:
+    """How a folder calls our tensors."""
+    if (folder / OWN).exists():
+        return str
+    return (lambda name: HF_PREFIX + name) if is_hf(folder) else llama_name
+
+
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a folder, of one file or several, in float32."""
+    """All tensors of a folder, of one file or several, in float32. Raises ExchangeError."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     files = [WEIGHTS]
     if (folder / INDEX).exists():
-        index = json.loads((folder / INDEX).read_text())
-        files = sorted(set(index["weight_map"].values()))
+        shards = read_json(folder / INDEX).get("weight_map")
+        if not isinstance(shards, dict) or not shards:
+            raise ExchangeError(f"{folder / INDEX}: names no file; download the whole model")
+        files = sorted({Path(str(name)).name for name in shards.values()})  # beside the index only
     missing = [name for name in files if not (folder / name).exists()]
     if missing:
         raise ExchangeError(f"{folder}: {missing[0]} is missing; download the whole model")
     tensors: dict[str, Tensor] = {}
     for name in files:
-        tensors |= load_file(folder / name)
+        try:
+            tensors |= load_file(folder / name)
+        except (SafetensorError, OSError) as error:
+            raise ExchangeError(
+                f"{folder / name}: damaged or cut off ({error}); copy or download it again"
+            ) from None
     return {name: tensor.float() for name, tensor in tensors.items()}
 
 

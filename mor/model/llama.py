@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mor.config import ModelConfig, SizeConfig, UserError, from_dict
+from mor.config import ConfigError, ModelConfig, SizeConfig, UserError, from_dict
 
 LLAMA, OWN = "config.json", "mor.json"  # the configuration of either form
+HF_TYPE = "mor_isoflop"  # model_type of what transformers loads after `import mor.hf`
+HF_PREFIX = "transformer."  # of the names of its weights
 
 
 class ExchangeError(UserError):
@@ -28,25 +30,60 @@ class Shape:
     size: SizeConfig
     vocab_size: int
     separator: int | None = None  # token that closes a document
+    seed: int = 0  # that a random router draws by
 
 
 def read_shape(folder: Path) -> Shape:
     """What stands in a folder of published weights. Raises ExchangeError."""
     if (folder / OWN).exists():
-        given = json.loads((folder / OWN).read_text())
-        return Shape(
-            from_dict(ModelConfig, given["model"]),
-            from_dict(SizeConfig, given["size"]),
-            given["vocab_size"],
-            given["separator"],
-        )
+        return _own(folder / OWN)
     if not (folder / LLAMA).exists():
         raise ExchangeError(f"{folder}: holds neither {LLAMA} nor {OWN}; name a model's folder")
+    if is_hf(folder):
+        return _own(folder / LLAMA)
     return _read_llama(folder)
 
 
+def is_hf(folder: Path) -> bool:
+    """Whether a folder is one of ours for transformers."""
+    return (folder / LLAMA).exists() and read_json(folder / LLAMA).get("model_type") == HF_TYPE
+
+
+def shape_of(given: dict[str, Any]) -> Shape:
+    """A shape from our own form of it. Raises ConfigError."""
+    return Shape(
+        from_dict(ModelConfig, given["model"]),
+        from_dict(SizeConfig, given["size"]),
+        given["vocab_size"],
+        given["separator"],
+        given.get("seed", 0),
+    )
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object of a folder of weights. Raises ExchangeError."""
+    try:
+        values = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise ExchangeError(f"{file}: cannot be read ({error}); write the folder again") from None
+    if not isinstance(values, dict):
+        raise ExchangeError(f"{file}: holds no JSON object; write the folder again")
+    return values
+
+
+def _own(file: Path) -> Shape:
+    given = read_json(file)
+    missing = {"model", "size", "vocab_size", "separator"} - given.keys()
+    if missing:
+        raise ExchangeError(f"{file}: has no {sorted(missing)[0]}; write the folder again")
+    try:
+        return shape_of(given)
+    except ConfigError as mistake:  # of a newer version, or damaged
+        raise ExchangeError(f"{file}: {mistake}") from None
+
+
 def _read_llama(folder: Path) -> Shape:
-    given = json.loads((folder / LLAMA).read_text())
+    given = read_json(folder / LLAMA)
     _refuse_other_llamas(folder, given)
     heads = given["num_attention_heads"]
     size = SizeConfig(

@@ -17,6 +17,10 @@ from mor.train.folder import read_config
 from mor.train.origin import DEFAULT_METHOD, final_checkpoint, read_origin
 
 
+class DamagedWeights(ExchangeError):
+    """The final checkpoint of a run is not what was written."""
+
+
 def initial_model(config: Config, separator: int | None) -> Transformer:
     """The model before its first step, on CPU. Raises ConfigError, ExchangeError."""
     model = Transformer(
@@ -46,10 +50,12 @@ def trained_model(folder: Path) -> Transformer:
         return load_published(folder)
     config = read_config(RunFolder(folder))
     separator = prepare(config.data).meta.separator if config.model.document_mask else None
-    model = Transformer(config.model, config.size, config.data.vocab_size, separator=separator)
+    model = Transformer(
+        config.model, config.size, config.data.vocab_size, config.seed, separator=separator
+    )
     weights = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
     try:
         checkpoint.load(final, weights)
     except CorruptCheckpoint as error:
-        raise ExchangeError(f"{folder}: its weights are damaged ({error}); name another") from None
+        raise DamagedWeights(f"{folder}: its weights are damaged ({error}); name another") from None
     return model
