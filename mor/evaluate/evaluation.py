@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ledger.damage import META
 from ledger.evaluation import Evaluation
-from ledger.folder import META, RunFolder
+from ledger.folder import RunFolder
 from mor.config import Config, ConfigError, UserError
 from mor.data.prepare import prepare
 from mor.evaluate.scoring import CausalScorer

@@ -46,9 +46,10 @@ class Store:
     def study(self) -> StudyFolder:
         return StudyFolder(self.root / "studies" / "healed")
 
-    def launch(self) -> None:
+    def launch(self, evaluate: str | None = None) -> None:
+        study = {"name": "healed", **({"evaluate": evaluate} if evaluate else {})}
         values = {
-            **{"launch": {"mode": "inline"}, "cluster": {}, "study": {"name": "healed"}},
+            **{"launch": {"mode": "inline"}, "cluster": {}, "study": study},
             **{"runs_dir": str(self.runs), "studies_dir": str(self.root / "studies")},
         }
         launch_configs(sweep_config(values), self.configs)
@@ -200,6 +201,21 @@ def test_any_flipped_bit_of_a_result_or_meta_is_found(store, undisturbed, seed):
         assert folder.damage() is not None
     store.launch()
     is_whole(store, undisturbed)
+
+
+def test_weights_that_are_damaged_when_they_are_scored_are_made_again(store, undisturbed):
+    run = store.ended[1]
+    flip(run.final / "__0_0.distcp")
+    assert run.damage() is None  # its size says nothing
+    store.launch(evaluate="corpus")
+    is_whole(store, undisturbed)
+    assert [path.name for path in aside(run.path)] == [".damaged-final-1"]
+    first = run.evaluation("corpus")
+    assert first is not None
+    flip(run.evaluation_file("corpus"))
+    assert run.evaluation("corpus") is None
+    store.launch(evaluate="corpus")
+    assert run.evaluation("corpus").scores == first.scores
 
 
 def half_deleted_run(store: Store) -> None:
