@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint import CheckpointException, FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint import CheckpointException, FileSystemWriter
 from torch.distributed.tensor import DTensor
 
 from ledger.damage import META, checkpoint_digests_differ, file_digest, read_meta, sealed
@@ -28,6 +28,7 @@ from ledger.errors import DamagedFile
 from ledger.files import sync_to_disk
 from mor.flops import Routed
 from mor.train.distributed import OtherRankFailed, Ranks
+from mor.train.reader import Foreign, Reader, read_index
 
 Tensors = dict[str, torch.Tensor]
 
@@ -144,7 +145,7 @@ def load(path: Path, tensors: Tensors, ranks: Ranks | None = None) -> Progress:
         try:
             dcp.load(
                 dict(tensors),
-                storage_reader=FileSystemReader(path),
+                storage_reader=Reader(path),
                 no_dist=alone,
                 process_group=None if alone else ranks.group,
             )
@@ -166,9 +167,10 @@ def _checked(path: Path) -> Progress | CorruptCheckpoint:
         progress = read_progress(path)
         if checkpoint_digests_differ(path):
             return CorruptCheckpoint(f"{path}: its files are not those that were written")
+        read_index(path)
     except CorruptCheckpoint as error:
         return error
-    except (DamagedFile, OSError) as error:
+    except (DamagedFile, Foreign, OSError) as error:
         return CorruptCheckpoint(f"{path}: {error}")
     return progress
 
