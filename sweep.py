@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ledger.errors import UserError, disk_trouble
+from sweeps.inert import refuse_code
 from sweeps.mistakes import RunStopped, explain, flags_first
 from sweeps.typed import as_typed
 
@@ -42,6 +43,7 @@ def main() -> int:
     where it was told to stop."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to the sentence below
     try:
+        refuse_code()
         sys.argv[1:] = as_typed(flags_first(sys.argv[1:]))
         app()
     except UserError as mistake:

@@ -70,3 +70,34 @@ def test_cells_of_an_export_are_no_formulas() -> None:
     cells = [line.split(",")[0] for line in lines]
     assert cells == ["'=cmd()", "'+1+1", "'-x", "'@SUM(A1)", "'\t=1", "mor", "-", "-1.5"]
     assert lines[0].split(",")[1] == "-1.0"
+
+
+CODE = {
+    "callbacks": "callbacks:\n    x:\n      _target_: os.mkdir\n      path: {mark}",
+    "job_logging": "job_logging:\n    formatters:\n      a:\n        (): os.mkdir\n"
+    "        path: {mark}",
+    "hydra_logging": "hydra_logging:\n    version: 1\n    handlers:\n      a:\n"
+    "        class: os.mkdir\n        path: {mark}",
+    "sweeper": "sweeper:\n    _target_: os.mkdir\n    path: {mark}",
+}
+
+
+@pytest.mark.parametrize("part", CODE)
+@pytest.mark.parametrize("many", [True, False])
+def test_a_study_cannot_name_code_to_run(tmp_path: Path, part: str, many: bool) -> None:
+    (tmp_path / "study").mkdir()
+    mark = tmp_path / "ran"
+    text = "# @package _global_\ndefaults: [quick, _self_]\nhydra:\n  "
+    (tmp_path / "study" / "foreign.yaml").write_text(text + CODE[part].format(mark=mark) + "\n")
+    command = [str(REPO / "sweep.py"), "-cd", str(tmp_path), "study=foreign", "launch=plan"]
+    ended = subprocess.run(
+        [sys.executable, *command, *(["-m"] if many else [])],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not mark.exists()
+    if part != "sweeper":  # Hydra takes none that is not a plugin; a single run has none at all
+        assert ended.returncode == 2, ended.stdout + ended.stderr
+        assert len(ended.stderr.strip().splitlines()) == 1, ended.stderr
