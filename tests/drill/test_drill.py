@@ -15,7 +15,6 @@ REPO = Path(__file__).parents[2]
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.xdist_group("drill")
 def test_every_kind_of_fault_is_survived(tmp_path):
     ended = subprocess.run(
         [sys.executable, "-m", "tests.drill", "--short", "--folder", str(tmp_path)],
