@@ -10,6 +10,7 @@ import pytest
 
 from ledger.plan_file import read_plan
 from ledger.store import Ledger
+from mor.config import DataConfig
 from mor.data.needs import Need, prepared
 from mor.data.prepare import prepare
 from sweeps.backends.slurm.data_jobs import data_arrays, data_shape, wait_for_data
@@ -65,11 +66,11 @@ def test_each_task_comes_after_the_tokens_that_it_reads(planned, tmp_path: Path)
             assert task.data in graph.before([task.task_id])
     assert all(task.finished(Ledger(tmp_path / "runs")) for task in data)
     assert len(list((tmp_path / "runs").glob("*/result.json"))) == 6
+    _jobs_wait_for_data(graph)
 
 
-@pytest.mark.slow
-def test_jobs_wait_for_the_data_that_is_not_there(planned, tmp_path: Path) -> None:
-    graph = planned()
+def _jobs_wait_for_data(graph: TaskGraph) -> None:
+    """On a cluster, where nothing of it is done."""
 
     def shape(task):
         return data_shape(DataJobs(cpus=3)) if task.is_data else Shape(1, 0, 1, 1)
@@ -108,8 +109,6 @@ def test_the_plan_says_what_is_missing(sweep, settings: list[str], tmp_path: Pat
     assert plan["totals"]["data"]["missing_tokens"] == max(e["missing"] for e in entries) > 0
     assert {run["data"] for run in plan["runs"]} == {entry["data_id"] for entry in entries}
     [fingerprint] = {entry["fingerprint"] for entry in entries}
-    from mor.config import DataConfig
-
     data = DataConfig(
         name="many", kind="files", sharded=True, paths=(f"{tmp_path}/*.jsonl",),
         window_tokens=40000, fingerprint=fingerprint, cache_dir=str(tmp_path / "cache"),
