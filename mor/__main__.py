@@ -1,4 +1,4 @@
-"""`python -m mor`: trained models scored and out as published weights, Llama checkpoints in."""
+"""`python -m mor`: corpora, trained models scored and out as published weights, Llamas in."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from mor.config import ConfigError, UserError
 from mor.model.llama import read_shape
 
 app = typer.Typer(
-    help="Trained models scored and out as published weights, Llama checkpoints in.\n\n"
+    help="Corpora prepared, trained models scored and out as published weights, Llamas in.\n\n"
     "Examples:\n\n"
+    "    python -m mor prepare data=fineweb_edu data.tokens=16e9 runtime.workers=32\n\n"
     "    python -m mor evaluate runs/mor-360m-5e18-47c4bebb --tasks paper\n\n"
     "    python -m mor export runs/mor-360m-5e18-47c4bebb out hf\n\n"
     "    python -m mor import-llama SmolLM-360M smol      then train.init_from=smol",
@@ -111,6 +112,27 @@ def import_llama(
         + f" {data} model.norm_eps={shape.model.norm_eps:g} "
         f"model.rope_theta={shape.model.rope_theta:g}"
     )
+
+
+@app.command(name="prepare", context_settings={"allow_interspersed_args": True})
+def prepare_corpus(
+    settings: Annotated[
+        list[str], typer.Argument(help="Settings as for sweep.py: data=... data.tokens=...")
+    ],
+    verify: Annotated[
+        bool, typer.Option(help="Read what is there already and compare its digests.")
+    ] = True,
+) -> None:
+    """Tokenise a corpus, or more of it, before runs need it. Stopped or killed at any moment, the
+    same command goes on; preparing more changes no row that a run reads."""
+    from mor.data.build import PreparationStopped
+    from mor.data.command import run
+
+    try:
+        run(settings, verify)
+    except PreparationStopped:
+        print("stopped; type the same command again to go on", file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 def _write(save: Callable[[Path], None], out: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 from ledger.evaluation import Evaluation
 from ledger.folder import META, RunFolder
 from mor.config import Config, ConfigError, UserError
+from mor.data.needs import Need
 from mor.data.prepare import prepare
 from mor.evaluate.scoring import CausalScorer
 from mor.evaluate.task_sets import TaskSet, harness_version
@@ -66,10 +67,10 @@ def evaluate_run(
         )
     weights = read_origin(folder.path)[1]
     config = read_config(folder)
-    corpus = prepare(config.data)
+    corpus = prepare(config.data, need=Need(val=config.train.val_tokens))
     from mor.evaluate.harness.tasks import load_tasks
 
-    loaded = load_tasks(tasks, corpus, extent.shots)
+    loaded = load_tasks(tasks, corpus, config.train.val_tokens, extent.shots)
     torch.set_num_threads(config.runtime.threads)
     device = choose_device(config)
     model = trained_model(folder.path).to(device)

@@ -61,7 +61,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 def evaluate(given: Path | str, scorer: Any = None) -> tuple[TaskSet, dict[str, dict[str, float]]]:
     tasks = task_set(str(given))
     model = HarnessModel(scorer or Unigram(), ByteTokenizer())
-    return tasks, run_harness(model, load_tasks(tasks, NO_CORPUS, None), None)[0]
+    return tasks, run_harness(model, load_tasks(tasks, NO_CORPUS, 0, None), None)[0]
 
 
 def test_local_choices_targets_and_texts(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_requests_that_do_not_fit_are_counted_and_all_of_an_answer_is_scored(
     path = write(tmp_path / "long.jsonl", [{"context": "c" * 30, "target": "t" * 50}])
     tasks = task_set(str(path))
     model = HarnessModel(Unigram(context=16), ByteTokenizer())
-    found, _ = run_harness(model, load_tasks(tasks, NO_CORPUS, None), None)
+    found, _ = run_harness(model, load_tasks(tasks, NO_CORPUS, 0, None), None)
     assert model.cut == 1
     assert found["long"]["nll"] == pytest.approx(nats("t" * 50))
 
@@ -285,5 +285,5 @@ def test_tasks_that_need_a_network_say_so(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr("datasets.load_dataset", unreachable)
     with pytest.raises(UserError, match="lambada_openai") as refused:
-        load_tasks(task_set("paper"), NO_CORPUS, None)
+        load_tasks(task_set("paper"), NO_CORPUS, 0, None)
     assert "\n" not in str(refused.value)
