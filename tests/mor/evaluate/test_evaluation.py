@@ -145,6 +145,7 @@ def test_the_command_prints_scores_and_the_file(run: RunFolder, tmp_path: Path) 
         (["--tasks", "mine.jsonl", "--limit", "0"], "limit=0"),
         (["--tasks", "mine.jsonl", "--shots", "-1"], "shots=-1"),
         (["--tasks", "damaged"], "damaged.yaml"),
+        (["--tasks", "column.yaml"], "column.yaml"),
     ],
 )
 def test_bad_input_is_one_sentence_and_writes_nothing(
@@ -154,6 +155,12 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
     write_texts(tmp_path / "mine.jsonl", "one")
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "damaged.yaml").write_text("task: [")
+    (tmp_path / "column.yaml").write_text(
+        "task: column\ndataset_path: json\ndataset_kwargs: {data_files: {test: mine.jsonl}}\n"
+        "test_split: test\noutput_type: multiple_choice\ndoc_to_text: '{{text.nothing.at_all}}'\n"
+        "doc_to_choice: [a, b]\ndoc_to_target: gold\n"
+    )
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hf")
     monkeypatch.setattr("sys.argv", ["mor", "evaluate", str(run.path), *arguments])
     assert main() == 2
     said = capsys.readouterr().err.strip()
