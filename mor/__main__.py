@@ -1,4 +1,4 @@
-"""`python -m mor`: corpora, trained models scored and out as published weights, Llamas in."""
+"""`python -m mor`: corpora; trained models scored and out as published weights; Llamas in."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from mor.config import ConfigError, UserError
 from mor.model.llama import read_shape
 
 app = typer.Typer(
-    help="Corpora prepared, trained models scored and out as published weights, Llamas in.\n\n"
+    help="Corpora prepared, trained models scored and out as published weights, Llama checkpoints "
+    "in.\n\n"
     "Examples:\n\n"
     "    python -m mor prepare data=fineweb_edu data.tokens=16e9 runtime.workers=32\n\n"
     "    python -m mor evaluate runs/mor-360m-5e18-47c4bebb --tasks paper\n\n"

@@ -176,6 +176,7 @@ def _as_json(look: Look) -> dict[str, object]:
         "runs": [vars(row) for row in look.rows],
         "segments": [vars(row) for row in look.segments],
         **({"evaluations": [vars(row) for row in look.evaluations]} if look.evaluations else {}),
+        **({"data": [vars(row) for row in look.data]} if look.data else {}),
         "counts": look.counts(),
         "cost": dataclasses.asdict(look.cost),
         "eta_hours": look.eta_hours,

@@ -134,11 +134,12 @@ class _Bars:
         self._bars: dict[str, Any] = {}
 
     def __call__(self, task: Task, numbers: dict[str, Any]) -> None:
-        total = task.target if task.is_segment else task.config.budget
         if task.task_id not in self._bars:
             self._bars[task.task_id] = self._progress.add_task(
-                task.task_id, total=total, numbers=""
+                task.task_id, total=task.goal, numbers=""
             )
         loss = numbers.get("loss")
-        text = "" if loss is None else f"loss {loss:.4f}  {numbers['tokens_per_s']:,.0f} tokens/s"
+        text = f"{numbers.get('tokens', 0):,} tokens" if task.is_data else ""
+        if loss is not None:
+            text = f"loss {loss:.4f}  {numbers['tokens_per_s']:,.0f} tokens/s"
         self._progress.update(self._bars[task.task_id], completed=numbers["spent"], numbers=text)

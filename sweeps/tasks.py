@@ -1,7 +1,8 @@
 """What a worker takes and what it depends on: one `Task`, one `TaskGraph` from plan to worker.
 
 A trunk is cut into segments, each of which depends on the one before it; a run depends on the
-segment at whose end its cool-down begins, or on nothing. An evaluation depends on its run.
+segment at whose end its cool-down begins, or on nothing. An evaluation depends on its run. What
+reads a sharded corpus depends on the task that prepares its tokens, too.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from typing import Any
 
 from ledger.folder import RunFolder
 from ledger.ids import evaluation_name, folder_of
-from ledger.plan_file import EvaluationEntry, PlanFile, RunEntry, SegmentEntry
+from ledger.plan_file import DataEntry, EvaluationEntry, PlanFile, RunEntry, SegmentEntry
 from ledger.result import FINISHED
 from ledger.store import Ledger
 from mor.config import Config, from_dict
+from mor.data.needs import Need, prepared
 from mor.evaluate.task_sets import evaluated
 
 
@@ -26,6 +28,7 @@ class Kind(StrEnum):
     SEGMENT = "segment"  # a stretch of a trunk
     RUN = "run"
     EVALUATION = "evaluation"  # of a run that is done, on a set of tasks
+    DATA = "data"  # the tokens that some runs read
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,9 @@ class Task:
     of_chain: str | None = None  # of an evaluation: the trunk of its run, or the run
     evaluate: str | None = None  # of an evaluation: its task set, by name or path
     fingerprint: str | None = None  # of an evaluation: of its tasks, as they were planned
+    data: str | None = None  # the task that prepares the tokens that it reads
+    val_tokens: int = 0  # of a preparation, whose target is in training tokens
+    core_hours: float = 0.0  # of a preparation
 
     @cached_property
     def config(self) -> Config:
@@ -62,9 +68,18 @@ class Task:
         return self.kind is Kind.EVALUATION
 
     @property
+    def is_data(self) -> bool:
+        return self.kind is Kind.DATA
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Ids of all tasks that come before it."""
+        return self.depends_on + ((self.data,) if self.data else ())
+
+    @property
     def rank(self) -> int:
         """The place of its kind among tasks of one budget."""
-        return [Kind.SEGMENT, Kind.RUN, Kind.EVALUATION].index(self.kind)
+        return [Kind.DATA, Kind.SEGMENT, Kind.RUN, Kind.EVALUATION].index(self.kind)
 
     @property
     def chain(self) -> str:
@@ -81,6 +96,11 @@ class Task:
         """Whether it was finished when it was planned."""
         return self.status in FINISHED
 
+    @property
+    def goal(self) -> float:
+        """What its status counts up to: FLOPs, or training tokens of a preparation."""
+        return self.target if self.is_segment or self.is_data else self.budget
+
     def trunk(self, ledger: Ledger) -> RunFolder | None:
         """The trunk that a run branches off."""
         branches = self.is_run and self.depends_on
@@ -92,6 +112,9 @@ class Task:
             return evaluated(self.folder, self.task_set, self.fingerprint or "")
         if self.is_segment:
             return self.folder.plateau_done(self.target)
+        if self.is_data:
+            need = Need(int(self.target), self.val_tokens)
+            return prepared(self.config.data).missing(need) == 0
         return ledger.state(self.folder.run_id) in FINISHED
 
     @property
@@ -162,27 +185,28 @@ class TaskGraph:
     def before(self, names: Iterable[str], done: Collection[str] = ()) -> set[str]:
         """Everything that some tasks depend on; nothing is needed behind a task that is done."""
         found: set[str] = set()
-        waiting = [need for name in names for need in self[name].depends_on]
+        waiting = [need for name in names for need in self[name].needs]
         while waiting:
             name = waiting.pop()
             if name not in found:
                 found.add(name)
                 if name not in done:
-                    waiting.extend(self[name].depends_on)
+                    waiting.extend(self[name].needs)
         return found
 
     def after(self, names: Iterable[str]) -> set[str]:
         """Some tasks with everything that depends on them."""
         found, grown = set(names), True
         while grown:
-            more = {task.task_id for task in self if found.intersection(task.depends_on)} - found
+            more = {task.task_id for task in self if found.intersection(task.needs)} - found
             grown = bool(more)
             found |= more
         return found
 
     def needed(self, done: Collection[str]) -> set[str]:
         """Runs and evaluations that are not done, and what is on the way to them and not done."""
-        runs = [t.task_id for t in self if not t.is_segment and t.task_id not in done]
+        ends = [t for t in self if t.is_run or t.is_evaluation]
+        runs = [t.task_id for t in ends if t.task_id not in done]
         return {*runs, *self.before(runs, done)}.difference(done)
 
     def left(self) -> list[Task]:
@@ -193,12 +217,14 @@ class TaskGraph:
     def ready(self, done: Collection[str]) -> list[Task]:
         """Needed tasks whose dependencies are done, in the order given."""
         needed, ended = self.needed(done), set(done)
-        return [t for t in self if t.task_id in needed and ended.issuperset(t.depends_on)]
+        return [t for t in self if t.task_id in needed and ended.issuperset(t.needs)]
 
     def chains_of(self, names: Collection[str]) -> TaskGraph:
-        """The tasks of the trunks and runs that some tasks belong to."""
+        """The tasks of the trunks and runs that some tasks belong to, and their data tasks."""
         chains = {task.chain for task in self if task.task_id in names}
-        return TaskGraph(task for task in self if task.chain in chains)
+        found = [task for task in self if task.chain in chains]
+        corpora = {folder_of(task.data) for task in found if task.data} - chains
+        return TaskGraph([t for t in self if t.chain in corpora] + found)
 
 
 def in_order_of_work(tasks: Iterable[Task]) -> TaskGraph:
@@ -215,6 +241,7 @@ def tasks_of(plan: PlanFile, ledger: Ledger) -> TaskGraph:
     tasks = [_segment_task(entry, ledger) for entry in plan.segments]
     tasks += [_run_task(entry, ledger) for entry in plan.runs]
     tasks += [evaluation_task(entry, ledger) for entry in plan.evaluations or ()]
+    tasks += [data_task(entry, ledger) for entry in plan.data or ()]
     return in_order_of_work(tasks)
 
 
@@ -237,6 +264,23 @@ def evaluation_task(entry: EvaluationEntry, ledger: Ledger) -> Task:
     )
 
 
+def data_task(entry: DataEntry, ledger: Ledger) -> Task:
+    """The task of a preparation: it trains nothing, and writes its log in a folder of its own."""
+    return Task(
+        entry.data_id,
+        Kind.DATA,
+        ledger.folder(folder_of(entry.data_id)),
+        entry.depends_on,
+        entry.config or {},
+        0.0,
+        0.0,
+        float(entry.tokens),
+        entry.status,
+        val_tokens=entry.val_tokens,
+        core_hours=entry.core_hours,
+    )
+
+
 def _segment_task(entry: SegmentEntry, ledger: Ledger) -> Task:
     return Task(
         entry.segment_id,
@@ -248,6 +292,7 @@ def _segment_task(entry: SegmentEntry, ledger: Ledger) -> Task:
         entry.gpu_hours,
         entry.target_flops,
         entry.status,
+        data=entry.data,
     )
 
 
@@ -264,4 +309,5 @@ def _run_task(entry: RunEntry, ledger: Ledger) -> Task:
         entry.own_gpu_hours,
         entry.branch_flops,
         entry.status,
+        data=entry.data,
     )

@@ -78,6 +78,7 @@ class Look:
     rows: list[Row]  # runs
     segments: list[Row]  # trunk segments that are not done
     evaluations: list[Row]  # evaluations that are not done
+    data: list[Row]  # preparations that are not done; counted in tokens
     cost: Cost
     eta_hours: float | None  # of the study, while anything runs
     notes: list[str] = field(default_factory=list)
@@ -148,6 +149,11 @@ class StudyView:
                 row
                 for one, row in zip(seen, rows, strict=True)
                 if one.task.is_evaluation and row.state not in ("done", "diverged")
+            ],
+            [
+                row
+                for one, row in zip(seen, rows, strict=True)
+                if one.task.is_data and row.state != "done"
             ],
             self._cost(seen),
             _remaining_hours(seen, sum(s.running for s in seen) if workers is None else workers),
@@ -252,7 +258,7 @@ class StudyView:
             "core-hours" if self.plan.gpu == "cpu" else "GPU-hours",
             corrected if speeds else None,
             len(speeds),
-            len({_shape(s.task) for s in seen}),
+            len({_shape(s.task) for s in seen if not s.task.is_data}),
             sum(hours for on_gpu, hours in held if on_gpu),
             sum(hours for on_gpu, hours in held if not on_gpu),
         )
@@ -276,7 +282,7 @@ def _speeds(seen: list[_Seen], at_least: int) -> dict[tuple[str, str], tuple[flo
     that have made `at_least` steps."""
     found: dict[tuple[str, str], list[tuple[float, int]]] = {}
     for s in seen:
-        status = {} if s.task.is_evaluation else s.status or {}
+        status = {} if s.task.is_evaluation or s.task.is_data else s.status or {}
         if status.get("flops_per_s") and status.get("step", 0) >= at_least:
             devices = s.attempts[-1].devices if s.attempts else 1
             found.setdefault(_shape(s.task), []).append((float(status["flops_per_s"]), devices))
@@ -320,12 +326,11 @@ def _row(s: _Seen, state: str, job: QueuedJob | None, held: list[Element]) -> Ro
         eta = s.task.exact_flops * (1 - _progress(s)) / float(flops_per_s) / 3600
     ended = [a.cause for a in s.attempts if a.cause]
     now = time.time()
-    target = s.task.target if s.task.is_segment else s.task.config_values["budget"]
     return Row(
         name=s.task.task_id,
         state=state,
         spent=result.flops.spent if result else own.get("spent"),
-        target=float(target),
+        target=s.task.goal,
         loss=result.validation_loss() if result else own.get("loss"),
         tokens_per_s=speed.get("tokens_per_s"),
         flops_per_s=flops_per_s,
@@ -340,7 +345,7 @@ def _row(s: _Seen, state: str, job: QueuedJob | None, held: list[Element]) -> Ro
         reason=job.reason if job and job.waiting else None,
         error=(result.error if result else None) or (own.get("error") if state in BAD else None),
         is_segment=s.task.is_segment,
-        trunk=folder_of(s.task.depends_on[0]) if s.task.depends_on else None,
+        trunk=folder_of(s.task.depends_on[0]) if s.task.depends_on and not s.task.is_data else None,
     )
 
 

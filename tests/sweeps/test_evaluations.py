@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -121,6 +122,41 @@ def test_tasks_that_changed_since_the_plan_are_refused(
     (tmp_path / "mine.jsonl").write_text('{"text": "two"}')
     with pytest.raises(UserError, match="launch the study again"):
         Order(task, None).carry_out(Hooks())
+
+
+@pytest.mark.parametrize("error", [None, UserError("no such task")])
+def test_other_ranks_hear_from_the_first_until_it_has_scored(
+    store: Store, mine: TaskSet, monkeypatch: Any, error: Exception | None
+) -> None:
+    from mor.train.run import Hooks
+
+    said: list[Any] = []
+
+    class Ranks:
+        first = True
+
+        def shared(self, value: Any) -> Any:
+            said.append(value)
+            return value
+
+    def score(folder: Any, tasks: Any, extent: Any, hooks: Hooks) -> None:
+        assert not any(hooks.should_stop() for _ in range(3))
+        if error:
+            raise error
+
+    monkeypatch.setattr("sweeps.ranks._join", Ranks)
+    monkeypatch.setattr("sweeps.ranks.KEEP_ALIVE_S", -1.0)
+    monkeypatch.setattr("mor.evaluate.evaluation.evaluate_run", score)
+    order = Order(evaluations(planned(store, mine).graph)[0], None)
+    with contextlib.nullcontext() if error is None else pytest.raises(UserError):
+        order.carry_out(Hooks())
+    assert said == [False, False, False, True]
+
+    heard = iter(said)
+    monkeypatch.setattr(Ranks, "first", False)
+    monkeypatch.setattr(Ranks, "shared", lambda self, value: next(heard))
+    order.carry_out(Hooks())
+    assert list(heard) == []
 
 
 def test_a_study_that_grows_keeps_its_evaluations(store: Store, mine: TaskSet) -> None:

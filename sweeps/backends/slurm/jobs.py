@@ -32,6 +32,7 @@ class Node:
     after: str | None  # the task that has to be done first
     seconds: float  # estimated, on the GPUs of its shape
     shape: Shape
+    data: str | None = None  # the task that has to prepare its tokens first
 
     @property
     def task_id(self) -> str:
@@ -71,8 +72,13 @@ class Unit:
     def tasks(self) -> tuple[str, ...]:
         return tuple(node.task_id for node in self.nodes)
 
+    @property
+    def data(self) -> tuple[str, ...]:
+        """The preparations that it waits for."""
+        return tuple(sorted({node.data for node in self.nodes if node.data}))
+
     def form(self) -> tuple[object, ...]:
-        return (self.shape, self.parent, self.job, self.stage)
+        return (self.shape, self.parent, self.job, self.stage, self.data)
 
 
 @dataclass
@@ -83,6 +89,7 @@ class Array:
     parent: Array | None = None  # as long as this one
     job: str | None = None  # of an earlier launch, that every unit waits for
     array_id: str | None = field(default=None, compare=False)  # once submitted
+    waits: list[Array | str] = field(default_factory=list)  # for data: jobs, or ids of queued ones
 
     @property
     def shape(self) -> Shape:
@@ -94,11 +101,15 @@ class Array:
 
     def dependency(self) -> str | None:
         """Slurm's words for what its elements wait for, once that is submitted."""
+        found = []
         if self.job:
-            return f"afterok:{self.job}"
-        if self.parent is None:
-            return None
-        return f"{'aftercorr' if len(self.units) > 1 else 'afterok'}:{self.parent.array_id}"
+            found.append(f"afterok:{self.job}")
+        elif self.parent is not None:
+            word = "aftercorr" if len(self.units) > 1 else "afterok"
+            found.append(f"{word}:{self.parent.array_id}")
+        for data in self.waits:
+            found.append(f"afterok:{data if isinstance(data, str) else data.array_id}")
+        return ",".join(found) or None
 
     def minutes(self, margin: float) -> int:
         """The time limit that its longest element needs."""
@@ -117,7 +128,9 @@ def nodes_left(
 def _node(task: Task, graph: TaskGraph, shape: Shape) -> Node:
     after = next((name for name in task.depends_on if not graph[name].done), None)
     seconds = TASK_S + 3600 * task.gpu_hours / max(1, shape.gpus)
-    return Node(task, after, seconds, shape)
+    seconds += 3600 * task.core_hours / shape.cpus_per_task
+    data = task.data if task.data and not graph[task.data].done else None
+    return Node(task, after, seconds, shape, data)
 
 
 def arrays_of(

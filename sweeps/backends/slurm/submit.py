@@ -25,6 +25,13 @@ from ledger.files import locked
 from ledger.result import FINISHED
 from sweeps.backends.base import Submission
 from sweeps.backends.slurm import checks, cluster, flags
+from sweeps.backends.slurm.data_jobs import (
+    data_arrays,
+    data_settings,
+    data_shape,
+    refuse_without_network,
+    wait_for_data,
+)
 from sweeps.backends.slurm.element import run_element
 from sweeps.backends.slurm.jobs import Array, arrays_of, nodes_left
 from sweeps.backends.submitted import Record, queued_tasks
@@ -34,6 +41,7 @@ from sweeps.plan import Plan
 from sweeps.resources import Shape, shape_of
 from sweeps.snapshot import take_snapshot
 from sweeps.tables import counted, duration
+from sweeps.tasks import Task
 
 LOST_WITHOUT_ACCOUNTING = (
     "this Slurm keeps no accounting: whether a job that left the queue ran out of time, memory or "
@@ -63,18 +71,36 @@ def _submit_plan(submission: Submission) -> list[str]:
     partition = checks.partition_of(slurm, facts)
     pricing = checks.with_node(study.cluster, partition)
     queued = queued_tasks(studies_dir, ledger.runs_dir)
-    nodes = nodes_left(plan.graph, lambda task: shape_of(task.config, slurm, pricing), queued)
+
+    def shape(task: Task) -> Shape:
+        return data_shape(slurm.data) if task.is_data else shape_of(task.config, slurm, pricing)
+
+    left = nodes_left(plan.graph, shape, queued)
+    nodes = [node for node in left if not node.task.is_data]
     if not nodes:
         add_to_study(new_launch(plan, ledger, studies_dir / plan.study))
         keep_settings(study, "slurm")
         console.print(f"all runs of study {plan.study} that are left are in the queue already")
         return []
+    refuse_without_network(plan, slurm)
     arrays = arrays_of(nodes, queued, 60 * slurm.pack_min, facts.max_array_size)
+    data = data_arrays((node for node in left if node.task.is_data), queued)
+    wait_for_data(arrays, data, queued)
     checks.refuse_too_large({node.shape for node in nodes}, slurm, partition)
+    settings = {id(array): slurm for array in arrays}
+    limits = dict.fromkeys(settings, partition.limit_min)
+    for array in data:
+        settings[id(array)] = data_settings(slurm)
+        own = checks.partition_of(data_settings(slurm), facts)
+        limits[id(array)] = own.limit_min
+        checks.refuse_too_large([array.shape], data_settings(slurm), own)
     checks.refuse_too_expensive(nodes, plan, study)
     checks.refuse_full(plan, ledger, study)
-    minutes = [time_limit(array, slurm, partition.limit_min) for array in arrays]
-    _refuse_rejected(arrays, minutes, slurm, plan.study)
+    arrays = [*data, *arrays]
+    minutes = [time_limit(a, settings[id(a)], limits[id(a)]) for a in arrays]
+    for one in (slurm, data_settings(slurm)):
+        mine = [(a, m) for a, m in zip(arrays, minutes, strict=True) if settings[id(a)] == one]
+        _refuse_rejected([a for a, _ in mine], [m for _, m in mine], one, plan.study)
     if not facts.accounting:
         console.print(LOST_WITHOUT_ACCOUNTING, soft_wrap=True)
 
@@ -87,7 +113,9 @@ def _submit_plan(submission: Submission) -> list[str]:
     record = Record(launch.folder, ledger.runs_dir, code)
     for array, limit in zip(arrays, minutes, strict=True):
         with _undisturbed():
-            _submit(array, parameters(array, limit, slurm, launch, plan.study), launch)
+            _submit(
+                array, parameters(array, limit, settings[id(array)], launch, plan.study), launch
+            )
             shape = {**dataclasses.asdict(array.shape), "timeout_min": limit}
             jobs = [(array.job_id(i), unit.tasks) for i, unit in enumerate(array.units)]
             record.add(str(array.array_id), shape, array.dependency(), jobs)
@@ -184,6 +212,9 @@ def _undisturbed() -> Iterator[None]:
 
 def _report(plan: Plan, arrays: list[Array], queued: dict[str, str], console: Console) -> None:
     nodes = [node for array in arrays for unit in array.units for node in unit.nodes]
+    corpora = {node.task.config.data.name for node in nodes if node.task.is_data}
+    first = f"; first {', '.join(sorted(corpora))} is prepared" if corpora else ""
+    nodes = [node for node in nodes if not node.task.is_data]
     runs = sum(node.task.is_run for node in nodes)
     scored = sum(node.task.is_evaluation for node in nodes)
     evaluations = f" and {counted(scored, 'evaluation')}" if scored else ""
@@ -196,7 +227,7 @@ def _report(plan: Plan, arrays: list[Array], queued: dict[str, str], console: Co
     console.print(
         f"{counted(runs, 'run')}{evaluations} submitted as {counted(elements, 'job')} in "
         f"{counted(len(arrays), 'array')}: {ids[0]}{last} "
-        f"(about {cost} of {plan.gpu} time){already}\n"
+        f"(about {cost} of {plan.gpu} time){already}{first}\n"
         f"python -m sweeps watch {plan.study}",
         highlight=False,
         soft_wrap=True,
