@@ -72,10 +72,10 @@ def _submit_plan(submission: Submission) -> list[str]:
     pricing = checks.with_node(study.cluster, partition)
     queued = queued_tasks(studies_dir, ledger.runs_dir)
 
-    def shape(task: Task) -> Shape:
+    def asks(task: Task) -> Shape:
         return data_shape(slurm.data) if task.is_data else shape_of(task.config, slurm, pricing)
 
-    left = nodes_left(plan.graph, shape, queued)
+    left = nodes_left(plan.graph, asks, queued)
     nodes = [node for node in left if not node.task.is_data]
     if not nodes:
         add_to_study(new_launch(plan, ledger, studies_dir / plan.study))
@@ -87,20 +87,14 @@ def _submit_plan(submission: Submission) -> list[str]:
     data = data_arrays((node for node in left if node.task.is_data), queued)
     wait_for_data(arrays, data, queued)
     checks.refuse_too_large({node.shape for node in nodes}, slurm, partition)
-    settings = {id(array): slurm for array in arrays}
-    limits = dict.fromkeys(settings, partition.limit_min)
-    for array in data:
-        settings[id(array)] = data_settings(slurm)
-        own = checks.partition_of(data_settings(slurm), facts)
-        limits[id(array)] = own.limit_min
-        checks.refuse_too_large([array.shape], data_settings(slurm), own)
+    for_data = data_settings(slurm)
+    of_data = checks.partition_of(for_data, facts) if data else partition
+    checks.refuse_too_large({array.shape for array in data}, for_data, of_data)
     checks.refuse_too_expensive(nodes, plan, study)
     checks.refuse_full(plan, ledger, study)
-    arrays = [*data, *arrays]
-    minutes = [time_limit(a, settings[id(a)], limits[id(a)]) for a in arrays]
-    for one in (slurm, data_settings(slurm)):
-        mine = [(a, m) for a, m in zip(arrays, minutes, strict=True) if settings[id(a)] == one]
-        _refuse_rejected([a for a, _ in mine], [m for _, m in mine], one, plan.study)
+    jobs = [(a, for_data, time_limit(a, for_data, of_data.limit_min)) for a in data]
+    jobs += [(a, slurm, time_limit(a, slurm, partition.limit_min)) for a in arrays]
+    _refuse_rejected(jobs, plan.study)
     if not facts.accounting:
         console.print(LOST_WITHOUT_ACCOUNTING, soft_wrap=True)
 
@@ -111,14 +105,13 @@ def _submit_plan(submission: Submission) -> list[str]:
     add_to_study(launch)
     keep_settings(study, "slurm")
     record = Record(launch.folder, ledger.runs_dir, code)
-    for array, limit in zip(arrays, minutes, strict=True):
+    for array, settings, limit in jobs:
         with _undisturbed():
-            _submit(
-                array, parameters(array, limit, settings[id(array)], launch, plan.study), launch
-            )
+            _submit(array, parameters(array, limit, settings, launch, plan.study), launch)
             shape = {**dataclasses.asdict(array.shape), "timeout_min": limit}
-            jobs = [(array.job_id(i), unit.tasks) for i, unit in enumerate(array.units)]
-            record.add(str(array.array_id), shape, array.dependency(), jobs)
+            tasks = [(array.job_id(i), unit.tasks) for i, unit in enumerate(array.units)]
+            record.add(str(array.array_id), shape, array.dependency(), tasks)
+    arrays = [array for array, _, _ in jobs]
     _report(plan, arrays, queued, console)
     return [str(array.array_id) for array in arrays]
 
@@ -176,15 +169,14 @@ def _submit(array: Array, given: dict[str, Any], launch: Launch) -> None:
     array.array_id = str(jobs[0].job_id).split("_")[0]
 
 
-def _refuse_rejected(
-    arrays: list[Array], minutes: list[int], slurm: SlurmConfig, study: str
-) -> None:
+def _refuse_rejected(jobs: list[tuple[Array, SlurmConfig, int]], study: str) -> None:
     """Raises UserError where sbatch would not take a job of some shape."""
-    longest: dict[Shape, int] = {}
-    for array, limit in zip(arrays, minutes, strict=True):
-        longest[array.shape] = max(limit, longest.get(array.shape, 0))
-    for shape, limit in longest.items():
-        asked = flags.flags_of(shape, limit, slurm, study)
+    longest: dict[tuple[Shape, str | None], tuple[SlurmConfig, int]] = {}
+    for array, settings, limit in jobs:
+        key = (array.shape, settings.partition)
+        longest[key] = (settings, max(limit, longest.get(key, (settings, 0))[1]))
+    for (shape, _), (settings, limit) in longest.items():
+        asked = flags.flags_of(shape, limit, settings, study)
         reason = cluster.rejection(flags.command_line(asked))
         if reason:
             words = ", ".join(f"{name}={value}" for name, value in asked.items())
