@@ -17,6 +17,7 @@ from ledger.plan_file import PlanFile
 from mor.config import Config, ConfigError, UserError
 from mor.evaluate.task_sets import TaskSet, task_set
 from sweeps.backends.slurm.jobs import Node, arrays_of
+from sweeps.board import board
 from sweeps.commands.cancel import cancel_run
 from sweeps.commands.find import find_target
 from sweeps.commands.retry import runs_to_retry
@@ -178,6 +179,9 @@ def test_commands_know_evaluations(store: Store, mine: TaskSet) -> None:
     assert states[task.task_id] == "failed"
     assert {row.name for row in look.rows} == {first, second}
     assert next(row for row in look.rows if row.name == first).state == "done"
+    text = str(board(look, 400))
+    assert "2 evaluations not done (1 failed, 1 planned)" in text
+    assert f"python -m sweeps why {task.task_id}" in text
     for named in (None, store.view().tasks[first], task):
         chosen, _ = runs_to_retry(look, named, failed=True, diverged=False)
         assert task.task_id in chosen
