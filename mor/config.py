@@ -165,6 +165,8 @@ class TrainConfig:
     warmup_steps: int | None = None  # overrides the three above
     cooldown_fraction: float = 0.2  # of each budget
     val_tokens: int = 1_048_576  # validation tokens at the end of a run
+    eval_points: int = where(0)  # validations on the way to each budget, evenly spaced; 0: none
+    eval_tokens: int | None = where(None)  # validation tokens of each of these; null: val_tokens
     init_from: str | None = where(None)  # run or exported folder of a vanilla model to start from
     init_method: str | None = where_set()  # stepwise | average | lower | upper | random (sec. 2.1)
     init_fingerprint: str | None = where_set()  # of its weights; filled in when a run is planned

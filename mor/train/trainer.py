@@ -281,8 +281,8 @@ class Trainer:
     def save(self, path: Path) -> None:
         checkpoint.save(path, *self.state(), self.ranks)
 
-    def restore(self, paths: list[Path]) -> bool:
-        """Take up the first checkpoint that is whole; say which are not. False: none is.
+    def restore(self, paths: list[Path]) -> Path | None:
+        """Take up the first checkpoint that is whole, and return it; say which are not.
 
         All ranks call it with the same paths.
         """
@@ -295,8 +295,8 @@ class Trainer:
                 continue
             self._take_up(progress)
             log.info("resumed from %s at step %d", path.name, progress.step)
-            return True
-        return False
+            return path
+        return None
 
     def _take_up(self, progress: Progress) -> None:
         self.step_index = progress.step
