@@ -1,13 +1,10 @@
 """A study with all that a page can show: costs, speeds, routing, a failed and a pending run."""
 
 import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
 
 from analysis.fits.isoflop import fit_isoflop
 from analysis.points.load import load_points
@@ -98,14 +95,3 @@ def write(folder: Path, **options: Any) -> Path:
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of the whole study; only read by tests."""
     return write(build(tmp_path_factory.mktemp("report")), command="python -m analysis report x")
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("there is no chromium on this machine")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
