@@ -1,4 +1,4 @@
-"""`python -m mor`: trained models out as published weights, Llama checkpoints in."""
+"""`python -m mor`: corpora, trained models out as published weights, Llama checkpoints in."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from mor.model.transformer import Transformer
 
 app = typer.Typer(
-    help="Trained models out as published weights, Llama checkpoints in.\n\n"
+    help="Corpora prepared, trained models out as published weights, Llama checkpoints in.\n\n"
     "Examples:\n\n"
+    "    python -m mor prepare data=fineweb_edu data.tokens=16e9 runtime.workers=32\n\n"
     "    python -m mor export runs/vanilla-360m-5e18-ea417346 out\n\n"
     "    python -m mor import-llama SmolLM-360M smol      then train.init_from=smol",
     no_args_is_help=True,
@@ -68,6 +69,27 @@ def import_llama(
         + " ".join(f"size.{name}={value}" for name, value in settings.items())
         + f" {data} model.norm_eps={model.norm_eps:g} model.rope_theta={model.rope_theta:g}"
     )
+
+
+@app.command(name="prepare", context_settings={"allow_interspersed_args": True})
+def prepare_corpus(
+    settings: Annotated[
+        list[str], typer.Argument(help="Settings as for sweep.py: data=... data.tokens=...")
+    ],
+    verify: Annotated[
+        bool, typer.Option(help="Read what is there already and compare its digests.")
+    ] = True,
+) -> None:
+    """Tokenise a corpus, or more of it, before runs need it. Stopped or killed at any moment, the
+    same command goes on; preparing more changes no row that a run reads."""
+    from mor.data.build import PreparationStopped
+    from mor.data.command import run
+
+    try:
+        run(settings, verify)
+    except PreparationStopped:
+        print("stopped; type the same command again to go on", file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 def _write(model: Transformer, out: Path) -> None:

@@ -139,7 +139,15 @@ class DataConfig:
     revision: str | None = where(None)  # hub: commit of the dataset
     tokenizer: str = where("bytes")  # bytes | train | path of a tokenizer.json | name on the hub
     val_fraction: float = where(0.05)  # share of documents held out
-    max_tokens: int | None = where(None)  # tokens to prepare at most; null: all
+    max_tokens: int | None = where(None)  # training tokens of the corpus at most; null: all
+    encoding: str = where("utf-8")  # of text and JSON
+    separator: str | None = where(None)  # the tokenizer's entry after each document; null: known
+    on_bad_row: str = where("skip")  # skip | stop: at a row without text
+    sharded: bool = where(False)  # files: in shards, of which more can be prepared later
+    shard_mb: int = where(64)  # text of a shard, MB
+    window_tokens: int = where(268_435_456)  # tokens whose rows are shuffled together
+    tokens: float | None = where(None)  # shards: training tokens to prepare at least
+    mirror: str | None = where(None)  # hub: a copy of the dataset's repository on this machine
     cache_dir: str = where("data_cache")  # where the tokenised corpus lies
 
 
@@ -184,6 +192,7 @@ class RuntimeConfig:
 
     device: str = where("auto")  # auto | cpu | cuda
     threads: int = where(1)  # CPU threads of torch
+    workers: int | None = where(None)  # processes that prepare a corpus; null: CPU cores
     parallel: str = where("ddp")  # ddp | fsdp: how several processes share one run
     # sequences per forward of a process; auto: what fits on its GPU; null: its whole batch
     micro_batch: int | str | None = where("auto")

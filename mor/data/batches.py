@@ -1,54 +1,78 @@
 """Batches: which rows of the packed tokens a step reads.
 
 Row i is tokens[i*S : i*S + S + 1], its last token being the first one of row i + 1: S inputs and
-the S targets after them. Step k takes the positions k*B to (k+1)*B of an endless list: one
-permutation of all rows after another, each keyed by (seed, epoch). Nothing else enters: not the
-world size, the micro-batch or a restart.
+the S targets after them. Step k takes the positions k*B to (k+1)*B of an endless list
+(`mor.data.order`): epochs over all rows, each keyed by (seed, epoch); rows of shards are shuffled
+inside windows. Nothing else enters: not the world size, the micro-batch, a restart or how much is
+prepared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
-import numpy.typing as npt
 
 from mor.config import UserError
-from mor.data.packed import Corpus
+from mor.data.order import Int64s, Order
+from mor.data.packed import Corpus, Tokens
 
-Int64s = npt.NDArray[np.int64]
 WHOLE = slice(None)
 
 
 class Batches:
     """The training batches of a run and the rows that it is validated on."""
 
-    def __init__(self, corpus: Corpus, seq_len: int, batch_size: int, seed: int) -> None:
-        """Raises UserError if a split has not a single row of `seq_len` tokens and one more."""
+    def __init__(
+        self,
+        corpus: Corpus,
+        seq_len: int,
+        batch_size: int,
+        seed: int,
+        more: Callable[[int], Corpus] | None = None,
+    ) -> None:
+        """`more` prepares the corpus up to so many rows, for a run that reads on.
+
+        Raises UserError if a split has not a single row of `seq_len` tokens and one more.
+        """
+        self.seq_len, self.batch_size = seq_len, batch_size
+        self._seed, self._more = seed, more
+        self._take(corpus)
+
+    def _take(self, corpus: Corpus) -> None:
         self.corpus = corpus
-        self.seq_len = seq_len
-        self.batch_size = batch_size
-        self.seed = seed
-        self.n_rows = _count_rows(corpus, "train", seq_len)
-        self.n_val_rows = _count_rows(corpus, "val", seq_len)
-        self._orders: dict[int, Int64s] = {}  # epoch -> permutation; two, for a step that straddles
+        self.n_rows = _count_rows(corpus, "train", self.seq_len)
+        self.n_val_rows = _count_rows(corpus, "val", self.seq_len)
+        window = corpus.window_tokens and corpus.window_tokens // self.seq_len
+        self.order = Order(self.n_rows, self._seed, window, corpus.complete)
 
     def epoch(self, step: int) -> int:
         """The epoch of the first row that `step` reads."""
-        return step * self.batch_size // self.n_rows
+        return self.order.epoch(step * self.batch_size)
 
     def rows(self, step: int) -> Int64s:
-        """The row indices (B,) that `step` reads; a batch may straddle epochs."""
+        """The row indices (B,) that `step` reads; a batch may straddle epochs.
+
+        Raises UserError where they are not prepared and cannot be.
+        """
         start, stop = step * self.batch_size, (step + 1) * self.batch_size
-        parts = []
-        for epoch in range(start // self.n_rows, (stop - 1) // self.n_rows + 1):
-            first = epoch * self.n_rows
-            parts.append(self._permutation(epoch)[max(start - first, 0) : stop - first])
-        return np.concatenate(parts)
+        if self._beyond(stop) and self._more:
+            self._take(self._more(stop))
+        if self._beyond(stop):
+            raise UserError(
+                f"data.tokens={self.corpus.meta.train_tokens}: step {step + 1} reads beyond what "
+                f"is prepared of {self.corpus.folder.name}; prepare "
+                f"data.tokens={stop * self.seq_len} or more"
+            )
+        return self.order.rows(start, stop)
+
+    def _beyond(self, stop: int) -> bool:
+        return self.order.end is not None and stop > self.order.end
 
     def batch(self, step: int, part: slice = WHOLE) -> tuple[Int64s, Int64s]:
         """Tokens and targets, both (b, S), of the sequences that `part` selects from the batch."""
-        return _read(self.corpus.train, self.rows(step)[part], self.seq_len)
+        rows = self.rows(step)[part]  # may take up more of the corpus
+        return _read(self.corpus.train, rows, self.seq_len)
 
     def validation(
         self, n_tokens: int, batch_size: int | None = None
@@ -62,20 +86,8 @@ class Batches:
             rows = np.arange(start, min(start + size, n_rows))
             yield _read(self.corpus.val, rows, self.seq_len)
 
-    def _permutation(self, epoch: int) -> Int64s:
-        if epoch not in self._orders:
-            # Sorting raw Philox words: NumPy keeps that stream for ever, `permutation` it may not.
-            key = np.array([self.seed % 2**64, epoch], dtype=np.uint64)
-            words = np.random.Philox(key=key).random_raw(self.n_rows)
-            if len(self._orders) == 2:
-                del self._orders[min(self._orders)]
-            self._orders[epoch] = np.argsort(words, kind="stable").astype(np.int64)
-        return self._orders[epoch]
 
-
-def _read(
-    tokens: npt.NDArray[np.unsignedinteger], rows: Int64s, seq_len: int
-) -> tuple[Int64s, Int64s]:
+def _read(tokens: Tokens, rows: Int64s, seq_len: int) -> tuple[Int64s, Int64s]:
     block = np.empty((len(rows), seq_len + 1), dtype=np.int64)
     for i, row in enumerate(rows):
         block[i] = tokens[row * seq_len : row * seq_len + seq_len + 1]

@@ -6,6 +6,7 @@ text, whatever the paths are. Standard library only: planning calls it.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 from pathlib import Path
@@ -33,6 +34,10 @@ def fingerprint(data: DataConfig) -> str:
         "val_fraction": float(data.val_fraction),
         "max_tokens": data.max_tokens,
     }
+    if data.separator is not None:
+        recipe["separator"] = data.separator
+    if is_sharded(data):
+        recipe["shards"] = [data.shard_mb, data.window_tokens]
     if data.kind == "hub":
         recipe["dataset"] = [data.dataset, data.subset, data.revision, data.text_field]
     else:
@@ -40,8 +45,25 @@ def fingerprint(data: DataConfig) -> str:
         recipe["files"] = [[file.label, file.digest] for file in files]
         if any(file.format != "text" for file in files):
             recipe["text_field"] = data.text_field
+        if codec(data) != codecs.lookup("utf-8").name:
+            recipe["encoding"] = codec(data)
     text = json.dumps(recipe, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def is_sharded(data: DataConfig) -> bool:
+    """Whether the corpus lies in shards, of which more can be prepared later."""
+    return data.kind == "hub" or data.sharded
+
+
+def codec(data: DataConfig) -> str:
+    """The encoding under its one name. Raises ConfigError for one that is not known."""
+    try:
+        return codecs.lookup(data.encoding).name
+    except LookupError:
+        raise ConfigError(
+            "data.encoding", data.encoding, "no such encoding", "type utf-8, cp1251, latin-1, ..."
+        ) from None
 
 
 def check(data: DataConfig) -> None:
@@ -52,6 +74,19 @@ def check(data: DataConfig) -> None:
         raise ConfigError(
             "data.dataset", data.dataset, "no dataset is named", "type data.dataset=<owner>/<name>"
         )
+    if data.kind == "stdlib" and data.sharded:
+        raise ConfigError("data.sharded", "true", "of files only", "leave it out, or data=files")
+    if data.mirror is not None and data.kind != "hub":
+        raise ConfigError(
+            "data.mirror", data.mirror, "the copy of a dataset on the hub", "type data.paths=[...]"
+        )
+    if data.on_bad_row not in ("skip", "stop"):
+        raise ConfigError("data.on_bad_row", data.on_bad_row, "not known", "type skip or stop")
+    for name, least in (("shard_mb", 1), ("window_tokens", 1), ("tokens", 1)):
+        value = getattr(data, name)
+        if value is not None and value < least:
+            raise ConfigError(f"data.{name}", value, f"less than {least}", "leave it out")
+    codec(data)
     if not 0 < data.val_fraction < 1:
         raise ConfigError(
             "data.val_fraction", data.val_fraction, "not between 0 and 1", "type 0.05 or the like"

@@ -1,4 +1,4 @@
-"""Hugging Face hub: streamed datasets and tokenizer files, with failures that come quickly.
+"""Hugging Face hub: the files of a dataset and of a tokenizer, with failures that come quickly.
 
 The hub's own clients retry for 20 to 60 seconds before they give up, so one short request goes
 first. Offline (`HF_HUB_OFFLINE=1`) no request is made and the clients use what they have cached.
@@ -7,44 +7,109 @@ first. Offline (`HF_HUB_OFFLINE=1`) no request is made and the clients use what 
 from __future__ import annotations
 
 import logging
+import os
+import re
 import threading
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from mor.config import ConfigError, DataConfig, UserError
 
-if TYPE_CHECKING:
-    import pyarrow as pa  # type: ignore[import-untyped]
-
 PROBE_S = 5.0  # seconds that the hub is given to answer
-ROWS = 256  # documents read at once
 FILE = "tokenizer.json"
+HUB = "hf://"
+READABLE = tuple(
+    name + compression
+    for name in (".parquet", ".jsonl", ".json", ".ndjson", ".txt")
+    for compression in ("", ".gz", ".bz2", ".xz", ".zst")
+)
 
-OFFLINE_WAY = "without network, type data=stdlib or data=files 'data.paths=[...]'"
+OFFLINE_WAY = (
+    "without network, type data=stdlib or data=files 'data.paths=[...]', or "
+    "data.mirror=<a copy of the dataset's repository>"
+)
 
 
-def hub_rows(data: DataConfig) -> Iterator[pa.Table]:
-    """The training split of `data.dataset`, streamed in tables of up to ROWS rows.
+@dataclass(frozen=True)
+class HubListing:
+    """The files of the training split of a dataset, in one state of its repository."""
 
-    Raises UserError if the hub cannot be reached or the dataset cannot be opened or read.
+    dataset: str
+    commit: str | None  # None: a copy of the repository without one
+    files: tuple[str, ...]  # paths inside the repository
+
+    def places(self, data: DataConfig) -> dict[str, str]:
+        """Where each file can be read: in data.mirror, or on the hub at that commit."""
+        if data.mirror is not None:
+            root = Path(data.mirror).expanduser()
+            missing = next((name for name in self.files if not (root / name).is_file()), None)
+            if missing is not None:
+                raise ConfigError(
+                    "data.mirror", data.mirror, f"{missing} is missing", "copy the whole repository"
+                )
+            return {name: str(root / name) for name in self.files}
+        base = f"{HUB}datasets/{self.dataset}@{self.commit or data.revision or 'main'}"
+        return {name: f"{base}/{name}" for name in self.files}
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"dataset": self.dataset, "commit": self.commit, "files": list(self.files)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> HubListing:
+        return cls(values["dataset"], values["commit"], tuple(values["files"]))
+
+
+def list_dataset(data: DataConfig) -> HubListing:
+    """The files of `data.dataset`, as its repository's README or its names say.
+
+    Raises UserError if the hub cannot be reached, the dataset cannot be opened, or it holds
+    something else than parquet, JSON or text.
     """
-    require_hub("data.dataset", data.dataset)
     import datasets
 
     logging.getLogger("datasets").setLevel(logging.CRITICAL)  # it reports what is raised here
-    try:
-        stream = datasets.load_dataset(
-            data.dataset, data.subset, revision=data.revision, split="train", streaming=True
+    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
+    mirror = None if data.mirror is None else Path(data.mirror).expanduser().absolute()
+    if mirror is None:
+        require_hub("data.dataset", str(data.dataset))
+    elif not mirror.is_dir():
+        raise ConfigError(
+            "data.mirror", data.mirror, "no such folder", "name a copy of the dataset"
         )
-        yield from stream.with_format("arrow").iter(batch_size=ROWS)
+    try:
+        if mirror and data.subset and not (mirror / "README.md").exists():
+            builder = datasets.load_dataset_builder(str(mirror / data.subset))
+        else:
+            place, revision = str(mirror or data.dataset), None if mirror else data.revision
+            builder = datasets.load_dataset_builder(place, data.subset, revision=revision)
+        found = [str(place) for place in builder.config.data_files["train"]]
     except Exception as error:  # of `datasets`, of the hub or of the HTTP library below them
         raise ConfigError(
             "data.dataset",
             f"{data.dataset} (data.subset={data.subset}, data.revision={data.revision})",
-            f"cannot be read from the hub ({first_line(error)})",
+            f"cannot be read from {mirror or 'the hub'} ({first_line(error)})",
             f"check the three names and `hf auth whoami`, or {OFFLINE_WAY}",
         ) from error
+    if mirror is not None:
+        names = [os.path.relpath(place, mirror) for place in found]
+        return _listing(data, None, names)
+    start = re.compile(rf"{HUB}datasets/{re.escape(str(data.dataset))}@([^/]+)/(.*)")
+    split = [start.fullmatch(place) for place in found]
+    commits = {match[1] for match in split if match}
+    return _listing(data, min(commits, default=None), [match[2] for match in split if match])
+
+
+def _listing(data: DataConfig, commit: str | None, names: list[str]) -> HubListing:
+    odd = [name for name in names if not name.lower().endswith(READABLE)]
+    if odd or not names:
+        raise ConfigError(
+            "data.dataset",
+            data.dataset,
+            f"{odd[0]} is neither parquet nor JSON lines" if odd else "it has no training files",
+            "type data.revision=refs/convert/parquet, the copy that the hub makes of many datasets",
+        )
+    return HubListing(str(data.dataset), commit, tuple(sorted(names)))
 
 
 def hub_tokenizer(name: str) -> Path:

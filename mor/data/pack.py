@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from mor.config import ConfigError, DataConfig
 from mor.data.corpus import documents
 from mor.data.packed import Meta, TokenWriter
 from mor.data.progress import reporting
+from mor.data.rows import EMPTY
 from mor.data.split import Split, share
-from mor.data.tokenizer import make_tokenizer
+from mor.data.tokenizer import batches_of, make_tokenizer
 
-BATCH_CHARS = 2**20  # text that is tokenised at once
+log = logging.getLogger(__name__)
 
 
 def pack(data: DataConfig, fingerprint: str, folder: Path, progress: bool) -> Meta:
@@ -31,7 +33,7 @@ def pack(data: DataConfig, fingerprint: str, folder: Path, progress: bool) -> Me
     ):
         source = documents(data)
         limit = math.inf if data.max_tokens is None else data.max_tokens
-        for texts in _batches(source.texts):
+        for texts in batches_of(source.texts):
             if train.tokens >= limit:
                 break
             for text, tokens in zip(texts, tokenizer.encode(texts), strict=True):
@@ -44,6 +46,8 @@ def pack(data: DataConfig, fingerprint: str, folder: Path, progress: bool) -> Me
                     break
             read = (train.bytes + val.bytes) / source.size if source.size else 0.0
             report(max(read, train.tokens / limit) or None, train.tokens + val.tokens)
+    if set(source.tally.skipped) - {EMPTY}:
+        log.warning("%s: %s", data.name, source.tally.report())
     if not train.tokens or not val.tokens:
         raise _no_split(data, train, val, split)
     return Meta(
@@ -57,24 +61,12 @@ def pack(data: DataConfig, fingerprint: str, folder: Path, progress: bool) -> Me
         train_documents=train.documents,
         val_documents=val.documents,
         val_bytes=val.bytes,
+        skipped=dict(source.tally.skipped),
     )
 
 
 def _training_texts(data: DataConfig) -> Iterator[str]:
     return (text for text in documents(data).texts if share(text) >= data.val_fraction)
-
-
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    size = 0
-    for text in texts:
-        batch.append(text)
-        size += len(text)
-        if size >= BATCH_CHARS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def _no_split(data: DataConfig, train: TokenWriter, val: TokenWriter, split: Split) -> ConfigError:

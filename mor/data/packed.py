@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +43,15 @@ class Meta:
     train_documents: int
     val_documents: int
     val_bytes: int  # of UTF-8 text: turns nats per token into bits per byte
+    skipped: dict[str, int] = field(default_factory=dict)  # rows without text, by kind
+
+
+class Tokens(Protocol):
+    """Tokens that are read by slices: an array, or those of shards end to end."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, wanted: slice, /) -> npt.NDArray[np.unsignedinteger]: ...
 
 
 @dataclass(frozen=True)
@@ -50,8 +60,10 @@ class Corpus:
 
     folder: Path
     meta: Meta
-    train: npt.NDArray[np.unsignedinteger]  # (meta.train_tokens,)
-    val: npt.NDArray[np.unsignedinteger]  # (meta.val_tokens,), of documents that train has not
+    train: Tokens  # (meta.train_tokens,)
+    val: Tokens  # (meta.val_tokens,), of documents that train has not
+    window_tokens: int | None = None  # shuffled together; None: all
+    complete: bool = True  # False: more can be prepared
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that the tokens were made with."""

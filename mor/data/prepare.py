@@ -7,38 +7,76 @@ stands under its name is whole. A file lock makes several workers that prepare a
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import glob
 import logging
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from ledger.files import sync_to_disk
 from mor.config import ConfigError, DataConfig, UserError
-from mor.data.fingerprint import fingerprint
+from mor.data.fingerprint import fingerprint, is_sharded
+from mor.data.locks import locked_folder
+from mor.data.needs import Need, corpus_folder, need_of_tokens
 from mor.data.pack import pack
 from mor.data.packed import Corpus, DamagedCorpus, open_corpus, seal
+from mor.data.sharded import HERE, How, open_shards, prepare_shards
 
 log = logging.getLogger(__name__)
 
+NOTHING = Need()
 
-def prepare(data: DataConfig, progress: bool = True) -> Corpus:
-    """The packed corpus of `data`, built now if it is not there yet.
 
-    A planned run (data.fingerprint) opens the packed corpus of that fingerprint where it lies; the
-    sources are looked at only where it does not.
+def prepare(
+    data: DataConfig, progress: bool = True, need: Need = NOTHING, how: How = HERE
+) -> Corpus:
+    """The tokens of `data`, prepared now where they are not there yet.
+
+    A planned run (data.fingerprint) opens the tokens of that fingerprint where they lie; the
+    sources are looked at only where they do not. Of a sharded corpus, `need` is prepared and
+    what `data.tokens` asks for.
 
     Raises UserError for a corpus that cannot be had, is too small to split, does not fit on the
     disk, or is another one than the run was planned with.
     """
-    cache = Path(data.cache_dir).expanduser()
+    try:
+        if is_sharded(data):
+            return _shards(data, need, dataclasses.replace(how, progress=progress))
+        return _packed(data, progress)
+    except OSError as error:
+        mistake = _disk_mistake(data, error)
+        if mistake is None:
+            raise
+        raise mistake from error
+
+
+def _shards(data: DataConfig, need: Need, how: How) -> Corpus:
+    if data.fingerprint is None:
+        data = _as_planned(data)
+    if data.tokens is not None:
+        need |= need_of_tokens(data, data.tokens)
+    need |= need_of_tokens(data, 1)  # a corpus without a window is none
+    folder = corpus_folder(data)
+    prepare_shards(data, folder, need, how, lambda: _as_planned(data))
+    return open_shards(data, folder, need)
+
+
+def _packed(data: DataConfig, progress: bool) -> Corpus:
     if data.fingerprint is not None:
         with contextlib.suppress(FileNotFoundError, DamagedCorpus):
-            return open_corpus(cache / f"{data.name}-{data.fingerprint}")
+            return open_corpus(corpus_folder(data))
+    data = _as_planned(data)
+    folder = corpus_folder(data)
+    with contextlib.suppress(FileNotFoundError, DamagedCorpus):
+        return open_corpus(folder)
+    with locked_folder(folder):
+        return _build_unless_there(data, folder, progress)
+
+
+def _as_planned(data: DataConfig) -> DataConfig:
+    """The corpus with the fingerprint that it has here. Raises UserError for other data."""
     actual = fingerprint(data)
     if data.fingerprint not in (None, actual):
         raise UserError(
@@ -46,17 +84,7 @@ def prepare(data: DataConfig, progress: bool = True) -> Corpus:
             f"machine has, whose fingerprint is {actual}; {_way_back(data)}, or plan the run again "
             "here"
         )
-    folder = cache / f"{data.name}-{actual}"
-    with contextlib.suppress(FileNotFoundError, DamagedCorpus):
-        return open_corpus(folder)
-    try:
-        with _lock(folder):
-            return _build_unless_there(data, actual, folder, progress)
-    except OSError as error:
-        mistake = _disk_mistake(data, error)
-        if mistake is None:
-            raise
-        raise mistake from error
+    return dataclasses.replace(data, fingerprint=actual)
 
 
 def _way_back(data: DataConfig) -> str:
@@ -67,22 +95,7 @@ def _way_back(data: DataConfig) -> str:
     }[data.kind]
 
 
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
-    try:
-        lock.acquire(timeout=1)
-    except Timeout:
-        log.warning("another process is preparing %s; waiting for it", folder)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _build_unless_there(data: DataConfig, actual: str, folder: Path, progress: bool) -> Corpus:
+def _build_unless_there(data: DataConfig, folder: Path, progress: bool) -> Corpus:
     try:
         return open_corpus(folder)
     except FileNotFoundError:
@@ -95,7 +108,7 @@ def _build_unless_there(data: DataConfig, actual: str, folder: Path, progress: b
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     partial.mkdir()
     try:
-        seal(partial, pack(data, actual, partial, progress))
+        seal(partial, pack(data, str(data.fingerprint), partial, progress))
         os.rename(partial, folder)
         sync_to_disk(folder.parent)
     finally:

@@ -42,16 +42,22 @@ def _bar(title: str) -> Iterator[Report]:
         BarColumn(),
         TaskProgressColumn(),
         TextColumn("{task.fields[tokens]:,} tokens"),
+        TextColumn("{task.fields[rate]:,.0f} tokens/s"),
         TimeElapsedColumn(),
         TextColumn("left:"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(title, total=None, tokens=0)
+        task = progress.add_task(title, total=None, tokens=0, rate=0.0)
+        began, first = time.monotonic(), None
 
         def report(share: float | None, tokens: int) -> None:
+            nonlocal first
+            first = tokens if first is None else first
+            rate = (tokens - first) / max(1e-9, time.monotonic() - began)
             total = None if share is None else 1.0
-            progress.update(task, total=total, completed=min(share or 0.0, 1.0), tokens=tokens)
+            done = min(share or 0.0, 1.0)
+            progress.update(task, total=total, completed=done, tokens=tokens, rate=rate)
 
         yield report
 

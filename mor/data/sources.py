@@ -44,7 +44,7 @@ class SourceFile:
 
     @property
     def compressed(self) -> bool:
-        return self.path.suffix.lower() in COMPRESSIONS
+        return bool(compression_of(str(self.path)))
 
 
 def source_files(data: DataConfig) -> list[SourceFile]:
@@ -76,12 +76,18 @@ def source_files(data: DataConfig) -> list[SourceFile]:
     return sorted(files, key=lambda file: (file.format, file.digest))
 
 
-def text_format(path: Path) -> str:
+def text_format(path: Path | str) -> str:
     """text, json or parquet, by the name's ending (`.gz` and the like looked through)."""
-    name = path.name.lower()
+    name = os.path.basename(path).lower()
     for suffix in COMPRESSIONS:
         name = name.removesuffix(suffix)
     return FORMATS.get(os.path.splitext(name)[1], "text")
+
+
+def compression_of(name: str) -> str:
+    """`.gz`, `.bz2`, `.xz`, `.zst` or nothing, by a name's ending."""
+    suffix = os.path.splitext(name.lower())[1]
+    return suffix if suffix in COMPRESSIONS else ""
 
 
 def _stdlib_labels(root: Path) -> list[str]:

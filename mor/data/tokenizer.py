@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     import tokenizers
 
 FILE = "tokenizer.json"
+SEPARATOR_FILE = "separator.txt"  # beside it, where data.separator names one
 SEPARATOR = "<|endoftext|>"
 SEPARATORS = (SEPARATOR, "<|end_of_text|>", "</s>", "<eos>", "[EOS]")  # the first one known is used
 TRAINING_BYTES = 64 * 2**20  # text that a tokenizer is trained on, at most: it is held in memory
+BATCH_CHARS = 2**20  # text that is tokenised at once
 LONGEST_CHARACTER = 4  # bytes of UTF-8
 
 Tokens = npt.NDArray[np.unsignedinteger]
@@ -65,12 +67,14 @@ class ByteTokenizer:
 class SubwordTokenizer:
     """A tokenizer.json run by `tokenizers`."""
 
-    def __init__(self, core: tokenizers.Tokenizer) -> None:
-        """Raises ValueError if no separator is among the tokenizer's entries."""
+    def __init__(self, core: tokenizers.Tokenizer, separator: str | None = None) -> None:
+        """Raises ValueError if the separator, or any known one, is not among its entries."""
         vocabulary = core.get_vocab(with_added_tokens=True)
-        separator = next((name for name in SEPARATORS if name in vocabulary), None)
+        names = SEPARATORS if separator is None else (separator,)
+        separator = next((name for name in names if name in vocabulary), None)
         if separator is None:
-            raise ValueError(f"has none of the separators {', '.join(SEPARATORS)}")
+            raise ValueError(f"has no entry {' or '.join(names)} to separate documents")
+        _make_special(core, separator)
         core.no_truncation()
         core.no_padding()
         core.encode_special_tokens = True  # a document that spells the separator does not end there
@@ -84,6 +88,27 @@ class SubwordTokenizer:
 
     def decode(self, tokens: npt.ArrayLike) -> str:
         return self.core.decode(np.asarray(tokens).tolist(), skip_special_tokens=True)
+
+
+def _make_special(core: tokenizers.Tokenizer, separator: str) -> None:
+    """Let a document that spells the separator be encoded as text, as it is for special tokens."""
+    from tokenizers import AddedToken
+
+    core.add_special_tokens([AddedToken(separator, special=True, normalized=False)])
+
+
+def batches_of(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Texts in lists of about BATCH_CHARS characters, to be encoded together."""
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        batch.append(text)
+        size += len(text)
+        if size >= BATCH_CHARS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def make_tokenizer(
@@ -102,15 +127,17 @@ def make_tokenizer(
             _train(data, training_texts(), progress) if data.tokenizer == "train" else _load(data)
         )
         try:
-            tokenizer = SubwordTokenizer(core)
+            tokenizer = SubwordTokenizer(core, data.separator)
         except ValueError as error:
             raise ConfigError(
                 "data.tokenizer",
                 data.tokenizer,
                 str(error),
-                "add one, or type data.tokenizer=train",
+                "type data.separator=<one of its entries> or data.tokenizer=train",
             ) from error
         (folder / FILE).write_text(core.to_str(), encoding="utf-8")
+        if data.separator is not None:
+            (folder / SEPARATOR_FILE).write_text(data.separator, encoding="utf-8")
     if tokenizer.entries > data.vocab_size:
         raise ConfigError(
             "data.vocab_size",
@@ -127,7 +154,9 @@ def kept_tokenizer(folder: Path) -> Tokenizer:
         return ByteTokenizer()
     from tokenizers import Tokenizer as Core
 
-    return SubwordTokenizer(Core.from_file(str(folder / FILE)))
+    named = folder / SEPARATOR_FILE
+    separator = named.read_text(encoding="utf-8") if named.exists() else None
+    return SubwordTokenizer(Core.from_file(str(folder / FILE)), separator)
 
 
 def pieces(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[str]:

@@ -17,6 +17,8 @@ from ledger.folder import RunFolder
 from ledger.result import Flops, Result, Throughput
 from mor.config import Config, ConfigError
 from mor.data.batches import Batches
+from mor.data.needs import need_of_rows
+from mor.data.packed import Corpus
 from mor.data.prepare import prepare
 from mor.devices import peak_tflops
 from mor.evaluate.routing import scalars
@@ -29,7 +31,7 @@ from mor.train.divergence import known_divergence, mark_diverged
 from mor.train.folder import create_folder
 from mor.train.loop import Diverged, Leg, Stopped, Trainer, status_of, train_leg
 from mor.train.on_the_way import points_of
-from mor.train.schedule import has_trunk, schedule
+from mor.train.schedule import data_rows, has_trunk, schedule
 from mor.train.tracking import NoTracker, tracker
 
 log = logging.getLogger(__name__)
@@ -137,8 +139,15 @@ def _flops(trainer: Trainer) -> dict[str, float]:
 
 def _trainer(config: Config, folder: RunFolder | None = None) -> Trainer:
     torch.set_num_threads(config.runtime.threads)
-    corpus = prepare(config.data)
-    batches = Batches(corpus, config.train.seq_len, config.train.batch_size, config.seed)
+    train = config.train
+
+    def corpus(rows: int) -> Corpus:
+        need = need_of_rows(config.data, train.seq_len, rows, train.val_tokens)
+        return prepare(config.data, need=need)
+
+    # a run whose routers choose otherwise than planned may read more rows, and prepares them
+    first = corpus(data_rows(config))
+    batches = Batches(first, train.seq_len, train.batch_size, config.seed, corpus)
     path = folder.path if folder else None
     return Trainer(config, batches, choose_device(config), join(), path)
 

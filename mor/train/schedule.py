@@ -119,6 +119,11 @@ def planned_steps(config: Config, plan: Schedule) -> PlannedSteps:
     return PlannedSteps(total, round(plan.warmup_flops / plan.step_flops), total - stable, stable)
 
 
+def data_rows(config: Config) -> int:
+    """Training rows that a run reads, as planned."""
+    return planned_steps(config, schedule(config)).total * config.train.batch_size
+
+
 def has_trunk(config: Config) -> bool:
     """Whether the run cools down from a shared trunk."""
     return config.train.branch and config.train.schedule == "trapezoid"

@@ -73,7 +73,8 @@ def test_another_column_and_a_name_with_brackets(tmp_path: Path, files) -> None:
         ("a.jsonl", b'{"text": "x"}\n{oops\n', r"data.paths=.*a.jsonl: cannot be read as json \("),
         ("a.parquet", b"nope", r"data.paths=.*a.parquet: cannot be read as parquet \("),
         ("a.bin", b"\0\1\2", r"data.paths=.*a.bin: not plain text"),
-        ("a.txt.gz", gzip.compress(b"text", mtime=0), r"data.paths=.*a.txt.gz: not plain text"),
+        ("a.txt.gz", gzip.compress(b"\0", mtime=0), r"data.paths=.*a.txt.gz: not plain text"),
+        ("a.txt.gz", b"text", r"data.paths=.*a.txt.gz: cannot be read as text \("),
     ],
 )
 def test_what_cannot_be_read(

@@ -77,5 +77,5 @@ def test_a_tokenizer_without_separator(tmp_path: Path) -> None:
     core.pre_tokenizer = pre_tokenizers.Whitespace()
     core.save(str(tmp_path / "mine.json"))
     data = DataConfig(tokenizer=str(tmp_path / "mine.json"), vocab_size=400)
-    with pytest.raises(ConfigError, match=r"has none of the separators <\|endoftext\|>"):
+    with pytest.raises(ConfigError, match=r"has no entry <\|endoftext\|>"):
         make_tokenizer(data, list, tmp_path, progress=False)

@@ -1,0 +1,211 @@
+"""Making shards: pieces of the source to token files, by one process or several.
+
+The bytes of a shard depend on its piece alone, so they are the same for every number of workers and
+after every restart. The parent hands out pieces in the order of the sequence and writes the
+manifest; a worker writes one file under a temporary name and renames it. What was in work when
+everything was killed is made again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+from mor.config import DataConfig
+from mor.data.manifest import Manifest, ManifestWriter, Shard, read_manifest, shard_file
+from mor.data.needs import Need, Prepared, held
+from mor.data.packed import token_dtype
+from mor.data.pieces import Work
+from mor.data.rows import HubFailed, Tally, read_texts
+from mor.data.split import share
+from mor.data.tokenizer import Tokenizer, batches_of, kept_tokenizer
+
+RETRIES_S = (1.0, 4.0, 16.0, 60.0)  # waits before a piece of a hub that fails is read again
+LOOK_S = 0.5  # between looks at a request to stop
+
+
+class PreparationStopped(Exception):
+    """The preparation was asked to stop; the shards that are whole are kept."""
+
+
+# -- one shard ---------------------------------------------------------------------------------
+
+
+def make_shard(work: Work, data: DataConfig, folder: Path) -> Shard:
+    """Write one shard. Raises ConfigError for a source that cannot be read, OSError."""
+    for pause in RETRIES_S:
+        try:
+            return _write(work, data, folder)
+        except HubFailed:
+            time.sleep(pause)
+    return _write(work, data, folder)
+
+
+def _write(work: Work, data: DataConfig, folder: Path) -> Shard:
+    path = shard_file(folder, work.shard)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    dtype = token_dtype(data.vocab_size)
+    tokenizer = _tokenizer(folder)
+    tally = Tally(stop=data.on_bad_row == "stop")
+    counts = {"train_tokens": 0, "val_tokens": 0, "train_documents": 0, "val_documents": 0,
+              "train_bytes": 0, "val_bytes": 0}  # fmt: skip
+    digest = hashlib.sha256()
+    held_out: list[bytes] = []
+    try:
+        with open(temporary, "wb") as file:
+            for texts in batches_of(read_texts(work.source, data, tally, work.piece)):
+                lines: list[bytes] = []
+                for text, tokens in zip(texts, tokenizer.encode(texts), strict=True):
+                    split = "val" if share(text) < data.val_fraction else "train"
+                    (held_out if split == "val" else lines).append(tokens.astype(dtype).tobytes())
+                    counts[f"{split}_tokens"] += len(tokens)
+                    counts[f"{split}_documents"] += 1
+                    counts[f"{split}_bytes"] += len(text.encode())
+                content = b"".join(lines)
+                digest.update(content)
+                file.write(content)
+            content = b"".join(held_out)
+            digest.update(content)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return Shard(
+        shard=work.shard,
+        name=work.name,
+        first=work.piece.first,
+        last=work.piece.last,
+        rows=tally.rows,
+        sha256=digest.hexdigest(),
+        skipped=dict(tally.skipped),
+        places=tally.places,
+        **counts,
+    )
+
+
+@functools.lru_cache(maxsize=4)
+def _tokenizer(folder: Path) -> Tokenizer:
+    return kept_tokenizer(folder)
+
+
+# -- all that are needed -----------------------------------------------------------------------
+
+
+@dataclass
+class Builder:
+    """Makes the shards of a corpus that are missing, until a need is met or there are no more."""
+
+    data: DataConfig
+    folder: Path
+    sequence: Iterable[Work]
+    workers: int = 1
+    should_stop: Callable[[], bool] = lambda: False
+    on_shard: Callable[[Shard, Prepared], None] = lambda shard, prepared: None
+
+    def build(self, need: Need) -> Prepared:
+        """Returns what is there at the end. Raises what `make_shard` raises, PreparationStopped."""
+        self._writer = ManifestWriter(self.folder)
+        manifest = read_manifest(self.folder)
+        self._known, self._total = dict(manifest.shards), manifest.total
+        if self._state().missing(need):
+            with _pool(self.workers) as pool:
+                self._carry_out(pool, need)
+        return self._state()
+
+    def _state(self) -> Prepared:
+        return held(self.data, Manifest(self._known, self._total))
+
+    def _carry_out(self, pool: Executor, need: Need) -> None:
+        works = iter(self.sequence)
+        ahead: Work | None = None  # the next one that is not there
+        running: dict[Future[Shard], Work] = {}
+        while self._state().missing(need):
+            if self.should_stop():
+                raise PreparationStopped
+            while len(running) < self.workers:
+                ahead = ahead or next((w for w in works if w.shard not in self._known), None)
+                if ahead is None or (running and self._enough(ahead.shard, need)):
+                    break
+                running[pool.submit(make_shard, ahead, self.data, self.folder)] = ahead
+                ahead = None
+            if not running:  # the sequence has ended
+                self._total = len(self._known)
+                self._writer.complete(self._total)
+                continue
+            for future in wait(running, LOOK_S, FIRST_COMPLETED).done:
+                del running[future]
+                self._take(future.result())
+
+    def _enough(self, upto: int, need: Need) -> bool:
+        """Whether the shards before `upto`, those in work included, are likely to be enough."""
+        if not self._known:
+            return False
+        mean = {
+            split: sum(getattr(s, f"{split}_tokens") for s in self._known.values())
+            for split in ("train", "val")
+        }
+        likely = {split: upto * tokens / len(self._known) for split, tokens in mean.items()}
+        return likely["train"] > need.train and likely["val"] > need.val
+
+    def _take(self, shard: Shard) -> None:
+        """Write a shard into the manifest, unless `on_shard` raises."""
+        self._known[shard.shard] = shard
+        self.on_shard(shard, self._state())
+        self._writer.add(shard)
+
+
+class _Here(Executor):
+    """Runs what is submitted at once, in this process."""
+
+    def submit(self, call, /, *args, **kwargs):  # type: ignore[no-untyped-def]
+        future: Future = Future()
+        try:
+            future.set_result(call(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+@contextlib.contextmanager
+def _pool(workers: int) -> Iterator[Executor]:
+    if workers == 1:
+        yield _Here()
+        return
+    # spawned, not forked: this process may have threads, or a GPU
+    pool = ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), _begin, (os.getpid(), workers)
+    )
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in list((getattr(pool, "_processes", None) or {}).values()):
+            process.kill()  # what it was at is made again
+        raise
+    pool.shutdown(cancel_futures=True)
+
+
+def _begin(parent: int, workers: int) -> None:
+    """Set up a worker: Ctrl-C is its parent's, and it ends with its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    os.environ["RAYON_NUM_THREADS"] = str(max(1, cores // workers))
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,115 @@
+"""`python -m mor prepare`: a corpus made ready before runs need it, with sweep.py's settings."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from mor.config import ConfigError, DataConfig, UserError, from_dict
+from mor.data.fingerprint import is_sharded
+from mor.data.hub import first_line
+from mor.data.manifest import Shard, read_manifest
+from mor.data.packed import Corpus
+from mor.data.prepare import prepare
+from mor.data.sharded import How
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+
+def settings(arguments: list[str]) -> tuple[DataConfig, int | None]:
+    """The corpus that settings of sweep.py name, and runtime.workers. Raises UserError."""
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            composed = compose("config", overrides=arguments)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(
+            f"{' '.join(arguments)}: {first_line(error)}; type settings as for sweep.py, such as "
+            "data=fineweb_edu data.tokens=16e9"
+        ) from None
+    data = OmegaConf.to_container(composed.data, resolve=False)
+    assert isinstance(data, dict)
+    values = as_texts({str(key): value for key, value in data.items()}, arguments)
+    workers = composed.runtime.workers
+    if workers is not None and (not isinstance(workers, int) or workers < 1):
+        raise ConfigError("runtime.workers", workers, "not a number of processes", "type 4")
+    return from_dict(DataConfig, values, "data."), workers
+
+
+def as_texts(values: dict[str, Any], arguments: list[str]) -> dict[str, Any]:
+    """The values with texts as they were typed: Hydra reads `7e23412` as a number."""
+    typed = {key: value for key, _, value in (a.partition("=") for a in arguments)}
+    hints = get_type_hints(DataConfig)
+    for name, hint in hints.items():
+        raw = typed.get(f"data.{name}", "null")
+        if str in (hint, *get_args(hint)) and raw != "null":
+            values[name] = values[name] if isinstance(values[name], str) else raw
+    return values
+
+
+def run(arguments: list[str], verify: bool) -> None:
+    """Prepare a corpus and print what is there.
+
+    Raises UserError, among others where the source has fewer tokens than asked for, and
+    PreparationStopped.
+    """
+    data, workers = settings(arguments)
+    stop: list[int] = []
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda number, _: stop.append(number))
+    how = How(workers or cores(), verify=verify, should_stop=lambda: bool(stop))
+    corpus = prepare(data, how=how)
+    for line in report(data, corpus):
+        print(line)
+    there = corpus.meta.train_tokens
+    if data.tokens is not None and is_sharded(data) and there < data.tokens:
+        raise ConfigError(
+            "data.tokens",
+            f"{data.tokens:g}",
+            f"the corpus has {there:,} training tokens, and all are prepared",
+            f"type data.tokens={there} or less; runs that need more read it again",
+        )
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def report(data: DataConfig, corpus: Corpus) -> list[str]:
+    """What is there, and which rows hold no text."""
+    meta = corpus.meta
+    lines = [
+        f"{corpus.folder}: {meta.train_tokens:,} training tokens and {meta.val_tokens:,} held out, "
+        f"of {meta.train_documents + meta.val_documents:,} documents; "
+        f"{disk_bytes(corpus.folder) / 1e9:.3g} GB"
+    ]
+    if not corpus.complete:
+        lines.append("the corpus has more: type a larger data.tokens, nothing changes for runs")
+    if meta.skipped:
+        lines.append(_skipped(corpus, list(read_manifest(corpus.folder).shards.values())))
+    return lines
+
+
+def _skipped(corpus: Corpus, shards: list[Shard]) -> str:
+    places: dict[str, str] = {}
+    for shard in shards:
+        places = {**shard.places, **places}
+    counts = Counter(corpus.meta.skipped)
+    kinds = ", ".join(
+        f"{count:,} {kind}" + (f" (first: {places[kind]})" if kind in places else "")
+        for kind, count in counts.most_common()
+    )
+    return f"{counts.total():,} rows left out: {kinds}"
+
+
+def disk_bytes(folder: Path) -> int:
+    """Bytes that a folder of tokens takes."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,117 @@
+"""What a folder of shards holds. Standard library only: planning reads it.
+
+<cache_dir>/<name>-<fingerprint>/
+    source.json          the files of the corpus, in the state in which they are read
+    tokenizer.json       unless tokens are bytes
+    manifest.jsonl       a line for each shard that is whole, in the order in which they were made
+    shards/000123.bin    its training tokens, then its held-out ones
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ledger.files import sync_to_disk
+
+MANIFEST = "manifest.jsonl"
+SOURCE = "source.json"
+SHARDS = "shards"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A line of the manifest."""
+
+    shard: int  # its place in the sequence
+    name: str  # of the file that it was made from
+    first: int  # of the piece of that file
+    last: int | None
+    rows: int
+    train_tokens: int
+    val_tokens: int
+    train_documents: int
+    val_documents: int
+    train_bytes: int  # of UTF-8 text
+    val_bytes: int
+    sha256: str  # of its file
+    skipped: dict[str, int] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)  # of the first row skipped, by kind
+
+    @property
+    def tokens(self) -> int:
+        return self.train_tokens + self.val_tokens
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The shards of a folder by their place in the sequence."""
+
+    shards: dict[int, Shard]
+    total: int | None  # shards of the whole corpus, once they are known
+
+    def prefix(self) -> list[Shard]:
+        """The shards from the first one on, up to the first that is missing."""
+        found: list[Shard] = []
+        while len(found) in self.shards:
+            found.append(self.shards[len(found)])
+        return found
+
+    @property
+    def complete(self) -> bool:
+        """Whether the whole corpus is there."""
+        return self.total is not None and len(self.prefix()) == self.total
+
+
+def shard_file(folder: Path, number: int) -> Path:
+    return folder / SHARDS / f"{number:06d}.bin"
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """What the manifest says; a line that was cut off by a crash does not count."""
+    shards: dict[int, Shard] = {}
+    total = None
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        for line in (folder / MANIFEST).read_bytes().split(b"\n"):
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                entry = json.loads(line)
+                if "total" in entry:
+                    total = int(entry["total"])
+                elif "without" in entry:
+                    shards.pop(int(entry["without"]), None)
+                else:
+                    shard = Shard(**entry)
+                    shards[shard.shard] = shard
+    return Manifest(shards, total)
+
+
+class ManifestWriter:
+    """Appends to a manifest; each line is on the disk when its call returns."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / MANIFEST
+
+    def add(self, shard: Shard) -> None:
+        self._append(dataclasses.asdict(shard))
+
+    def drop(self, number: int) -> None:
+        """A shard is damaged: it is made again."""
+        self._append({"without": number})
+
+    def complete(self, total: int) -> None:
+        """The corpus has so many shards."""
+        self._append({"total": total})
+
+    def _append(self, entry: dict[str, object]) -> None:
+        new = not self._path.exists()
+        with open(self._path, "ab") as file:
+            # a line that a crash cut off is ended first
+            file.write(b"\n" + json.dumps(entry).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        if new:
+            sync_to_disk(self._path.parent)

@@ -1,0 +1,358 @@
+"""The texts of a piece of a file, row by row, and a count of the rows that hold none.
+
+A value is text or it is not: a number among texts, a null, a row without the column, bytes that
+are no text in `data.encoding` and lone surrogates are counted by kind and left out
+(`data.on_bad_row=skip`) or refused with their place (`stop`). Other columns are never looked at.
+A file in which no row holds text under `data.text_field` is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any
+
+from mor.config import ConfigError, DataConfig
+from mor.data.hub import first_line
+from mor.data.opening import BROKEN, HUB, Source
+
+if TYPE_CHECKING:
+    import pyarrow as pa  # type: ignore[import-untyped]
+
+ROWS = 256  # of a parquet file, read at once
+LONGEST_LIST = 256 * 2**20  # bytes of a JSON list, which is parsed as a whole
+REPLACED = 1e-3  # share of characters that a text file may lose to another encoding
+EMPTY = "empty"  # a row without a character: left out, not bad
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a file that is read on its own: row groups of parquet, bytes of JSON lines.
+
+    Lines belong to the piece in which they begin. `last` is exclusive; None: the whole file.
+    """
+
+    first: int = 0
+    last: int | None = None
+
+
+WHOLE = Piece()
+
+
+@dataclass
+class Tally:
+    """Rows read, and those left out by kind with the place of the first one."""
+
+    stop: bool = False  # data.on_bad_row=stop
+    rows: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    places: dict[str, str] = field(default_factory=dict)
+
+    def skip(self, kind: str, where: str) -> None:
+        """Count a row without text. Raises ConfigError where bad rows are to stop it."""
+        if self.stop and kind != EMPTY:
+            raise ConfigError(
+                "data.on_bad_row",
+                "stop",
+                f"{where} is a bad row ({kind})",
+                "fix the row, or type data.on_bad_row=skip to leave such rows out",
+            )
+        self.skipped[kind] += 1
+        self.places.setdefault(kind, where)
+
+    def add(self, other: Tally) -> None:
+        """Take over what another one has counted."""
+        self.rows += other.rows
+        self.skipped.update(other.skipped)
+        self.places = {**other.places, **self.places}
+
+    def report(self) -> str:
+        """One sentence; empty where nothing was left out."""
+        if not self.skipped:
+            return ""
+        kinds = ", ".join(
+            f"{count:,} {kind} (first: {self.places[kind]})"
+            for kind, count in self.skipped.most_common()
+        )
+        remedy = "; data.encoding=<name> reads another encoding" * (NOT_TEXT in self.skipped)
+        return f"{self.skipped.total():,} of {self.rows:,} rows left out: {kinds}{remedy}"
+
+
+NOT_TEXT = "not in data.encoding"
+
+
+def read_texts(
+    source: Source, data: DataConfig, tally: Tally, piece: Piece = WHOLE
+) -> Iterator[str]:
+    """The texts of a piece, in order.
+
+    Raises ConfigError for a file that cannot be read as its format or whose rows hold no text.
+    """
+    if source.format == "text":
+        return _whole_text(source, data, tally)
+    own = Tally(tally.stop)
+    rows = _parquet if source.format == "parquet" else _json
+    return _checked(rows(source, data, own, piece), source, data, own, tally)
+
+
+def _checked(
+    texts: Iterator[str], source: Source, data: DataConfig, own: Tally, tally: Tally
+) -> Iterator[str]:
+    found = False
+    for text in texts:
+        found = True
+        yield text
+    if not found and own.rows:
+        wrong = [kind for kind in own.skipped if kind not in (EMPTY, "null", NOT_TEXT, SURROGATES)]
+        if len(wrong) == 1 and own.skipped[wrong[0]] == own.rows and wrong[0] != MISSING:
+            raise ConfigError(
+                "data.text_field",
+                data.text_field,
+                f"holds {wrong[0]} and not text in {source.place}",
+                "name a column of text",
+            )
+    tally.add(own)
+
+
+MISSING = "without data.text_field"
+SURROGATES = "with lone surrogates"
+
+
+def _value(value: Any, tally: Tally, where: str) -> str | None:
+    """The text of a row; None, and it is counted, where it has none."""
+    if isinstance(value, str):
+        if not value:
+            tally.skip(EMPTY, where)
+            return None
+        if not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                tally.skip(SURROGATES, where)
+                return None
+        return value
+    tally.skip("null" if value is None else type(value).__name__, where)
+    return None
+
+
+# -- text --------------------------------------------------------------------------------------
+
+
+def _whole_text(source: Source, data: DataConfig, tally: Tally) -> Iterator[str]:
+    try:
+        with source.content() as file:
+            content = file.read()
+    except BROKEN as error:
+        raise unreadable(source, error) from error
+    text = content.decode(data.encoding, errors="replace")
+    if "\0" in text:
+        raise ConfigError(
+            "data.paths",
+            source.place,
+            "not plain text",
+            "name .txt, .jsonl, .json or .parquet files only",
+        )
+    if data.kind != "stdlib":
+        _refuse_encoding(
+            text.count("\ufffd") - content.count("\ufffd".encode()), text, source, data
+        )
+    tally.rows += 1
+    if text:
+        yield text
+    else:
+        tally.skip(EMPTY, source.place)
+
+
+def _refuse_encoding(lost: int, text: str, source: Source, data: DataConfig) -> None:
+    if lost > REPLACED * len(text):
+        likely = "cp1251, latin-1 or the like" if data.encoding == "utf-8" else "utf-8"
+        raise ConfigError(
+            "data.encoding",
+            data.encoding,
+            f"{lost / len(text):.1%} of the characters of {source.place} cannot be read in it",
+            f"type data.encoding={likely}",
+        )
+
+
+# -- JSON --------------------------------------------------------------------------------------
+
+
+def _json(source: Source, data: DataConfig, tally: Tally, piece: Piece) -> Iterator[str]:
+    keys: dict[str, None] = {}
+    for where, row in _json_rows(source, data, tally, piece):
+        tally.rows += 1
+        if row is NOT_DECODED:
+            tally.skip(NOT_TEXT, where)
+        elif not isinstance(row, dict):
+            tally.skip(f"not an object ({type(row).__name__})", where)
+        elif data.text_field not in row:
+            keys |= dict.fromkeys(row)
+            tally.skip(MISSING, where)
+        else:
+            text = _value(row[data.text_field], tally, where)
+            if text is not None:
+                yield text
+    if tally.rows and tally.skipped[MISSING] == tally.rows:
+        raise no_column(data.text_field, list(keys), source.place)
+
+
+NOT_DECODED = object()
+
+
+def _json_rows(
+    source: Source, data: DataConfig, tally: Tally, piece: Piece
+) -> Iterator[tuple[str, Any]]:
+    """Each row with its place. A line that is not JSON ends it: the file is not what it says."""
+    try:
+        with source.content() as file:
+            if piece.first:
+                file.seek(piece.first - 1)
+                file.readline()
+                yield from _lines(file, file.tell(), source, data, piece)
+                return
+            start = file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")
+            if start[:1] == b"[" or _is_open_object(start):
+                yield from _parsed_whole(start, source, data)
+                return
+        with source.content() as file:
+            yield from _lines(file, 0, source, data, piece)
+    except BROKEN as error:
+        raise unreadable(source, error) from error
+
+
+def _is_open_object(start: bytes) -> bool:
+    """Whether a file begins with an object that goes on in the next line."""
+    line = start.split(b"\n", 1)[0].strip()
+    return line == b"{"
+
+
+def _lines(
+    file: IO[bytes], position: int, source: Source, data: DataConfig, piece: Piece
+) -> Iterator[tuple[str, Any]]:
+    in_bytes = piece.first > 0
+    number = 0
+    while piece.last is None or position < piece.last:
+        line = file.readline()
+        if not line:
+            return
+        number += 1
+        where = f"{source.place}, " + (f"byte {position}" if in_bytes else f"line {number}")
+        if position == 0:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        position += len(line)
+        if line.strip():
+            yield where, _parsed(line, source, data, where)
+
+
+def _parsed(line: bytes, source: Source, data: DataConfig, where: str) -> Any:
+    try:
+        text = line.decode(data.encoding)
+    except UnicodeDecodeError:
+        return NOT_DECODED
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ConfigError(
+            "data.paths",
+            source.place,
+            f"cannot be read as json ({where.rpartition(', ')[2]}: {first_line(error)})",
+            "fix the line or leave the file out",
+        ) from error
+
+
+def _parsed_whole(start: bytes, source: Source, data: DataConfig) -> Iterator[tuple[str, Any]]:
+    with source.content() as file:
+        content = file.read(LONGEST_LIST + 1)
+    if len(content) > LONGEST_LIST:
+        raise ConfigError(
+            "data.paths",
+            source.place,
+            f"a JSON list of more than {LONGEST_LIST // 2**20} MB, which has to be held in memory",
+            "write it as JSON lines: jq -c '.[]' <file> > <file>.jsonl",
+        )
+    found = _parsed(content.removeprefix(b"\xef\xbb\xbf"), source, data, "the file")
+    if found is NOT_DECODED:
+        yield source.place, found
+        return
+    for number, row in enumerate(found if isinstance(found, list) else [found], 1):
+        yield f"{source.place}, entry {number}", row
+
+
+# -- parquet -----------------------------------------------------------------------------------
+
+
+def _parquet(source: Source, data: DataConfig, tally: Tally, piece: Piece) -> Iterator[str]:
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+    field_name = data.text_field
+    try:
+        with source.raw() as raw, pq.ParquetFile(raw, pre_buffer=False) as file:
+            names = file.schema_arrow.names
+            if field_name not in names:
+                raise no_column(field_name, names, source.place)
+            last = file.num_row_groups if piece.last is None else piece.last
+            row = sum(file.metadata.row_group(g).num_rows for g in range(piece.first))
+            groups = list(range(piece.first, last))
+            for batch in file.iter_batches(ROWS, row_groups=groups, columns=[field_name]):
+                for value in _values(batch.column(0)):
+                    row += 1
+                    tally.rows += 1
+                    where = f"{source.place}, row {row}"
+                    if value is NOT_DECODED:
+                        tally.skip(NOT_TEXT, where)
+                        continue
+                    text = _value(value, tally, where)
+                    if text is not None:
+                        yield text
+    except BROKEN as error:  # ArrowInvalid is a ValueError
+        raise unreadable(source, error) from error
+
+
+def _values(column: pa.Array) -> Sequence[Any]:
+    import pyarrow as pa
+
+    try:
+        return column.to_pylist()
+    except UnicodeDecodeError:
+        return [_decoded(value) for value in column.cast(pa.large_binary()).to_pylist()]
+
+
+def _decoded(value: bytes | None) -> Any:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return NOT_DECODED
+
+
+# -- mistakes ----------------------------------------------------------------------------------
+
+
+def no_column(field_name: str, known: Sequence[str], where: str) -> ConfigError:
+    return ConfigError(
+        "data.text_field",
+        field_name,
+        f"no such column in {where}",
+        f"type data.text_field=<one of {', '.join(known)}>",
+    )
+
+
+class HubFailed(ConfigError):
+    """The hub stopped answering while a file was read; it may be tried again."""
+
+
+def unreadable(source: Source, error: BaseException) -> ConfigError:
+    if source.place.startswith(HUB):
+        return HubFailed(
+            "data.dataset",
+            source.place,
+            f"cannot be read from the hub ({first_line(error)})",
+            "type the same command again: what is prepared is kept",
+        )
+    return ConfigError(
+        "data.paths",
+        source.place,
+        f"cannot be read as {source.format} ({first_line(error)})",
+        "fix the file or leave it out",
+    )
