@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.folder import VALIDATION, MetricsWriter, RunFolder
@@ -169,6 +169,7 @@ def test_no_random_number_of_training_is_drawn(toy_run):
     assert trainer.model.training
 
 
+@settings(deadline=None)
 @given(number=st.integers(0, 60), steps=st.integers(1, 500))
 def test_points_are_evenly_spaced_and_leave_the_end_out(number: int, steps: int) -> None:
     points = Points(number, steps)
@@ -179,6 +180,7 @@ def test_points_are_evenly_spaced_and_leave_the_end_out(number: int, steps: int)
     assert not gaps or max(gaps) - min(gaps) <= 1
 
 
+@settings(deadline=None, max_examples=50)
 @given(kinds=st.lists(st.booleans(), max_size=12), torn=st.booleans())
 def test_each_line_stands_once_however_often_the_file_is_opened(kinds, torn, tmp_path_factory):
     path = tmp_path_factory.mktemp("metrics") / "metrics.jsonl"

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.curves import Curve
@@ -140,6 +140,7 @@ FINITE = st.floats(1e-3, 50, allow_nan=False)
 POINTS = st.lists(st.tuples(st.floats(1e3, 1e22), FINITE), max_size=12)
 
 
+@settings(deadline=None, max_examples=60)
 @given(training=POINTS, validation=POINTS, bits=st.none() | st.floats(0.05, 3))
 def test_whatever_the_points_everything_is_inside_the_panel(training, validation, bits):
     drawn = panel("m", [Series("run", 0, training, validation)], bits)
@@ -159,6 +160,7 @@ def test_whatever_the_points_everything_is_inside_the_panel(training, validation
         assert drawn.top - 1 <= tick.at <= drawn.bottom + 1
 
 
+@settings(deadline=None, max_examples=60)
 @given(cuts=st.lists(st.integers(0, 4000), max_size=6), junk=st.booleans())
 def test_a_curve_read_in_pieces_is_the_curve_read_whole(cuts, junk, tmp_path_factory):
     folder = RunFolder(tmp_path_factory.mktemp("run"))
