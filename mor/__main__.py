@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mor.command_line import setting
 from mor.config import UserError
-from mor.model.llama import LLAMA, read_shape
+from mor.model.llama import LLAMA, read_shape, unread_settings
+from mor.model.published import read_object
 
 if TYPE_CHECKING:
     from mor.model.transformer import Transformer
@@ -56,18 +58,30 @@ def import_llama(
 
     _refuse_used(out)
     shape = read_shape(checkpoint)
+    tokenizer = (checkpoint / TOKENIZER).exists()
+    if tokenizer:
+        read_object(checkpoint / TOKENIZER)
     _write(load(checkpoint), out)
-    data = f"data.vocab_size={shape.vocab_size}"
-    if (checkpoint / TOKENIZER).exists():
-        shutil.copy(checkpoint / TOKENIZER, out / TOKENIZER)
-        data += f" data.tokenizer={out / TOKENIZER}"
     size, model = shape.size, shape.model
-    settings = {name: getattr(size, name) for name in vars(size) if name != "name"}
+    settings = {f"size.{name}": value for name, value in vars(size).items() if name != "name"}
+    data: dict[str, object] = {"data.vocab_size": shape.vocab_size}
+    if tokenizer:
+        shutil.copy(checkpoint / TOKENIZER, out / TOKENIZER)
+        data["data.tokenizer"] = out / TOKENIZER
+    rest = {"model.norm_eps": model.norm_eps, "model.rope_theta": model.rope_theta}
+    start: dict[str, object] = {
+        "train.init_from": out,
+        "size.name": size.name,
+        **settings,
+        **data,
+        **rest,
+    }
+    if unread := (checkpoint / LLAMA).exists() and unread_settings(checkpoint):
+        print(f"not read in {checkpoint / LLAMA}: {', '.join(unread)}")
     print(
         f"{out}: {size.n_layers} layers of width {size.d_model}. A recursive model starts from it "
-        f"with\npython sweep.py model=recursive train.init_from={out} size.name={size.name} "
-        + " ".join(f"size.{name}={value}" for name, value in settings.items())
-        + f" {data} model.norm_eps={model.norm_eps:g} model.rope_theta={model.rope_theta:g}"
+        "with\npython sweep.py model=recursive "
+        + " ".join(setting(name, str(value)) for name, value in start.items())
     )
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import shlex
 import types
 import typing
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
+from mor.command_line import in_quotes, in_shell
 from mor.config import Config
 from mor.model.components import RECURRENCES, ROUTERS
 from mor.model.recurrence.spec import RecurrenceSpec
@@ -43,9 +43,9 @@ def quoted_form(argument: str) -> str | None:
         return None
     value, listed = match[3], match[3].startswith("[")
     inner = value[1:].removesuffix("]").split(",") if listed else [value]
-    texts = ",".join(_in_quotes(part.strip()) for part in inner)
+    texts = ",".join(in_quotes(part.strip()) for part in inner)
     typed = match[1] + (f"[{texts}]" if listed else texts)
-    return shlex.quote(typed) if re.search(r'["$`\\!]', typed) else f'"{typed}"'
+    return in_shell(typed)
 
 
 @cache
@@ -105,7 +105,7 @@ def _value(text: str, kept: list[str]) -> str:
     if override.is_sweep_override() or not bare:
         return text
     read = override.value()
-    return _in_quotes(bare) if read is None or isinstance(read, bool | int | float) else text
+    return in_quotes(bare) if read is None or isinstance(read, bool | int | float) else text
 
 
 def _split(text: str) -> list[str]:
@@ -129,10 +129,3 @@ def _split(text: str) -> list[str]:
         else:
             parts[-1] += char
     return parts
-
-
-def _in_quotes(text: str) -> str:
-    """As Hydra quotes: a backslash only counts in front of a quote."""
-    if "'" not in text:
-        return f"'{text}'"
-    return '"' + text.replace('"', '\\"') + '"'
