@@ -14,7 +14,7 @@ _PLAIN = re.compile(r"[\w/.:@%*+|?-]+", re.ASCII)
 
 def setting(key: str, text: str) -> str:
     """`key=text`, ready to be pasted into a shell."""
-    if _PLAIN.fullmatch(text):
+    if _PLAIN.fullmatch(text) and text.lower() != "null":
         plain = f"{key}={text}"
         return plain if re.fullmatch(r"[\w/.:@%+=-]+", plain, re.ASCII) else f"'{plain}'"
     return in_shell(f"{key}={in_quotes(text)}")
@@ -22,11 +22,10 @@ def setting(key: str, text: str) -> str:
 
 def in_quotes(text: str) -> str:
     """As Hydra quotes: a backslash only counts in front of a quote."""
-    if "'" not in text:
-        return f"'{text}'"
-    return '"' + text.replace('"', '\\"') + '"'
+    return "'" + text.replace("'", "\\'") + "'"
 
 
 def in_shell(argument: str) -> str:
     """One argument of a shell; between double quotes where these change nothing."""
-    return shlex.quote(argument) if re.search(r'["$`\\!]', argument) else f'"{argument}"'
+    changed = re.search(r'["$`!]|\\(?=[\\"$`]|$)', argument)
+    return shlex.quote(argument) if changed else f'"{argument}"'

@@ -47,7 +47,7 @@ def run_single(values: dict[str, Any], typed: set[str]) -> None:
     ledger = Ledger(Path(study.runs_dir).absolute(), backends.this_job())
     plan = build_plan(study.study.name, [config], ledger, study.cluster)
     if study.launch.plan_file:
-        write_plan_file(plan, Path(study.launch.plan_file))
+        write_plan_file(plan, Path(study.launch.plan_file).expanduser())
     if study.launch.mode == "plan":
         print_plan(plan, console)
         return

@@ -28,6 +28,7 @@ from sweeps.config import SweepConfig
 
 FLAGS = "launch.slurm.sbatch."  # any flag of sbatch, as text
 _KEY = re.compile(r"(\+{0,2}([\w.-]+)=)(.*)", re.DOTALL)
+_QUOTED = re.compile(r"""'[^']*'|"[^"]*\"""")
 _BRACKETS = {"[": "]", "(": ")", "{": "}"}
 
 
@@ -42,10 +43,19 @@ def quoted_form(argument: str) -> str | None:
     if match is None or not _takes_text(match[2]):
         return None
     value, listed = match[3], match[3].startswith("[")
-    inner = value[1:].removesuffix("]").split(",") if listed else [value]
-    texts = ",".join(in_quotes(part.strip()) for part in inner)
+    inner = _elements(value) if listed else [value]
+    texts = ",".join(part if _QUOTED.fullmatch(part) else in_quotes(part) for part in inner)
     typed = match[1] + (f"[{texts}]" if listed else texts)
     return in_shell(typed)
+
+
+def _elements(text: str) -> list[str]:
+    """What stands between the commas of a list, those in quotes left alone; a quote that is part of
+    a name (`it's`) hides no comma."""
+    inner = text[1:].removesuffix("]")
+    parts = re.split(r"""\s*,\s*(?=(?:'[^']*'|"[^"]*"|[^'"])*$)""", inner.strip())
+    quoted = any(_QUOTED.fullmatch(part) for part in parts)
+    return parts if quoted else [part.strip() for part in inner.split(",")]
 
 
 @cache
