@@ -1,6 +1,6 @@
 """A training step and a validation of each architecture on the card that is not there.
 
-    python tests/fake_gpu/cases.py LIBRARY OUT.json     with the stub that card.py has built
+python tests/fake_gpu/cases.py LIBRARY OUT.json     with the stub that card.py has built
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ if __name__ == "__main__":
 
 import numpy as np
 import torch
+from torch import nn
 
 from mor.config import Config, DataConfig, ModelConfig, RuntimeConfig, TrainConfig
-from mor.data.tokenizer import bytes_tokenizer
+from mor.data.tokenizer import ByteTokenizer
 from mor.evaluate.validation import final_validation, validation_on_the_way
 from mor.train.trainer import Trainer
 from tests.fake_gpu.pretend import twice
@@ -44,7 +45,7 @@ class Corpus:
     meta = Meta()
 
     def tokenizer(self) -> Any:
-        return bytes_tokenizer()
+        return ByteTokenizer()
 
 
 class Batches:
@@ -62,6 +63,19 @@ class Batches:
 
     def validation(self, n_tokens: int, batch_size: int | None = None) -> Any:
         yield self._draw(1000)
+
+
+def moved(module: nn.Module, device: torch.device) -> nn.Module:
+    """`module.to(device)`, which cannot exchange the storage of a FakeTensor: new parameters."""
+    memo: dict[int, nn.Parameter] = {}
+    for part in module.modules():
+        for name, weight in part._parameters.items():
+            if weight is not None:
+                new = memo.setdefault(id(weight), nn.Parameter(weight.detach().to(device)))
+                part._parameters[name] = new
+        for name, state in part._buffers.items():
+            part._buffers[name] = None if state is None else state.to(device)
+    return module
 
 
 def config_of(model: ModelConfig, precision: str, **runtime: Any) -> Config:
@@ -108,12 +122,21 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
+    torch.cuda.get_device_name = lambda device=None: "a card that is not there"
+    torch.cuda.is_available = torch.cuda.is_bf16_supported = lambda *_, **__: True
+    torch.cuda.get_rng_state = lambda *_: torch.zeros(16, dtype=torch.uint8)
+    torch.cuda.set_rng_state = lambda *_: None
+    torch.optim.Optimizer._accelerator_graph_capture_health_check = lambda _: None
+    torch.cuda.amp.common.amp_definitely_not_available = lambda: False
+    nn.Module.to = moved  # type: ignore[method-assign, assignment]
     results: dict[str, Any] = {}
-    chosen = sys.argv[3:] or list(CASES)
+    chosen = [name for name in sys.argv[3:] if name != "-v"] or list(CASES)
     for name in chosen:
         try:
             results[name] = waits(**CASES[name])
         except Exception as error:
+            if "-v" in sys.argv:
+                traceback.print_exc()
             where = [f"{f.filename.rpartition('/')[2]}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__)
                      if "/mor/" in f.filename]  # fmt: skip
             results[name] = f"{type(error).__name__}: {str(error)[:300]} ({' '.join(where[-3:])})"
