@@ -1,8 +1,9 @@
 """Every file of a run: `runs/<run_id>/`. All reading and writing of them goes through here.
 
 `config.yaml` (resolved; its contents are `mor`'s), `metrics.jsonl`, `status.json` (heartbeat),
-`attempts.jsonl`, `claim.json`, `checkpoints/`, `log.txt`, and `result.json`, written once. A trunk
-has a folder of the same form, without a result. JSON files are written to a temporary name, synced
+`attempts.jsonl`, `claim.json`, `checkpoints/`, `log.txt`, and `result.json`, written once;
+`evaluations/<task set>.json` is what the finished run scores. A trunk has a folder of the same
+form, without a result. JSON files are written to a temporary name, synced
 and renamed, so that a reader never sees half of one.
 """
 
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ledger.evaluation import EVALUATION_SCHEMA, Evaluation
 from ledger.files import check_schema, read_json, write_json
 from ledger.result import LOSS_KEYS, RESULT_SCHEMA, Result
 
@@ -94,6 +96,26 @@ class RunFolder:
 
     def write_result(self, result: Result) -> None:
         write_json(self.result_file, {"schema": RESULT_SCHEMA, **result.to_dict()})
+
+    def evaluation_file(self, task_set: str) -> Path:
+        return self.path / "evaluations" / f"{task_set}.json"
+
+    def evaluation(self, task_set: str) -> Evaluation | None:
+        """Its scores on a task set, or None while there are none. Raises LedgerVersionError."""
+        values = _read(self.evaluation_file(task_set), EVALUATION_SCHEMA)
+        return None if values is None else Evaluation.from_dict(values)
+
+    def evaluations(self) -> list[Evaluation]:
+        """All of them, by the name of their task set."""
+        names = sorted(path.stem for path in (self.path / "evaluations").glob("[!.]*.json"))
+        found = (self.evaluation(name) for name in names)
+        return [one for one in found if one is not None]
+
+    def write_evaluation(self, name: str, evaluation: Evaluation) -> None:
+        """Keep scores as `evaluations/<name>.json`, in place of older ones."""
+        file = self.evaluation_file(name)
+        file.parent.mkdir(exist_ok=True)
+        write_json(file, {"schema": EVALUATION_SCHEMA, **evaluation.to_dict()})
 
     def status(self) -> dict[str, Any] | None:
         """The newest status, or None before the first start. Raises LedgerVersionError."""

@@ -86,7 +86,7 @@ def watch(
         return
     look = view.look()
     with Live(console=console, auto_refresh=False) as live:
-        while any(row.state in OPEN for row in look.rows):
+        while any(row.state in OPEN for row in (*look.rows, *look.evaluations)):
             live.update(board(look, _width(console), console.height), refresh=True)
             in_queue = any(row.job_id for row in (*look.rows, *look.segments))
             time.sleep(REFRESH_QUEUE_S if in_queue else REFRESH_S)
@@ -192,6 +192,8 @@ def _as_json(look: Look) -> dict[str, object]:
         "study": look.study,
         "runs": [vars(row) for row in look.rows],
         "segments": [vars(row) for row in look.segments],
+        **({"evaluations": [vars(row) for row in look.evaluations]} if look.evaluations else {}),
+        **({"data": [vars(row) for row in look.data]} if look.data else {}),
         "counts": look.counts(),
         "cost": dataclasses.asdict(look.cost),
         "eta_hours": look.eta_hours,

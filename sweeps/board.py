@@ -61,7 +61,7 @@ def board(look: Look, width: int, height: int | None = None) -> Text:
     `width` and `height` are the window's, in characters and lines; without a height every row is
     there.
     """
-    rows = [*look.segments, *look.rows]
+    rows = [*look.data, *look.segments, *look.rows, *look.evaluations]
     foot = _foot(look)
     shown = _fitting(rows, height - len(foot) - 3) if height else rows
     text = Text(no_wrap=True, overflow="ignore")

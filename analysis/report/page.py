@@ -21,6 +21,7 @@ from analysis.formatting import compute, count, plural
 from analysis.points.table import PointSet, curve_of
 from analysis.reference import TABLE9_SOURCE, load_table9
 from analysis.report import charts, curves, fits, records, routing, words
+from analysis.report.evaluations import evaluations
 from analysis.report.pages import environment
 from analysis.report.study import study_facts
 
@@ -101,6 +102,7 @@ def gather(
         "routing": routing_found,
         "learning": learning,
         "in_bits": any(run["bits"] for run in shown),
+        "evaluations": evaluations(points.table),
         "runs": sorted(shown, key=lambda run: (run["model"], run["budget_value"], run["n"])),
         "reference": paper,
         "left_out": _left_out(result, points, exponents),

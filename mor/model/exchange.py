@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,20 @@ from torch import Tensor
 
 from mor.config import ModelConfig, to_dict
 from mor.model.checks import has_all_weights
-from mor.model.llama import EMBEDDING, FREQUENCIES, HEAD, LLAMA, OWN, Shape, llama_name, read_shape
+from mor.model.llama import (
+    EMBEDDING,
+    FREQUENCIES,
+    HEAD,
+    HF_PREFIX,
+    HF_TYPE,
+    LLAMA,
+    OWN,
+    Shape,
+    is_hf,
+    llama_name,
+    read_json,
+    read_shape,
+)
 from mor.model.published import AGAIN, WEIGHTS, ExchangeError, account, stored
 from mor.model.transformer import Transformer
 
@@ -33,30 +47,69 @@ def save(model: Transformer, folder: Path) -> None:
         config, file = llama_config(model), LLAMA
         weights = {llama_name(name): weight for name, weight in weights.items()}
     else:
-        file = OWN
-        config = {
-            "model": to_dict(model.model),
-            "size": to_dict(model.size),
-            "vocab_size": model.embed.num_embeddings,
-            "separator": model.separator,
-        }
+        file, config = OWN, own_config(model)
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
     (folder / file).write_text(json.dumps(config, indent=2) + "\n")
 
 
-def load(folder: Path) -> Transformer:
-    """Read a model of either form, in float32. Raises ExchangeError."""
-    shape = read_shape(folder)
-    model = Transformer(shape.model, shape.size, shape.vocab_size, separator=shape.separator)
-    tensors = read_weights(folder)
-    if (folder / OWN).exists():
-        wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-        account(folder, stored(folder), wanted, OWN)
+def save_for_transformers(model: Transformer, folder: Path, context: int | None) -> None:
+    """Write a model that transformers loads: as a Llama if it is one, else for `mor.hf`.
+
+    `context`: tokens that it was trained on at a time, where that is known."""
+    if is_llama(model.model):
+        save(model, folder)
+        said = {"max_position_embeddings": context} if context else {}
+        config = {**read_json(folder / LLAMA), **said}
     else:
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = model.state_dict().items()
+        own = {HF_PREFIX + k: v.detach().cpu().contiguous() for k, v in weights}
+        save_file(own, folder / WEIGHTS, metadata={"format": "pt"})
+        config = {
+            "architectures": ["MorForCausalLM"],
+            "model_type": HF_TYPE,
+            **own_config(model),
+            "max_position_embeddings": context,
+            "dtype": "float32",
+        }
+    (folder / LLAMA).write_text(json.dumps(config, indent=2) + "\n")
+
+
+def own_config(model: Transformer) -> dict[str, Any]:
+    """All that a model is built from but its weights (`mor.model.llama.shape_of`)."""
+    return {
+        "model": to_dict(model.model),
+        "size": to_dict(model.size),
+        "vocab_size": model.embed.num_embeddings,
+        "separator": model.separator,
+        **({"seed": model.seed} if model.seed else {}),
+    }
+
+
+def load(folder: Path) -> Transformer:
+    """Read a model of any form, in float32. Raises ExchangeError."""
+    shape = read_shape(folder)
+    model = Transformer(
+        shape.model, shape.size, shape.vocab_size, shape.seed, separator=shape.separator
+    )
+    tensors, name_of = read_weights(folder), _name_in(folder)
+    if name_of is llama_name:
         refuse_disagreement(folder, tensors, shape)
-        tensors = {name: tensors[llama_name(name)] for name in model.state_dict()}
-    model.load_state_dict(tensors)
+    else:
+        wanted = {name_of(name): tuple(own.shape) for name, own in model.state_dict().items()}
+        source = OWN if (folder / OWN).exists() else LLAMA
+        account(folder, stored(folder), wanted, source)
+    model.load_state_dict({name: tensors[name_of(name)] for name in model.state_dict()})
     return model
+
+
+def _name_in(folder: Path) -> Callable[[str], str]:
+    """How a folder calls our tensors."""
+    if (folder / OWN).exists():
+        return str
+    return (lambda name: HF_PREFIX + name) if is_hf(folder) else llama_name
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:

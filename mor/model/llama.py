@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from mor.config import ConfigError, ModelConfig, SizeConfig, from_dict
-from mor.model.published import ExchangeError, Stored, account, read_object, stored
+from mor.model.published import ExchangeError, Stored, account, read_json, stored
 
-__all__ = ["LLAMA", "OWN", "ExchangeError", "Shape", "llama_name", "read_shape", "restated"]
+__all__ = ["LLAMA", "OWN", "ExchangeError", "Shape", "read_json", "read_shape", "shape_of"]
 
 LLAMA, OWN = "config.json", "mor.json"  # the configuration of either form
+HF_TYPE = "mor_isoflop"  # model_type of what transformers loads after `import mor.hf`
+HF_PREFIX = "transformer."  # of the names of its weights
 EMBEDDING, HEAD, LAST_NORM = "model.embed_tokens.weight", "lm_head.weight", "model.norm.weight"
 FREQUENCIES = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
 PIECES = {
@@ -53,14 +55,17 @@ class Shape:
     size: SizeConfig
     vocab_size: int
     separator: int | None = None  # token that closes a document
+    seed: int = 0  # that a random router draws by
 
 
 def read_shape(folder: Path) -> Shape:
     """What stands in a folder of published weights. Raises ExchangeError."""
     if (folder / OWN).exists():
-        return _read_own(folder)
+        return _own(folder / OWN)
     if not (folder / LLAMA).exists():
         raise ExchangeError(f"{folder}: holds neither {LLAMA} nor {OWN}; name a model's folder")
+    if is_hf(folder):
+        return _own(folder / LLAMA)
     shape = _read_llama(folder)
     found = stored(folder)
     again = restated(found)
@@ -69,24 +74,36 @@ def read_shape(folder: Path) -> Shape:
     return shape
 
 
-def _read_own(folder: Path) -> Shape:
-    given = read_object(folder / OWN)
+def is_hf(folder: Path) -> bool:
+    """Whether a folder is one of ours for transformers."""
+    return (folder / LLAMA).exists() and read_json(folder / LLAMA).get("model_type") == HF_TYPE
+
+
+def shape_of(given: dict[str, Any]) -> Shape:
+    """A shape from our own form of it. Raises ConfigError."""
+    return Shape(
+        from_dict(ModelConfig, given["model"]),
+        from_dict(SizeConfig, given["size"]),
+        given["vocab_size"],
+        given["separator"],
+        given.get("seed", 0),
+    )
+
+
+def _own(file: Path) -> Shape:
+    given = read_json(file)
+    missing = {"model", "size", "vocab_size", "separator"} - given.keys()
+    if missing:
+        raise ExchangeError(f"{file}: has no {sorted(missing)[0]}; write the folder again")
     try:
-        return Shape(
-            from_dict(ModelConfig, given["model"]),
-            from_dict(SizeConfig, given["size"]),
-            given["vocab_size"],
-            given["separator"],
-        )
-    except KeyError as missing:
-        raise ExchangeError(f"{folder / OWN}: has no {missing.args[0]}; export it again") from None
-    except ConfigError as error:
-        raise ExchangeError(f"{folder / OWN}: {error}") from None
+        return shape_of(given)
+    except ConfigError as mistake:  # of a newer version, or damaged
+        raise ExchangeError(f"{file}: {mistake}") from None
 
 
 def _read_llama(folder: Path) -> Shape:
     file = folder / LLAMA
-    given = read_object(file)
+    given = read_json(file)
     _refuse_other_llamas(file, given)
     heads = _whole(file, given, "num_attention_heads")
     width = _whole(file, given, "hidden_size")
@@ -134,7 +151,7 @@ def _positive(file: Path, name: str, value: Any) -> float:
 def unread_settings(folder: Path) -> list[str]:
     """Settings of a Llama's configuration that are neither read, nor checked, nor known to leave
     its numbers alone."""
-    return sorted(read_object(folder / LLAMA).keys() - READ - HARMLESS)
+    return sorted(read_json(folder / LLAMA).keys() - READ - HARMLESS)
 
 
 def _refuse_other_llamas(file: Path, given: dict[str, Any]) -> None:

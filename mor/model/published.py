@@ -35,7 +35,7 @@ class Stored:
     shape: tuple[int, ...]
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file. Raises ExchangeError."""
     data = _bytes(path)
     refuse_pointer(path, data)
@@ -97,7 +97,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _weight_map(folder: Path) -> dict[str, str]:
-    found = read_object(folder / INDEX).get("weight_map")
+    found = read_json(folder / INDEX).get("weight_map")
     texts = isinstance(found, dict) and all(isinstance(name, str) for name in found.values())
     if not found or not texts:
         raise ExchangeError(f"{folder / INDEX}: weight_map names no files; {AGAIN}")

@@ -137,8 +137,9 @@ def main() -> None:
         except Exception as error:
             if "-v" in sys.argv:
                 traceback.print_exc()
-            where = [f"{f.filename.rpartition('/')[2]}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__)
-                     if "/mor/" in f.filename]  # fmt: skip
+            frames = traceback.extract_tb(error.__traceback__)
+            ours = [frame for frame in frames if "/mor/" in frame.filename]
+            where = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in ours]
             results[name] = f"{type(error).__name__}: {str(error)[:300]} ({' '.join(where[-3:])})"
     Path(sys.argv[2]).write_text(json.dumps(results, indent=1))
 

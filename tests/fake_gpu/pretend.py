@@ -2,8 +2,8 @@
 FakeTensors that say they are on cuda, where these readings are played back.
 
 A FakeTensor has a shape, a type and a device and no values. Operators on it fail where devices are
-mixed or types do not match, as on a GPU. What the host reads (`item`, `tolist`, sizes that depend on
-values) comes from the first run; each is a place where a GPU makes the host wait.
+mixed or types do not match, as on a GPU. What the host reads (`item`, `tolist`, sizes that depend
+on values) comes from the first run; each is a place where a GPU makes the host wait.
 """
 
 from __future__ import annotations
@@ -120,10 +120,11 @@ class Allocations(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = func(*args, **(kwargs or {}))
-        for one in tree_leaves(found):
-            if isinstance(one, Tensor) and one.device.type == "cuda":
-                if sum(n >= self._shortest for n in one.shape) > 1:
-                    raise Fault(f"dense: {func} makes {list(one.shape)} in {_caller()}")
+        tensors = [one for one in tree_leaves(found) if isinstance(one, Tensor)]
+        for one in tensors:
+            long = sum(n >= self._shortest for n in one.shape)
+            if one.device.type == "cuda" and long > 1:
+                raise Fault(f"dense: {func} makes {list(one.shape)} in {_caller()}")
         return found
 
 
