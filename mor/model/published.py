@@ -103,7 +103,9 @@ def _weight_map(folder: Path) -> dict[str, str]:
         raise ExchangeError(f"{folder / INDEX}: weight_map names no files; {AGAIN}")
     for name in found.values():
         if Path(name).name != name:
-            raise ExchangeError(f"{folder / INDEX}: {name} is outside of the folder; {AGAIN}")
+            raise ExchangeError(
+                f"{folder / INDEX}: {name} is outside of the folder, where it is missing; {AGAIN}"
+            )
     return dict(found)
 
 
