@@ -197,6 +197,7 @@ class RuntimeConfig:
     # sequences per forward of a process; auto: what fits on its GPU; null: its whole batch
     micro_batch: int | str | None = where("auto")
     loss_chunk: int | None = where(None)  # tokens whose logits are held at once; null: all
+    masks: str = where("auto")  # blocks (FlexAttention) | dense; auto: blocks on a GPU
     recompute: str = where("none")  # none | recursion | layer: activations computed twice, not kept
     compile: bool = where(False)  # torch.compile of each layer
     checkpoint_s: float = where(300.0)  # seconds between checkpoints

@@ -21,6 +21,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from mor.model import masks
+
 READS = (
     *(Tensor.item, Tensor.tolist, Tensor.__bool__, Tensor.__int__, Tensor.__float__),
     *(Tensor.__index__,),
@@ -110,6 +112,20 @@ def _attended(
     return q + 0 * (k.sum() + v.sum())
 
 
+def _in_blocks(
+    q: Tensor, k: Tensor, v: Tensor, block_mask: Any, scale: float, enable_gqa: bool
+) -> Tensor:
+    """Checks what FlexAttention's kernels take: one type, whole blocks, heads of 16 or more."""
+    if len({(x.device, x.dtype) for x in (q, k, v)}) > 1:
+        raise Fault("attention in blocks over several types or devices")
+    if (q.shape[2], k.shape[2]) != block_mask.seq_lengths or q.shape[3] < masks.NARROWEST:
+        raise Fault(f"attention in blocks: {list(q.shape)}, {list(k.shape)}")
+    parts = (block_mask.kv_num_blocks, block_mask.kv_indices, block_mask.full_kv_indices)
+    if any(part.device != q.device for part in parts):
+        raise Fault("a block mask on another device")
+    return q + 0 * (k.sum() + v.sum())
+
+
 class Allocations(TorchDispatchMode):
     """Fails where a tensor on the GPU has two dimensions of a sequence's length: a matrix of
     scores, or a mask of their size."""
@@ -145,6 +161,7 @@ def twice(work: Callable[[torch.device], Any], shortest: int) -> list[str]:
     with (
         # by name, and not as a mode: what is recomputed runs in a thread of autograd's
         mock.patch.object(F, "scaled_dot_product_attention", _attended),
+        mock.patch.object(masks, "_compiled_flex", _in_blocks),
         mock.patch.object(FakeTensor, "tolist", lambda one: Tensor.tolist(one)),
         fake,
         Allocations(shortest),
