@@ -225,7 +225,7 @@ class Transformer(nn.Module):
         """How many tokens choose each depth, of a router whose loss reads it. Embedding, prologue
         and router only."""
         depth = self.router.depth(self, *self._enter(tokens), step)
-        return torch.bincount(depth, minlength=self.model.n_recursions)  # (Nr,)
+        return (depth == torch.arange(self.model.n_recursions, device=depth.device)[:, None]).sum(1)
 
     @torch.no_grad()
     def after_step(self, load: Tensor, step: int | None = None) -> None:

@@ -28,6 +28,8 @@ from mor.data.tokenizer import ByteTokenizer
 from mor.evaluate.validation import final_validation, validation_on_the_way
 from mor.train.trainer import Trainer
 from tests.fake_gpu.pretend import twice
+from tests.mor.model.test_looped import looped
+from tests.mor.model.test_mod import mod
 from tests.mor.model.variants import ALL, SEPARATOR, SIZE, VOCAB
 
 LENGTH, BATCH = 600, 2
@@ -110,15 +112,27 @@ def waits(model: ModelConfig, precision: str = "bf16", **runtime: Any) -> dict[s
     return found
 
 
-CASES: dict[str, dict[str, Any]] = {
+# What differs on its way through the model: routers, masks, keys and values, relaxations. Every
+# variant there is runs with `python tests/fake_gpu/cases.py LIBRARY OUT all`.
+CHOSEN = (
+    *("vanilla", "recursive-cycle-shared", "vanilla-cycle-2", "recursive-documents"),
+    *("recursive-dora", "recursive-prompt", "expert", "expert-hybrid-first-too"),
+    *("expert-aux-router", "expert-warmup", "expert-shared-documents"),
+    *("token", "token-shared", "token-loss-free"),
+)
+EVERY: dict[str, dict[str, Any]] = {
     **{name: {"model": model} for name, model in ALL.items()},
-    **{f"{name}-fp32": {"model": ALL[name], "precision": "fp32"} for name in ("vanilla", "expert")},
-    **{
-        f"{name}-{way}": {"model": ALL[name], "recompute": way, "loss_chunk": 256}
-        for name in ("vanilla", "expert", "token")
-        for way in ("recursion", "layer")
-    },
+    "mod": {"model": mod(capacity=(0.5,))},
+    "mod-documents": {"model": mod(capacity=(0.5,), document_mask=True)},
+    "looped": {"model": looped("gate")},
+    "looped-truncated": {"model": looped(loops="poisson", kept=1)},
+    "vanilla-fp32": {"model": ALL["vanilla"], "precision": "fp32"},
+    "token-shared-fp32": {"model": ALL["token-shared"], "precision": "fp32"},
+    "expert-layer": {"model": ALL["expert"], "recompute": "layer", "loss_chunk": 256},
+    "token-recursion": {"model": ALL["token"], "recompute": "recursion", "loss_chunk": 256},
+    "dense": {"model": ALL["expert-shared"], "masks": "dense"},
 }
+CASES = [name for name in EVERY if name in CHOSEN or name not in ALL]
 
 
 def main() -> None:
@@ -130,10 +144,11 @@ def main() -> None:
     torch.cuda.amp.common.amp_definitely_not_available = lambda: False
     nn.Module.to = moved  # type: ignore[method-assign, assignment]
     results: dict[str, Any] = {}
-    chosen = [name for name in sys.argv[3:] if name != "-v"] or list(CASES)
+    chosen = [name for name in sys.argv[3:] if name != "-v"] or CASES
+    chosen = list(EVERY) if chosen == ["all"] else chosen
     for name in chosen:
         try:
-            results[name] = waits(**CASES[name])
+            results[name] = waits(**EVERY[name])
         except Exception as error:
             if "-v" in sys.argv:
                 traceback.print_exc()

@@ -73,7 +73,10 @@ class Player(TorchFunctionMode):
             device = kwargs.pop("device")
             made = torch.tensor(*args, **kwargs)
             return torch.zeros(made.shape, dtype=made.dtype, device=device)
-        return func(*args, **kwargs)
+        found = func(*args, **kwargs)
+        if func is torch.tensor and isinstance(found, FakeTensor):
+            found.constant = None  # a single number would keep its value, and be moved for real
+        return found
 
     def _next(self, func: Any, tensor: Tensor) -> Any:
         name, value = self._tape[self._at]
