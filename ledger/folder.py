@@ -21,12 +21,13 @@ from ledger.damage import check_digest, checkpoint_damage, set_aside, write_dige
 from ledger.errors import DamagedFile
 from ledger.evaluation import EVALUATION_SCHEMA, Evaluation
 from ledger.files import check_schema, read_json, write_atomically, write_json
-from ledger.result import RESULT_SCHEMA, Result
+from ledger.result import LOSS_KEYS, RESULT_SCHEMA, Result
 
 log = logging.getLogger(__name__)
 
 SCHEMA = 1  # of status.json and config.yaml
 FINAL = "final"
+VALIDATION = LOSS_KEYS["causal"]  # in a line of metrics.jsonl: it is a validation on the way
 
 
 @dataclass(frozen=True)
@@ -191,6 +192,18 @@ class RunFolder:
         entry = {"schema": SCHEMA, "heartbeat": time.time(), **status}
         write_json(self.status_file, entry, sync=False)
 
+    def metrics_at(self, step: int) -> dict[str, Any]:
+        """What metrics.jsonl says of a training step; empty where it was not logged."""
+        if not self.metrics_file.exists():
+            return {}
+        for line in reversed(self.metrics_file.read_bytes().splitlines()):
+            values: dict[str, Any] = json.loads(line)
+            if values["step"] < step:
+                break
+            if values["step"] == step and VALIDATION not in values:
+                return {name: value for name, value in values.items() if name != "step"}
+        return {}
+
     def log_tail(self, lines: int = 5) -> list[str]:
         """The last lines of the run's log."""
         if not self.log_file.exists():
@@ -207,56 +220,75 @@ def _read(path: Path, schema: int) -> dict[str, Any] | None:
 
 
 class MetricsWriter:
-    """`metrics.jsonl`: one line per logged step, each step once, however often a run restarts.
+    """`metrics.jsonl`: a line for each logged step and one for each validation on the way.
 
-    A line torn by a crash is cut off when the file is opened again; a step that was logged before
-    the crash and is trained again (to the same bits) is not logged twice. Where a line before the
-    last is damaged, the file is set aside and goes on with the lines that are whole.
+    Each stands there once, however often a run restarts: a line torn by a crash is cut off when
+    the file is opened again, and a step that was logged before the crash and is trained again (to
+    the same bits) is not logged twice. Where a line before the last is damaged, the file is set
+    aside and goes on with the lines that are whole.
     """
 
     def __init__(self, path: Path) -> None:
-        self.last = self._repair(path)  # step that is logged
+        self.last, self.validated = self._repair(path)  # steps of the newest line of each kind
         self._file = path.open("a")
 
     @staticmethod
-    def _repair(path: Path) -> int:
-        """Keep the lines that are whole and whose steps rise; returns the last step, or -1."""
+    def _repair(path: Path) -> tuple[int, int]:
+        """Keep the lines that are whole and whose steps rise, for each kind of line."""
         if not path.exists():
-            return -1
+            return -1, -1
         data = path.read_bytes()
         end = data.rfind(b"\n") + 1
         lines = data[:end].split(b"\n")[:-1]
-        steps = [step for line in lines if (step := _step_of(line)) is not None]
-        kept = _rising(steps)
+        read = [_kind_and_step(line) for line in lines]
+        left = {
+            (kind, step)
+            for kind in (False, True)
+            for step in _rising([at[1] for at in read if at is not None and at[0] is kind])
+        }
+        kept, newest = [], {False: -1, True: -1}
+        for line, at in zip(lines, read, strict=True):
+            if at in left:
+                left.discard(at)
+                kept.append(line)
+                newest[at[0]] = max(newest[at[0]], at[1])
         if len(kept) == len(lines):
             if end < len(data):
                 with path.open("r+b") as file:
                     file.truncate(end)
         else:
-            whole = {step: line for line in lines if (step := _step_of(line)) is not None}
-            text = b"".join(whole[step] + b"\n" for step in kept).decode()
             log.warning("%s: %d lines are damaged", path.name, len(lines) - len(kept))
             set_aside(path)
-            write_atomically(path, text)
-        return kept[-1] if kept else -1
+            write_atomically(path, b"".join(line + b"\n" for line in kept).decode())
+        return newest[False], newest[True]
 
     def write(self, step: int, **values: Any) -> None:
-        if step <= self.last:
-            return
+        if step > self.last:
+            self._append(step, values)
+            self.last = step
+
+    def write_validation(self, step: int, **values: Any) -> None:
+        """`values` hold `VALIDATION`; the line of the step itself, if any, was written before."""
+        if step > self.validated:
+            self._append(step, values)
+            self.validated = step
+
+    def _append(self, step: int, values: dict[str, Any]) -> None:
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
-        self.last = step
 
     def close(self) -> None:
         self._file.close()
 
 
-def _step_of(line: bytes) -> int | None:
+def _kind_and_step(line: bytes) -> tuple[bool, int] | None:
+    """Whether a line is a validation, and its step; None: it is damaged."""
     try:
-        step = json.loads(line)["step"]
+        values = json.loads(line)
+        step = values["step"]
     except (ValueError, TypeError, KeyError):
         return None
-    return step if type(step) is int else None
+    return (VALIDATION in values, step) if type(step) is int else None
 
 
 def _rising(steps: list[int]) -> list[int]:

@@ -61,7 +61,7 @@ def launch_configs(study: SweepConfig, configs: list[Config]) -> None:
     plan = build_plan(study.study.name, configs, ledger, study.cluster, task_sets(study))
     say_damage(plan, console)
     if study.launch.plan_file:
-        write_plan_file(plan, Path(study.launch.plan_file))
+        write_plan_file(plan, Path(study.launch.plan_file).expanduser())
     if study.launch.mode == "plan":
         print_plan(plan, console)
         console.print("launch=local trains it here, launch=slurm on a cluster", highlight=False)
