@@ -39,13 +39,14 @@ COLUMNS = (
     _Column("state", lambda row: row.state, 0, True),
     _Column("spent", lambda row: share(row.spent, row.target), 0),
     _Column("loss", lambda row: "-" if row.loss is None else f"{row.loss:.4f}", 1),
+    _Column("bits/B", lambda row: f"{row.bits_per_byte:.3f}" if row.bits_per_byte else "-", 4),
     _Column("tok/s", lambda row: count(row.tokens_per_s) if row.tokens_per_s else "-", 2),
     _Column("ETA", lambda row: "-" if row.eta_hours is None else duration(row.eta_hours), 3),
-    _Column("tries", lambda row: str(row.attempts) if row.attempts else "-", 4),
-    _Column("hours", lambda row: _hours(row.device_hours), 5),
-    _Column("MFU", lambda row: f"{100 * row.mfu:.0f}%" if row.mfu else "-", 6),
-    _Column("node", lambda row: row.node or "-", 7, True),
-    _Column("waits for", lambda row: row.reason or "-", 8, True),
+    _Column("tries", lambda row: str(row.attempts) if row.attempts else "-", 5),
+    _Column("hours", lambda row: _hours(row.device_hours), 6),
+    _Column("MFU", lambda row: f"{100 * row.mfu:.0f}%" if row.mfu else "-", 7),
+    _Column("node", lambda row: row.node or "-", 8, True),
+    _Column("waits for", lambda row: row.reason or "-", 9, True),
 )
 
 

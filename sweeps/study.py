@@ -59,7 +59,7 @@ def launch_configs(study: SweepConfig, configs: list[Config]) -> None:
     ledger = Ledger(Path(study.runs_dir).absolute())
     plan = build_plan(study.study.name, configs, ledger, study.cluster, task_sets(study))
     if study.launch.plan_file:
-        write_plan_file(plan, Path(study.launch.plan_file))
+        write_plan_file(plan, Path(study.launch.plan_file).expanduser())
     if study.launch.mode == "plan":
         print_plan(plan, console)
         console.print("launch=local trains it here, launch=slurm on a cluster", highlight=False)

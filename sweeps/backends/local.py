@@ -296,6 +296,7 @@ def _print_ended(view: StudyView, seen: set[str], console: Console, workers: int
         seen.add(row.name)
         hours = view.remaining_hours(workers)
         loss = "" if row.loss is None else f" loss {row.loss:.4f}"
+        loss += f" ({row.bits_per_byte:.4f} bits/B)" if row.bits_per_byte else ""
         speed = "" if not row.tokens_per_s else f" {row.tokens_per_s:,.0f} tokens/s"
         eta = "" if hours is None else f" ETA {duration(hours)}"
         line = f"[{len(seen)}/{len(rows)}] {row.name} {row.state}{loss}{speed}{eta}"
