@@ -5,12 +5,13 @@ Ids are never cut. Where the window is narrow the columns that matter least go f
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from rich.text import Text
 
-from sweeps.tables import count, duration, share
+from sweeps.tables import count, counted, duration, share
 from sweeps.watch import OPEN, Cost, Look, Row
 
 COLOURS = {
@@ -113,7 +114,11 @@ def _foot(look: Look) -> list[str]:
     counts = ", ".join(f"{number} {state}" for state, number in look.counts().items())
     eta = "" if look.eta_hours is None else f"; ETA {duration(look.eta_hours)}"
     lines = [f"{done} of {len(look.rows)} runs done ({counts}){eta}", cost_text(look.cost)]
-    return [*lines, *look.notes, *_next(look.rows)]
+    if look.evaluations:
+        states = Counter(row.state for row in look.evaluations)
+        counts = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
+        lines.append(f"{counted(len(look.evaluations), 'evaluation')} not done ({counts})")
+    return [*lines, *look.notes, *_next([*look.rows, *look.evaluations])]
 
 
 def cost_text(cost: Cost) -> str:

@@ -92,6 +92,8 @@ class Queue:
         ended = self._done | self._failed
         wanted = self.tasks.needed(self._done)
         if self.only is not None:
+            # the tasks that a preparation is for are not among those that its job looks at
+            wanted |= {task.task_id for task in self.tasks if task.is_data}
             wanted &= self.only
         return [t for t in self.tasks if t.task_id not in ended and t.task_id in wanted]
 
