@@ -23,6 +23,8 @@ class Code(StrEnum):
     TWO_BUDGETS = "two_budgets"
     NO_INTERVAL = "no_interval"
     WEAK_INTERVAL = "weak_interval"
+    BIAS_CORRECTED = "bias_corrected"
+    NOT_CORRECTED = "not_corrected"
     SIZES_WITHOUT_CURVE = "sizes_without_curve"
     FEW_BEST_SIZES = "few_best_sizes"
     BEST_SIZE_FALLS = "best_size_falls"

@@ -14,7 +14,7 @@ import pandas as pd
 
 from analysis.design.law import TrueLaw, half_width, information
 from analysis.fits.bootstrap import slopes
-from analysis.fits.isoflop import DEFAULT_WINDOW, WIDE_GRID
+from analysis.fits.minimum import DEFAULT_WINDOW, WIDE_GRID
 from analysis.fits.parabola import FLAT
 from analysis.fits.parametric.laws import Floats
 from analysis.fits.resample import percentiles

@@ -35,7 +35,7 @@ class Noise:
     points that it rests on; with none of them there is no interval."""
 
     relative: float
-    degrees_of_freedom: int
+    degrees_of_freedom: float
 
     @property
     def known(self) -> bool:
@@ -45,15 +45,32 @@ class Noise:
 
 def pool(parabolas: Iterable[Parabola]) -> Noise:
     """The noise of all of them together."""
-    squares, spare = 0.0, 0
-    for parabola in parabolas:
-        squares += float(np.sum((parabola.residuals / _level(parabola)) ** 2))
-        spare += parabola.degrees_of_freedom
-    return Noise(float(np.sqrt(squares / spare)) if spare else 0.0, spare)
+    return combine([told(parabola) for parabola in parabolas])
 
 
-def _level(parabola: Parabola) -> float:
-    return float(np.abs(parabola.loss).mean())
+@dataclass(frozen=True)
+class Told:
+    """What some residuals tell of the noise: their sum of squares (relative), the times of the
+    noise's variance that it is on average, and half its variance in units of the noise's square."""
+
+    squares: float
+    times: float
+    spread: float
+
+
+def told(parabola: Parabola) -> Told:
+    """The residuals of a parabola on its own: each spare point tells the variance once."""
+    squares = float(np.sum((parabola.residuals / parabola.level) ** 2))
+    return Told(squares, parabola.degrees_of_freedom, parabola.degrees_of_freedom)
+
+
+def combine(parts: Sequence[Told]) -> Noise:
+    """One noise for all; degrees of freedom by Satterthwaite (1946)."""
+    times = sum(part.times for part in parts)
+    if times <= 0:
+        return Noise(0.0, 0)
+    spare = times**2 / sum(part.spread for part in parts)
+    return Noise(float(np.sqrt(sum(part.squares for part in parts) / times)), spare)
 
 
 def scales(noise: Noise, resamples: int, seed: int) -> Floats:
@@ -64,35 +81,38 @@ def scales(noise: Noise, resamples: int, seed: int) -> Floats:
     return np.asarray(noise.relative / np.sqrt(spread))
 
 
-def resample_vertices(
-    parabolas: Sequence[Parabola], scale: Floats, rng: np.random.Generator
-) -> Floats:
-    """log(params) of the minimum, (resamples, budgets); NaN where a resample has none inside."""
-    return np.stack([_vertices(parabola, scale, rng) for parabola in parabolas], axis=1)
+def errors(points: int, scale: Floats, rng: np.random.Generator) -> Floats:
+    """Fresh relative errors of some points, (resamples, points)."""
+    return np.asarray(rng.standard_normal((len(scale), points)) * scale[:, None])
 
 
-def _vertices(parabola: Parabola, scale: Floats, rng: np.random.Generator) -> Floats:
-    fits = refits(parabola, scale, rng)
+def refits(parabola: Parabola, drawn: Floats) -> Floats:
+    """Coefficients of the parabola through its points with these errors, (resamples, 3)."""
+    # The design is fixed, so refitting every resample is one product with its pseudo-inverse.
+    return np.asarray(parabola.coefficients + parabola.level * (drawn @ parabola.inverse.T))
+
+
+def vertices(parabola: Parabola, fits: Floats) -> Floats:
+    """log(params) of each refit's minimum; NaN where it has none among the sizes."""
     with np.errstate(divide="ignore", invalid="ignore"):
         u = -0.5 * fits[:, 1] / fits[:, 2]
     inside = (fits[:, 2] > 0) & (np.abs(u) < 1)
     return np.where(inside, parabola.centre + parabola.half_width * u, np.nan)
 
 
-def refits(parabola: Parabola, scale: Floats, rng: np.random.Generator) -> Floats:
-    """Coefficients of the parabola through its points with fresh noise, (resamples, 3)."""
-    drawn = rng.standard_normal((len(scale), len(parabola.loss))) * scale[:, None]
-    # The design is fixed, so refitting every resample is one product with its pseudo-inverse.
-    change = drawn @ np.linalg.pinv(parabola.design).T
-    return np.asarray(parabola.coefficients + _level(parabola) * change)
+def lowest(fits: Floats) -> Floats:
+    """The lowest loss of each refit among the sizes (nats per token)."""
+    c0, c1, c2 = fits.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        u = np.where(c2 > 0, np.clip(-0.5 * c1 / c2, -1, 1), -np.sign(c1))
+    return np.asarray(c0 + c1 * u + c2 * u * u)
 
 
-def minimum_error(parabola: Parabola, noise: Noise) -> float:
-    """Standard error of the loss at the vertex, nats per token (to first order the vertex's own
-    error does not enter: the slope is zero there)."""
+def loss_slope(parabola: Parabola) -> Floats:
+    """Change of the loss at the vertex for a relative error of each point, (points,). To first
+    order the vertex's own error does not enter: the slope is zero there."""
     u = (parabola.vertex - parabola.centre) / parabola.half_width
-    at = np.array([1.0, u, u * u]) @ np.linalg.pinv(parabola.design)
-    return noise.relative * _level(parabola) * float(np.linalg.norm(at))
+    return np.asarray(parabola.level * np.array([1.0, u, u * u]) @ parabola.inverse)
 
 
 def student_quantile(degrees_of_freedom: float) -> float:

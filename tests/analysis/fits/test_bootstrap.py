@@ -27,7 +27,8 @@ def test_the_spread_of_a_vertex_matches_error_propagation():
     noise = 0.01 * rng.normal(size=40)
     parabola = fit_parabola(x, 2 + 0.5 * (x - 0.1) ** 2 + noise)
     scale = bootstrap.scales(bootstrap.pool([parabola]), 4000, 0)
-    vertices = bootstrap.resample_vertices([parabola], scale, rng)[:, 0]
+    drawn = bootstrap.errors(len(parabola.loss), scale, rng)
+    vertices = bootstrap.vertices(parabola, bootstrap.refits(parabola, drawn))
     c = parabola.coefficients
     gradient = np.array([0, -0.5 / c[2], 0.5 * c[1] / c[2] ** 2])
     variance = parabola.residuals.var() * 40 / 37
@@ -142,5 +143,6 @@ def test_a_resample_that_opens_downwards_has_no_minimum():
     flat = fit_parabola(np.linspace(-1, 1, 30), 3 + 0.1 * rng.normal(size=30))
     flat = replace(flat, coefficients=np.array([3.0, 0.0, 0.0]))
     scale = bootstrap.scales(bootstrap.pool([flat]), 4000, 0)
-    vertices = bootstrap.resample_vertices([flat], scale, rng)[:, 0]
+    drawn = bootstrap.errors(len(flat.loss), scale, rng)
+    vertices = bootstrap.vertices(flat, bootstrap.refits(flat, drawn))
     assert np.isnan(vertices).mean() > 0.5
