@@ -12,15 +12,18 @@ The shift rests on noisy points, too. To first order it is linear in their error
 go into intervals and p values together with the parabola's own (`analysis.fits.samples`).
 
 A model is not corrected, and says so, where the law cannot be fitted, where it misses the points by
-more than the noise (an F test), or where the shift is noisier than the minimum that it corrects.
+more than their noise (F tests against what the parabolas leave, and what they leave of measured
+less predicted losses), or where the shift is noisier than the minimum that it corrects.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from analysis.fits.bootstrap import Noise
+from analysis.fits import bootstrap
+from analysis.fits.bootstrap import Noise, Told
 from analysis.fits.minimum import Minimum
 from analysis.fits.parabola import Floats, Parabola
 from analysis.fits.parametric.caution import vanished
@@ -58,6 +61,11 @@ class Correction:
     predicted: Floats
     hat: Floats
 
+    def places(self, minimum: Minimum) -> list[int]:
+        """Where the points under a parabola stand among the model's."""
+        place = {row: i for i, row in enumerate(self.index.tolist())}
+        return [place[row] for row in minimum.rows]
+
 
 def correct(rows: pd.DataFrame, minima: list[Minimum], noise: Noise) -> Correction:
     """The correction of one model's enclosed minima; `rows` are all of its points."""
@@ -70,7 +78,7 @@ def correct(rows: pd.DataFrame, minima: list[Minimum], noise: Noise) -> Correcti
     fit = fit_law(
         Problem(Chinchilla.of(rows), np.log(rows["loss"].to_numpy(float)), SQUARES), STARTS
     )
-    reason = _misfit(fit, noise)
+    reason = _lost(fit) or _misfit(fit, noise.relative, noise.degrees_of_freedom)
     if reason:
         return refused(reason)
     jacobian = fit.problem.law.expand(fit.theta[None]).jacobian[0].T  # (points, 5)
@@ -83,13 +91,39 @@ def correct(rows: pd.DataFrame, minima: list[Minimum], noise: Noise) -> Correcti
             "the points tell the bend of the law less well than the minima that it would correct"
         )
     predicted = np.exp(fit.problem.law.log_loss(fit.theta[None])[0])
-    return Correction("", shifts, index, predicted, jacobian @ follows)
+    found = Correction("", shifts, index, predicted, jacobian @ follows)
+    within = bootstrap.combine(told(minima, found))
+    reason = _misfit(fit, within.relative, within.degrees_of_freedom)
+    return refused(reason) if reason else found
 
 
 def refused(reason: str) -> Correction:
     """No correction."""
     nothing = np.empty(0)
     return Correction(reason, {}, nothing, nothing, np.empty((0, 0)))
+
+
+def told(minima: Sequence[Minimum], correction: Correction) -> list[Told]:
+    """What the residuals of a model's enclosed minima tell of the noise. With a correction they
+    are those of measured less predicted losses: the bend that parabolas miss is no noise."""
+    enclosed = [(m, m.parabola) for m in minima if m.params is not None and m.parabola]
+    if not correction.shifts:
+        return [bootstrap.told(parabola) for _, parabola in enclosed]
+    hat = correction.hat
+    parts, rows = [], []
+    for minimum, parabola in enclosed:
+        places = correction.places(minimum)
+        missing = _residual_maker(parabola)
+        parts.append(missing @ (parabola.loss - correction.predicted[places]) / parabola.level)
+        rows.append(missing @ (np.eye(len(hat)) - hat)[places])
+    maker = np.concatenate(rows)
+    covariance = maker @ maker.T
+    squares = float(np.sum(np.concatenate(parts) ** 2))
+    return [Told(squares, float(np.trace(covariance)), float(np.sum(covariance**2)))]
+
+
+def _residual_maker(parabola: Parabola) -> Floats:
+    return np.asarray(np.eye(len(parabola.loss)) - parabola.design @ parabola.inverse)
 
 
 def _unfit(rows: pd.DataFrame, enclosed: list[Minimum], noise: Noise) -> str:
@@ -102,19 +136,22 @@ def _unfit(rows: pd.DataFrame, enclosed: list[Minimum], noise: Noise) -> str:
     return ""
 
 
-def _misfit(fit: LawFit, noise: Noise) -> str:
-    """Why this law tells nothing of a parabola's bias; empty where it does."""
+def _lost(fit: LawFit) -> str:
+    """Why this law has no minimum; empty where it has."""
+    gone = any(term.exponent for term in vanished(fit))
+    if gone or min(fit.theta[1], fit.theta[3]) <= 0:
+        return "the law of approach 3 has lost a term, so it has no minimum"
+    return ""
+
+
+def _misfit(fit: LawFit, noise: float, degrees_of_freedom: float) -> str:
+    """That the law misses the points by more than their noise; empty where it does not."""
     from scipy.special import fdtri
 
-    lost = vanished(fit)
-    alpha, beta = fit.theta[1], fit.theta[3]
-    if any(term.exponent for term in lost) or min(alpha, beta) <= 0:
-        return "the law of approach 3 has lost a term, so it has no minimum"
     spare = fit.problem.points - len(fit.theta)
     variance = float(np.sum(fit.residuals**2)) / spare
-    most = fdtri(spare, noise.degrees_of_freedom, 1 - MISFIT) * noise.relative**2
-    if variance > most:
-        times = np.sqrt(variance) / noise.relative if noise.relative else np.inf
+    if variance > fdtri(spare, degrees_of_freedom, 1 - MISFIT) * noise**2:
+        times = np.sqrt(variance) / noise if noise else np.inf
         return f"approach 3 misses these points by {times:.3g} times their noise"
     return ""
 

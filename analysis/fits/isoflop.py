@@ -93,13 +93,13 @@ def fit_isoflop(
         for name, rows in curves.items()
     }
     parabolas = bootstrap.combine(
-        [told for found in minima.values() for told in samples.told(found, debias.refused(""))]
+        [told for found in minima.values() for told in debias.told(found, debias.refused(""))]
     )
     corrections = {
         name: debias.correct(rows, minima[name], parabolas) for name, rows in curves.items()
     }
     noise = bootstrap.combine(
-        [told for name, found in minima.items() for told in samples.told(found, corrections[name])]
+        [told for name, found in minima.items() for told in debias.told(found, corrections[name])]
     )
     models = {
         name: _frontier(name, found, corrections[name], noise, resamples, seed)

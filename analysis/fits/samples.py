@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from analysis.fits import bootstrap
-from analysis.fits.bootstrap import Noise, Told
+from analysis.fits.bootstrap import Noise
 from analysis.fits.debias import Correction
 from analysis.fits.minimum import Minimum, Status, Vertex
-from analysis.fits.parabola import Floats, Parabola
+from analysis.fits.parabola import Floats
 from analysis.formatting import count
 
 
@@ -51,17 +51,11 @@ def draw(
     if correction.shifts:
         errors = bootstrap.errors(len(correction.index), scale, rng)  # of points under no parabola
         for minimum, _ in enclosed:
-            errors[:, _places(minimum, correction)] = drawn[minimum.budget]
+            errors[:, correction.places(minimum)] = drawn[minimum.budget]
         for budget, shift in correction.shifts.items():
             log_params[budget] -= shift.log_params + errors @ shift.log_params_slope
             loss[budget] -= shift.loss + errors @ shift.loss_slope
     return Samples(log_params, loss)
-
-
-def _places(minimum: Minimum, correction: Correction) -> list[int]:
-    """Where the points under a parabola stand among the model's."""
-    place = {row: i for i, row in enumerate(correction.index.tolist())}
-    return [place[row] for row in minimum.rows]
 
 
 def corrected(minimum: Minimum, correction: Correction) -> Minimum:
@@ -91,29 +85,6 @@ def corrected(minimum: Minimum, correction: Correction) -> Minimum:
     )
 
 
-def told(minima: Sequence[Minimum], correction: Correction) -> list[Told]:
-    """What the residuals of a model's enclosed minima tell of the noise. With a correction they
-    are those of measured less predicted losses: the bend that parabolas miss is no noise."""
-    enclosed = [(m, m.parabola) for m in minima if m.params is not None and m.parabola]
-    if not correction.shifts:
-        return [bootstrap.told(parabola) for _, parabola in enclosed]
-    hat = correction.hat
-    parts, rows = [], []
-    for minimum, parabola in enclosed:
-        places = _places(minimum, correction)
-        missing = _residual_maker(parabola)
-        parts.append(missing @ (parabola.loss - correction.predicted[places]) / parabola.level)
-        rows.append(missing @ (np.eye(len(hat)) - hat)[places])
-    maker = np.concatenate(rows)
-    covariance = maker @ maker.T
-    squares = float(np.sum(np.concatenate(parts) ** 2))
-    return [Told(squares, float(np.trace(covariance)), float(np.sum(covariance**2)))]
-
-
-def _residual_maker(parabola: Parabola) -> Floats:
-    return np.asarray(np.eye(len(parabola.loss)) - parabola.design @ parabola.inverse)
-
-
 def loss_error(minimum: Minimum, correction: Correction, noise: Noise) -> float | None:
     """Standard error of an enclosed minimum's loss, nats per token."""
     if minimum.params is None or minimum.parabola is None or not noise.known:
@@ -122,5 +93,5 @@ def loss_error(minimum: Minimum, correction: Correction, noise: Noise) -> float 
     shift = correction.shifts.get(minimum.budget)
     if shift is not None:
         own, slope = slope, -shift.loss_slope
-        slope[_places(minimum, correction)] += own
+        slope[correction.places(minimum)] += own
     return noise.relative * float(np.linalg.norm(slope))
