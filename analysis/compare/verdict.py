@@ -119,6 +119,7 @@ def as_json(result: IsoflopResult, points: PointSet) -> dict[str, Any]:
         "params": points.params,
         "window": result.window,
         "bootstrap": {"resamples": result.resamples, "seed": result.seed},
+        "noise": vars(result.noise),
         "source": points.source,
         "warnings": list(points.warnings),
     }

@@ -3,22 +3,23 @@
 An isoFLOP grid has four to seven sizes a budget, so one parabola has one to four points to spare
 and its own residuals tell the noise badly: resampling them covered the true exponent 81 % of the
 time with four sizes. The noise of a run as a share of its loss is one number for the whole study
-(`pool`), with the spare points of every parabola behind it. Each draw takes one value of it (scaled
-inverse chi) for all budgets and models, and normal noise of that size at every point: percentiles
-of what is linear in the losses are then Student's t intervals, and vertices, slopes and multipliers
-follow through their own curves. A budget with three sizes takes its noise from the others.
+(`analysis.fits.noise`), with the spare points of every parabola behind it. Each draw takes one
+value of it (scaled inverse chi) for all budgets and models, and normal noise of that size at every
+point: percentiles of what is linear in the losses are then Student's t intervals, and vertices,
+slopes and multipliers follow through their own curves. A budget with three sizes takes its noise
+from the others.
 
-What the interval does not hold: noise that all sizes of a budget share, a bend of the law itself,
-the choice of window, and a model that is much noisier than the others. What it covers is measured
+What the interval does not hold: noise that all sizes of a budget share, the choice of window, and
+a model that is much noisier than the others. What it covers is measured
 by `benchmarks/coverage_isoflop.py` (docs/coverage.md).
 """
 
 import zlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
+from analysis.fits.noise import Noise
 from analysis.fits.parabola import Floats, Parabola
 
 LEVEL = 0.95
@@ -27,50 +28,6 @@ LEVEL = 0.95
 def generator(model: str, seed: int) -> np.random.Generator:
     """One stream a model, so that adding a model to a table leaves the others' draws alone."""
     return np.random.default_rng([seed, zlib.crc32(model.encode())])
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Standard deviation of one run about its parabola as a share of the loss, and the spare
-    points that it rests on; with none of them there is no interval."""
-
-    relative: float
-    degrees_of_freedom: float
-
-    @property
-    def known(self) -> bool:
-        """Whether any point is to spare."""
-        return self.degrees_of_freedom > 0
-
-
-def pool(parabolas: Iterable[Parabola]) -> Noise:
-    """The noise of all of them together."""
-    return combine([told(parabola) for parabola in parabolas])
-
-
-@dataclass(frozen=True)
-class Told:
-    """What some residuals tell of the noise: their sum of squares (relative), the times of the
-    noise's variance that it is on average, and half its variance in units of the noise's square."""
-
-    squares: float
-    times: float
-    spread: float
-
-
-def told(parabola: Parabola) -> Told:
-    """The residuals of a parabola on its own: each spare point tells the variance once."""
-    squares = float(np.sum((parabola.residuals / parabola.level) ** 2))
-    return Told(squares, parabola.degrees_of_freedom, parabola.degrees_of_freedom)
-
-
-def combine(parts: Sequence[Told]) -> Noise:
-    """One noise for all; degrees of freedom by Satterthwaite (1946)."""
-    times = sum(part.times for part in parts)
-    if times <= 0:
-        return Noise(0.0, 0)
-    spare = times**2 / sum(part.spread for part in parts)
-    return Noise(float(np.sqrt(sum(part.squares for part in parts) / times)), spare)
 
 
 def scales(noise: Noise, resamples: int, seed: int) -> Floats:

@@ -21,10 +21,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from analysis.fits import bootstrap
-from analysis.fits.bootstrap import Noise, Told
+from analysis.fits import noise as noise_of
 from analysis.fits.minimum import Minimum
+from analysis.fits.noise import Noise, Residuals
 from analysis.fits.parabola import Floats, Parabola
 from analysis.fits.parametric.caution import vanished
 from analysis.fits.parametric.laws import Chinchilla
@@ -57,7 +58,7 @@ class Correction:
 
     reason: str
     shifts: dict[float, Shift]
-    index: Floats
+    index: NDArray[np.intp]
     predicted: Floats
     hat: Floats
 
@@ -67,8 +68,11 @@ class Correction:
         return [place[row] for row in minimum.rows]
 
 
-def correct(rows: pd.DataFrame, minima: list[Minimum], noise: Noise) -> Correction:
-    """The correction of one model's enclosed minima; `rows` are all of its points."""
+def correct(
+    rows: pd.DataFrame, minima: list[Minimum], noise: Noise, trunk: NDArray[np.intp]
+) -> Correction:
+    """The correction of one model's enclosed minima; `rows` are all of its points, `noise` is what
+    parabolas alone leave, and `trunk` numbers the trunks of the whole table."""
     rows = rows.sort_values(["budget", "params", "loss", "tokens"])
     index = rows.index.to_numpy()
     enclosed = [m for m in minima if m.params is not None]
@@ -92,38 +96,50 @@ def correct(rows: pd.DataFrame, minima: list[Minimum], noise: Noise) -> Correcti
         )
     predicted = np.exp(fit.problem.law.log_loss(fit.theta[None])[0])
     found = Correction("", shifts, index, predicted, jacobian @ follows)
-    within = bootstrap.combine(told(minima, found))
+    within = noise_of.combine(residuals(minima, found, trunk))
     reason = _misfit(fit, within.relative, within.degrees_of_freedom)
     return refused(reason) if reason else found
 
 
 def refused(reason: str) -> Correction:
     """No correction."""
-    nothing = np.empty(0)
-    return Correction(reason, {}, nothing, nothing, np.empty((0, 0)))
+    return Correction(reason, {}, np.empty(0, int), np.empty(0), np.empty((0, 0)))
 
 
-def told(minima: Sequence[Minimum], correction: Correction) -> list[Told]:
-    """What the residuals of a model's enclosed minima tell of the noise. With a correction they
-    are those of measured less predicted losses: the bend that parabolas miss is no noise."""
+def residuals(
+    minima: Sequence[Minimum], correction: Correction, trunk: NDArray[np.intp]
+) -> list[Residuals]:
+    """What parabolas leave of a model's enclosed minima; `trunk` numbers those of the whole table.
+    With a correction it is that of measured less predicted losses: the bend that parabolas miss is
+    no noise."""
     enclosed = [(m, m.parabola) for m in minima if m.params is not None and m.parabola]
+    if not enclosed:
+        return []
+    under = np.concatenate([m.rows for m, _ in enclosed]).astype(int)
+    makers = [noise_of.residual_maker(parabola) for _, parabola in enclosed]
     if not correction.shifts:
-        return [bootstrap.told(parabola) for _, parabola in enclosed]
-    hat = correction.hat
-    parts, rows = [], []
-    for minimum, parabola in enclosed:
-        places = correction.places(minimum)
-        missing = _residual_maker(parabola)
-        parts.append(missing @ (parabola.loss - correction.predicted[places]) / parabola.level)
-        rows.append(missing @ (np.eye(len(hat)) - hat)[places])
-    maker = np.concatenate(rows)
-    covariance = maker @ maker.T
-    squares = float(np.sum(np.concatenate(parts) ** 2))
-    return [Told(squares, float(np.trace(covariance)), float(np.sum(covariance**2)))]
+        values = [p.residuals / p.level for _, p in enclosed]
+        maker = block_diagonal(makers)
+        return [Residuals(np.concatenate(values), maker, trunk[under], trunk[under])]
+    rest = np.eye(len(correction.hat)) - correction.hat
+    places = [correction.places(m) for m, _ in enclosed]
+    values = [
+        missing @ (parabola.loss - correction.predicted[place]) / parabola.level
+        for missing, place, (_, parabola) in zip(makers, places, enclosed, strict=True)
+    ]
+    rows = [missing @ rest[place] for missing, place in zip(makers, places, strict=True)]
+    points = trunk[correction.index]
+    return [Residuals(np.concatenate(values), np.concatenate(rows), trunk[under], points)]
 
 
-def _residual_maker(parabola: Parabola) -> Floats:
-    return np.asarray(np.eye(len(parabola.loss)) - parabola.design @ parabola.inverse)
+def block_diagonal(blocks: Sequence[Floats]) -> Floats:
+    """Square blocks down the diagonal, zeros elsewhere."""
+    size = sum(len(block) for block in blocks)
+    whole, at = np.zeros((size, size)), 0
+    for block in blocks:
+        whole[at : at + len(block), at : at + len(block)] = block
+        at += len(block)
+    return whole
 
 
 def _unfit(rows: pd.DataFrame, enclosed: list[Minimum], noise: Noise) -> str:

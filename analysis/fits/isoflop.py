@@ -20,8 +20,10 @@ import pandas as pd
 
 from analysis.cautions import Caution, Code
 from analysis.fits import bootstrap, debias, samples
+from analysis.fits import noise as noise_of
 from analysis.fits.debias import Correction
 from analysis.fits.minimum import Minimum, Status, fit_minimum, line
+from analysis.fits.noise import Noise
 from analysis.fits.parabola import Floats
 from analysis.fits.samples import Samples
 from analysis.formatting import compute, listing, plural
@@ -75,7 +77,7 @@ class IsoflopResult:
     window: int | None
     resamples: int
     seed: int
-    noise: bootstrap.Noise
+    noise: Noise
 
 
 def fit_isoflop(
@@ -92,14 +94,21 @@ def fit_isoflop(
         name: [fit_minimum(points, window=window) for _, points in rows.groupby("budget")]
         for name, rows in curves.items()
     }
-    parabolas = bootstrap.combine(
-        [told for found in minima.values() for told in debias.told(found, debias.refused(""))]
+    trunk = noise_of.trunks(table)
+    uncorrected = debias.refused("")
+    raw = noise_of.combine(
+        [part for found in minima.values() for part in debias.residuals(found, uncorrected, trunk)]
     )
     corrections = {
-        name: debias.correct(rows, minima[name], parabolas) for name, rows in curves.items()
+        name: debias.correct(rows, minima[name], raw, trunk) for name, rows in curves.items()
     }
-    noise = bootstrap.combine(
-        [told for name, found in minima.items() for told in debias.told(found, corrections[name])]
+    noise = noise_of.combine(
+        [
+            part
+            for name, found in minima.items()
+            for part in debias.residuals(found, corrections[name], trunk)
+        ],
+        noise_of.least_share(table),
     )
     models = {
         name: _frontier(name, found, corrections[name], noise, resamples, seed)
@@ -112,7 +121,7 @@ def _frontier(
     model: str,
     found: list[Minimum],
     correction: Correction,
-    noise: bootstrap.Noise,
+    noise: Noise,
     resamples: int,
     seed: int,
 ) -> ModelFrontier:
@@ -227,7 +236,7 @@ def _intervals(
     model: str,
     interior: list[Minimum],
     drawn: Samples,
-    noise: bootstrap.Noise,
+    noise: Noise,
     resamples: int,
 ) -> tuple[tuple[Interval, Interval], list[Caution]]:
     """95 % intervals of a and b, and their warnings."""

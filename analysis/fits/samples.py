@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from analysis.fits import bootstrap
-from analysis.fits.bootstrap import Noise
 from analysis.fits.debias import Correction
 from analysis.fits.minimum import Minimum, Status, Vertex
+from analysis.fits.noise import Noise
 from analysis.fits.parabola import Floats
 from analysis.formatting import count
 

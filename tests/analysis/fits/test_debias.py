@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from analysis.cautions import Code
 from analysis.compare.equal_compute import compare
-from analysis.fits import bootstrap
+from analysis.fits import noise as noise_of
 from analysis.fits.isoflop import fit_isoflop
 from analysis.fits.minimum import Status
 from benchmarks.coverage_isoflop import GRIDS, LAWS, Grid, draw
@@ -132,7 +132,7 @@ def test_with_a_correction_the_misfit_of_parabolas_is_no_noise():
     wide = fit_isoflop(study("sparse", GRIDS["wide"], 0.003), resamples=0)
     assert wide.noise.relative == pytest.approx(0.003, rel=0.3)
     parabolas = [m.parabola for f in wide.models.values() for m in f.minima if m.parabola]
-    raw = bootstrap.pool(parabolas)
+    raw = noise_of.pool(parabolas)
     assert raw.relative > 2 * wide.noise.relative
     assert wide.noise.degrees_of_freedom < raw.degrees_of_freedom
 
