@@ -25,6 +25,8 @@ class Code(StrEnum):
     WEAK_INTERVAL = "weak_interval"
     BIAS_CORRECTED = "bias_corrected"
     NOT_CORRECTED = "not_corrected"
+    ONE_SIDED_SIZE = "one_sided_size"
+    BEST_LOSS_RISES = "best_loss_rises"
     SIZES_WITHOUT_CURVE = "sizes_without_curve"
     FEW_BEST_SIZES = "few_best_sizes"
     BEST_SIZE_FALLS = "best_size_falls"

@@ -27,6 +27,7 @@ from analysis.formatting import compute, listing
 
 Interval = tuple[float, float] | None
 FLAT = 1e-9
+LACK_OF_FIT = (Code.OUTLIERS, Code.ONE_SIDED_SIZE, Code.BEST_LOSS_RISES, Code.BEST_SIZE_FALLS)
 LEVEL = 0.05  # chance of one false ahead or behind among all comparisons together
 
 
@@ -232,6 +233,7 @@ def _warnings(result: IsoflopResult, baseline: str, comparisons: list[Comparison
         if m.status is not Status.INTERIOR
     ]
     said = [_correction(result)]
+    said += [w for f in result.models.values() for w in f.warnings if w.code in LACK_OF_FIT]
     if bounds:
         said.append(
             Caution(

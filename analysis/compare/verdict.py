@@ -79,6 +79,10 @@ def _advice(frontier: ModelFrontier) -> str:
     for need, minima in (
         ("smaller sizes", [m for m in refused if _falls_towards(m) == "smaller"]),
         ("larger sizes", [m for m in refused if _falls_towards(m) == "larger"]),
+        (
+            "sizes nearer to the minimum",
+            [m for m in refused if m.status is Status.MISFIT],
+        ),
         ("more sizes", [m for m in refused if m.status is Status.TOO_FEW]),
         (
             "other sizes or a longer training",

@@ -120,7 +120,7 @@ def residuals(
     if not correction.shifts:
         values = [p.residuals / p.level for _, p in enclosed]
         maker = block_diagonal(makers)
-        return [Residuals(np.concatenate(values), maker, trunk[under], trunk[under])]
+        return [Residuals(np.concatenate(values), maker, trunk[under], trunk[under], under)]
     rest = np.eye(len(correction.hat)) - correction.hat
     places = [correction.places(m) for m, _ in enclosed]
     values = [
@@ -129,7 +129,7 @@ def residuals(
     ]
     rows = [missing @ rest[place] for missing, place in zip(makers, places, strict=True)]
     points = trunk[correction.index]
-    return [Residuals(np.concatenate(values), np.concatenate(rows), trunk[under], points)]
+    return [Residuals(np.concatenate(values), np.concatenate(rows), trunk[under], points, under)]
 
 
 def block_diagonal(blocks: Sequence[Floats]) -> Floats:

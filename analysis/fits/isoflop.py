@@ -17,19 +17,21 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.cautions import Caution, Code
-from analysis.fits import bootstrap, debias, samples
+from analysis.fits import bootstrap, debias, lack, samples
 from analysis.fits import noise as noise_of
 from analysis.fits.debias import Correction
 from analysis.fits.minimum import Minimum, Status, fit_minimum, line
-from analysis.fits.noise import Noise
+from analysis.fits.noise import Noise, Residuals
 from analysis.fits.parabola import Floats
 from analysis.fits.samples import Samples
 from analysis.formatting import compute, listing, plural
 from analysis.points.table import curve_of
 
 LOST = 0.05  # share of resamples without a minimum from which an interval is weak
+MOST_LEFT_OUT = 10  # at most one run in so many
 FEW_SPARE = 5  # Student's t is 1.3 times the normal's or more below it
 
 
@@ -85,36 +87,59 @@ def fit_isoflop(
 ) -> IsoflopResult:
     """Fit every model of a table of points (see `analysis.points.table`).
 
-    `window` K keeps the K nearest sizes on either side of the lowest; None keeps 3 where a budget
-    has more than 7 sizes and all otherwise. `resamples` 0 gives no intervals.
+    `window` K keeps the K nearest sizes on either side of the lowest; None keeps all of up to seven
+    sizes at a budget, and of more those within a factor of 4 of the lowest. `resamples` 0 gives no
+    intervals. A run far from its curve is left out (`analysis.fits.lack`).
     """
     table = table.reset_index(drop=True)
-    curves = {str(name): rows for name, rows in table.groupby(curve_of(table), sort=True)}
-    minima = {
-        name: [fit_minimum(points, window=window) for _, points in rows.groupby("budget")]
-        for name, rows in curves.items()
-    }
     trunk = noise_of.trunks(table)
-    uncorrected = debias.refused("")
-    raw = noise_of.combine(
-        [part for found in minima.values() for part in debias.residuals(found, uncorrected, trunk)]
-    )
+    used = table
+    left_out: list[Caution] = []
+    for _ in range(1 + len(table) // MOST_LEFT_OUT):
+        curves = {str(name): rows for name, rows in used.groupby(curve_of(used), sort=True)}
+        minima = {
+            name: [fit_minimum(points, window=window) for _, points in rows.groupby("budget")]
+            for name, rows in curves.items()
+        }
+        uncorrected = dict.fromkeys(minima, debias.refused(""))
+        parts = _residuals(minima, uncorrected, trunk)
+        far = lack.outlier(parts)
+        if far is None or len(left_out) == len(table) // MOST_LEFT_OUT:
+            break
+        left_out.append(lack.left_out(table, far))
+        used = used[~used.index.isin(far.rows)]
+    raw = noise_of.combine(parts)
     corrections = {
         name: debias.correct(rows, minima[name], raw, trunk) for name, rows in curves.items()
     }
-    noise = noise_of.combine(
-        [
-            part
-            for name, found in minima.items()
-            for part in debias.residuals(found, corrections[name], trunk)
-        ],
-        noise_of.least_share(table),
-    )
+    parts = _residuals(minima, corrections, trunk)
+    noise = noise_of.combine(parts, noise_of.least_share(table))
+    said = [*left_out, *(lack.undertuned(table, found) for found in lack.one_sided(parts))]
     models = {
-        name: _frontier(name, found, corrections[name], noise, resamples, seed)
+        name: _frontier(
+            name,
+            found,
+            corrections[name],
+            noise,
+            resamples,
+            seed,
+            [caution for caution in said if caution.model == name],
+        )
         for name, found in minima.items()
     }
     return IsoflopResult(models, len(table), window, resamples, seed, noise)
+
+
+def _residuals(
+    minima: dict[str, list[Minimum]],
+    corrections: dict[str, Correction],
+    trunk: NDArray[np.intp],
+) -> list[Residuals]:
+    return [
+        part
+        for name, found in minima.items()
+        for part in debias.residuals(found, corrections[name], trunk)
+    ]
 
 
 def _frontier(
@@ -124,11 +149,14 @@ def _frontier(
     noise: Noise,
     resamples: int,
     seed: int,
+    said: list[Caution],
 ) -> ModelFrontier:
     """The laws through the interior minima of one model, with intervals."""
     drawn = samples.draw(model, found, correction, noise, resamples, seed)
     minima = tuple(
-        _with_interval(samples.corrected(m, correction), drawn.log_params.get(m.budget))
+        _with_interval(
+            lack.refuse_deep(samples.corrected(m, correction)), drawn.log_params.get(m.budget)
+        )
         for m in found
     )
     errors = {m.budget: samples.loss_error(m, correction, noise) for m in minima}
@@ -146,12 +174,16 @@ def _frontier(
     )
     refused = [m for m in minima if m.status is not Status.INTERIOR]
     warnings = [
-        Caution(
-            Code.NO_MINIMUM,
-            f"Budget {compute(m.budget)} has no minimum ({m.status}): {m.reason}.",
-            model,
-        )
-        for m in refused
+        *said,
+        *lack.disorder(model, minima),
+        *(
+            Caution(
+                Code.NO_MINIMUM,
+                f"Budget {compute(m.budget)} has no minimum ({m.status}): {m.reason}.",
+                model,
+            )
+            for m in refused
+        ),
     ]
     interior = [m for m in minima if m.status is Status.INTERIOR]
     if len(interior) < 2:

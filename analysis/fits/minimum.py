@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from analysis.fits.parabola import Floats, Parabola, fit_parabola
 from analysis.formatting import count, plural
 
-# Far from the minimum the loss is no parabola in log N, so a wide grid is cut to its middle.
-DEFAULT_WINDOW = 3
+# Far from the minimum the loss is no parabola in log N, so a budget of many sizes is cut to those
+# within a factor of its lowest: width counts, not how densely it is filled.
 WIDE_GRID = 7
+REACH = 4.0
+LEAST_SIZES = 3  # on either side
 
 
 class Status(StrEnum):
@@ -25,6 +27,7 @@ class Status(StrEnum):
     EDGE = "edge"
     NOT_CONVEX = "not convex"
     TOO_FEW = "too few points"
+    MISFIT = "poor fit"
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def fit_minimum(points: pd.DataFrame, *, window: int | None = None) -> Minimum:
     # Seeds of one size count once when the lowest size is looked for.
     mean_loss = np.bincount(size_of, weights=loss) / np.bincount(size_of)
     lowest = int(np.argmin(mean_loss))
-    inside = _window(size_of, lowest, len(sizes), window)
+    inside = in_window(sizes, lowest, window)[size_of]
     measured = float(sizes[lowest]), float(mean_loss[lowest])
     if len(np.unique(size_of[inside])) < 3:
         reason = f"{plural(len(sizes), 'size')} tested, a parabola needs three"
@@ -98,12 +101,15 @@ def fit_minimum(points: pd.DataFrame, *, window: int | None = None) -> Minimum:
     )
 
 
-def _window(
-    size_of: NDArray[np.intp], lowest: int, n_sizes: int, window: int | None
-) -> NDArray[np.bool_]:
-    if window is None and n_sizes <= WIDE_GRID:
-        return np.ones(len(size_of), bool)
-    return np.abs(size_of - lowest) <= (DEFAULT_WINDOW if window is None else window)
+def in_window(sizes: Floats, lowest: int, window: int | None = None) -> NDArray[np.bool_]:
+    """Which of the sorted sizes a parabola is fitted to: the `window` nearest on either side of the
+    lowest; with None all of seven sizes or fewer, and of more those within a factor of 4, three on
+    either side at least."""
+    apart = np.abs(np.arange(len(sizes)) - lowest)
+    if window is not None:
+        return np.asarray(apart <= window)
+    near = np.abs(np.log(sizes / sizes[lowest])) <= np.log(REACH) * (1 + 1e-9)
+    return np.asarray(near | (apart <= LEAST_SIZES) | (len(sizes) <= WIDE_GRID))
 
 
 def _judge(parabola: Parabola, sizes: Floats, lowest: int) -> tuple[Status, str]:

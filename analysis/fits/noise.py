@@ -42,12 +42,14 @@ class Noise:
 @dataclass(frozen=True)
 class Residuals:
     """Relative residuals (residuals,) of some points, `maker` (residuals, points) how they follow
-    the points' errors, and the trunk of each residual's own point and of each point."""
+    the points' errors, the trunk of each residual's own point and of each point, and the table's
+    row of each residual."""
 
     values: Floats
     maker: Floats
     trunk: NDArray[np.intp]
     trunk_of_points: NDArray[np.intp]
+    rows: NDArray[np.intp]
 
 
 def trunks(table: pd.DataFrame) -> NDArray[np.intp]:
@@ -85,7 +87,7 @@ def pool(parabolas: Iterable[Parabola]) -> Noise:
     for parabola in parabolas:
         own = np.arange(len(parabola.loss))
         values = parabola.residuals / parabola.level
-        found.append(Residuals(values, residual_maker(parabola), own, own))
+        found.append(Residuals(values, residual_maker(parabola), own, own, own))
     return combine(found)
 
 

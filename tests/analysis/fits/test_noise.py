@@ -17,7 +17,7 @@ def residuals(rng, sizes, budgets, share):
     error = np.sqrt(share) * rng.standard_normal(sizes)
     error = error + np.sqrt(1 - share) * rng.standard_normal((budgets, sizes))
     whole = np.kron(np.eye(budgets), maker)
-    return noise_of.Residuals(whole @ error.ravel(), whole, trunk, trunk)
+    return noise_of.Residuals(whole @ error.ravel(), whole, trunk, trunk, trunk)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.9])
