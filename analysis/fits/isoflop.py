@@ -88,7 +88,7 @@ def fit_isoflop(
     """Fit every model of a table of points (see `analysis.points.table`).
 
     `window` K keeps the K nearest sizes on either side of the lowest; None keeps all of up to seven
-    sizes at a budget, and of more those within a factor of 4 of the lowest. `resamples` 0 gives no
+    sizes at a budget, and of more those within a factor of 2 of the lowest. `resamples` 0 gives no
     intervals. A run far from its curve is left out (`analysis.fits.lack`).
     """
     table = table.reset_index(drop=True)
@@ -174,23 +174,20 @@ def _frontier(
     )
     refused = [m for m in minima if m.status is not Status.INTERIOR]
     warnings = [
-        *said,
-        *lack.disorder(model, minima),
-        *(
-            Caution(
-                Code.NO_MINIMUM,
-                f"Budget {compute(m.budget)} has no minimum ({m.status}): {m.reason}.",
-                model,
-            )
-            for m in refused
-        ),
+        Caution(
+            Code.NO_MINIMUM,
+            f"Budget {compute(m.budget)} has no minimum ({m.status}): {m.reason}.",
+            model,
+        )
+        for m in refused
     ]
+    said = [*said, *lack.disorder(model, minima, blank.loss_errors)]
     interior = [m for m in minima if m.status is Status.INTERIOR]
     if len(interior) < 2:
         counted = f"{len(interior)} of {plural(len(minima), 'budget')}"
         reason = f"{counted} with an interior minimum, and a law needs two."
         warnings.append(Caution(Code.NO_EXPONENT, f"No exponent: {reason}", model, reason))
-        return replace(blank, warnings=tuple(warnings))
+        return replace(blank, warnings=(*said, *warnings))
     if len(interior) == 2:
         warnings.append(
             Caution(
@@ -205,7 +202,7 @@ def _frontier(
         blank,
         params_law=replace(params_law, interval=intervals[0]),
         tokens_law=replace(tokens_law, interval=intervals[1]),
-        warnings=(*warnings, *weak),
+        warnings=(*warnings, *weak, *said),
     )
 
 

@@ -7,7 +7,7 @@ judged by a t test of a shift of those runs against the noise of the others, Bon
 runs or sizes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -25,6 +25,7 @@ from analysis.points.table import curve_of
 DEEP = 0.05  # of the lowest measured loss: a minimum as far below it was never seen
 OUTLYING = 1e-3  # chance to leave out any run of a study whose noise is normal
 ONE_SIDED = 1e-2  # chance to name any size
+SURE = 2.0  # standard errors by which a best loss rises before it is named
 ROUNDING = 1e-6  # of the loss
 
 
@@ -122,17 +123,23 @@ def undertuned(table: pd.DataFrame, found: Shifted) -> Caution:
     )  # fmt: skip
 
 
-def disorder(model: str, minima: Sequence[Minimum]) -> list[Caution]:
-    """Where more compute has a higher best loss or a smaller best size."""
+def disorder(model: str, minima: Sequence[Minimum], errors: Mapping[float, float]) -> list[Caution]:
+    """Where more compute has a higher best loss or a smaller best size, by more than the noise:
+    `errors` are standard errors of the losses by budget, sizes are judged by their intervals."""
     known = [m for m in minima if m.status is Status.INTERIOR and m.loss and m.params]
     said = []
     for low, high in pairwise(known):
         at = f"from {compute(low.budget)} to {compute(high.budget)}"
-        if (high.loss or 0.0) >= (low.loss or 0.0):
-            text = f"The best loss does not fall {at}: {low.loss:.4f} and {high.loss:.4f}."
+        losses = low.loss or 0.0, high.loss or 0.0
+        error = float(np.hypot(errors.get(low.budget, 0.0), errors.get(high.budget, 0.0)))
+        if losses[1] - losses[0] > max(SURE * error, ROUNDING * losses[0]):
+            text = f"The best loss does not fall {at}: {losses[0]:.4f} and {losses[1]:.4f}."
             said.append(Caution(Code.BEST_LOSS_RISES, text, model))
-        if (high.params or 0.0) <= (low.params or 0.0):
-            sizes = f"{count(low.params or 0.0)} and {count(high.params or 0.0)}"
-            text = f"The best size does not grow {at}: {sizes}."
+        params = low.params or 0.0, high.params or 0.0
+        apart = params[1] < params[0] * (1 - ROUNDING)
+        if low.params_interval and high.params_interval:
+            apart = high.params_interval[1] < low.params_interval[0]
+        if apart:
+            text = f"The best size does not grow {at}: {count(params[0])} and {count(params[1])}."
             said.append(Caution(Code.BEST_SIZE_FALLS, text, model))
     return said

@@ -16,7 +16,7 @@ from analysis.formatting import count, plural
 # Far from the minimum the loss is no parabola in log N, so a budget of many sizes is cut to those
 # within a factor of its lowest: width counts, not how densely it is filled.
 WIDE_GRID = 7
-REACH = 4.0
+REACH = 2.0
 LEAST_SIZES = 3  # on either side
 
 
@@ -103,7 +103,7 @@ def fit_minimum(points: pd.DataFrame, *, window: int | None = None) -> Minimum:
 
 def in_window(sizes: Floats, lowest: int, window: int | None = None) -> NDArray[np.bool_]:
     """Which of the sorted sizes a parabola is fitted to: the `window` nearest on either side of the
-    lowest; with None all of seven sizes or fewer, and of more those within a factor of 4, three on
+    lowest; with None all of seven sizes or fewer, and of more those within a factor of 2, three on
     either side at least."""
     apart = np.abs(np.arange(len(sizes)) - lowest)
     if window is not None:
