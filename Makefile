@@ -23,7 +23,7 @@ $(READY): requirements.lock pyproject.toml
 	touch $(READY)
 
 demo: $(READY)
-	$(BIN)/python sweep.py -m study=quick
+	$(BIN)/python sweep.py -m study=quick study.evaluate=corpus
 	$(BIN)/python -m analysis report studies/quick
 
 lint: $(READY)

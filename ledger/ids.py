@@ -1,7 +1,9 @@
 """Ids of runs, trunks and trunk segments: how they are composed, and what they say.
 
 A run is `<model>-<size>-<budget>-<8 hex>`, a trunk `<model>-<size>-trunk-<8 hex>`, a segment of a
-trunk `<trunk>@<FLOPs at its end>`. What the hash covers is decided by `mor.identity`.
+trunk `<trunk>@<FLOPs at its end>`, an evaluation `<run>@evaluate-<task set>`, the
+preparation of a corpus `data-<name>-<fingerprint>@<training tokens>`. What the hash covers is
+decided by `mor.identity`.
 """
 
 from __future__ import annotations
@@ -45,6 +47,17 @@ def segment_name(trunk_id: str, target: float) -> str:
     return f"{trunk_id}@{budget_name(target)}"
 
 
+def evaluation_name(run_id: str, task_set: str) -> str:
+    """The id of the evaluation of a run on a task set."""
+    return f"{run_id}@evaluate-{task_set}"
+
+
+def data_name(corpus: str, fingerprint: str, tokens: int) -> str:
+    """The id of the preparation of a corpus up to so many training tokens."""
+    return f"data-{corpus}-{fingerprint}@{tokens}"
+
+
 def folder_of(task_id: str) -> str:
-    """The run or trunk whose folder a task writes: a segment's trunk, or the run itself."""
+    """The folder that a task writes: that of a segment's trunk, of an evaluation's run, of a
+    corpus, or of the run itself."""
     return task_id.split("@")[0]

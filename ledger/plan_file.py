@@ -47,6 +47,7 @@ class RunEntry(Part):
     status: str = "planned"
     trunk: str | None = None
     depends_on: tuple[str, ...] = ()
+    data: str | None = field(default=None, metadata=OPTIONAL)  # the task that prepares its corpus
     config: dict[str, Any] | None = field(
         default=None, metadata=OPTIONAL
     )  # these three are for workers only; first: the resolved configuration
@@ -79,9 +80,45 @@ class SegmentEntry(Part):
     gpu_hours: float
     status: str  # planned | done
     depends_on: tuple[str, ...] = ()
+    data: str | None = field(default=None, metadata=OPTIONAL)  # the task that prepares its corpus
     config: dict[str, Any] | None = field(
         default=None, metadata=OPTIONAL
     )  # of a run that branches off at its end
+
+    @classmethod
+    def read(cls, name: str, value: Any) -> Any:
+        return tuple(value) if name == "depends_on" else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationEntry(Part):
+    """The evaluation of a run on a task set, once the run is done."""
+
+    evaluation_id: str
+    run_id: str
+    chain: str  # the run's trunk, or the run itself
+    tasks: str  # a preset's name or a path
+    fingerprint: str  # of the tasks, as they were planned
+    exact_flops: float
+    gpu_hours: float
+    status: str  # planned | done
+    config: dict[str, Any] | None = field(default=None, metadata=OPTIONAL)  # of the run
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataEntry(Part):
+    """The preparation of a corpus up to what some runs read."""
+
+    data_id: str
+    name: str
+    fingerprint: str
+    tokens: int  # training tokens, from the beginning of the corpus
+    val_tokens: int
+    missing: int  # training tokens that were not there when it was planned
+    core_hours: float
+    status: str  # planned | done
+    depends_on: tuple[str, ...] = ()
+    config: dict[str, Any] | None = field(default=None, metadata=OPTIONAL)  # of one of the runs
 
     @classmethod
     def read(cls, name: str, value: Any) -> Any:
@@ -97,6 +134,8 @@ class PlanFile(Part):
     gpu: str = ""  # the device that it is priced on
     runs: tuple[RunEntry, ...] = ()
     segments: tuple[SegmentEntry, ...] = ()
+    evaluations: tuple[EvaluationEntry, ...] | None = field(default=None, metadata=OPTIONAL)
+    data: tuple[DataEntry, ...] | None = field(default=None, metadata=OPTIONAL)
     totals: dict[str, Any] | None = field(
         default=None, metadata=OPTIONAL
     )  # of one launch; a study that grew has none
@@ -109,17 +148,29 @@ class PlanFile(Part):
             return tuple(RunEntry.from_dict(entry) for entry in value)
         if name == "segments":
             return tuple(SegmentEntry.from_dict(entry) for entry in value)
+        if name == "evaluations":
+            return tuple(EvaluationEntry.from_dict(entry) for entry in value)
+        if name == "data":
+            return tuple(DataEntry.from_dict(entry) for entry in value)
         return value
 
     def with_earlier(self, earlier: PlanFile) -> PlanFile:
         """This plan with the entries of an earlier one that it does not name; without totals."""
         runs = {run.run_id: run for run in (*earlier.runs, *self.runs)}
         segments = {s.segment_id: s for s in (*earlier.segments, *self.segments)}
+        every = (*(earlier.evaluations or ()), *(self.evaluations or ()))
+        evaluations = {one.evaluation_id: one for one in every}
+        data = {one.data_id: one for one in (*(earlier.data or ()), *(self.data or ()))}
         order = None if self.order is None else tuple(n for n in self.order if n != "totals")
+        for name, entries in (("evaluations", evaluations), ("data", data)):
+            if entries and order is not None and name not in order:
+                order = (*order, name)
         return dataclasses.replace(
             self,
             runs=tuple(runs.values()),
             segments=tuple(segments.values()),
+            evaluations=tuple(evaluations.values()) or None,
+            data=tuple(data.values()) or None,
             totals=None,
             order=order,
         )

@@ -1,26 +1,28 @@
-"""`python -m mor`: corpora, trained models out as published weights, Llama checkpoints in."""
+"""`python -m mor`: corpora; trained models scored and out as published weights; Llamas in."""
 
 from __future__ import annotations
 
 import shutil
 import sys
 import uuid
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from mor.config import UserError
-from mor.model.llama import LLAMA, read_shape
-
-if TYPE_CHECKING:
-    from mor.model.transformer import Transformer
+from mor.command_line import setting
+from mor.config import ConfigError, UserError
+from mor.model.llama import LLAMA, read_shape, unread_settings
+from mor.model.published import read_json
 
 app = typer.Typer(
-    help="Corpora prepared, trained models out as published weights, Llama checkpoints in.\n\n"
+    help="Corpora prepared, trained models scored and out as published weights, Llama checkpoints "
+    "in.\n\n"
     "Examples:\n\n"
     "    python -m mor prepare data=fineweb_edu data.tokens=16e9 runtime.workers=32\n\n"
-    "    python -m mor export runs/vanilla-360m-5e18-ea417346 out\n\n"
+    "    python -m mor evaluate runs/mor-360m-5e18-47c4bebb --tasks paper\n\n"
+    "    python -m mor export runs/mor-360m-5e18-47c4bebb out hf\n\n"
     "    python -m mor import-llama SmolLM-360M smol      then train.init_from=smol",
     no_args_is_help=True,
     add_completion=False,
@@ -31,17 +33,60 @@ TOKENIZER = "tokenizer.json"
 
 @app.command()
 def export(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run: runs/<run id>.")],
+    run: Annotated[
+        Path, typer.Argument(help="A finished run, runs/<run id>, or exported weights.")
+    ],
     out: Out,
+    form: Annotated[str, typer.Argument(help="own, or hf: a folder for transformers.")] = "own",
 ) -> None:
     """Write a run's weights as safetensors and JSON: as a Llama where it is one, which
-    transformers loads, else under our own names."""
+    transformers loads, else under our own names. `hf`: with its tokenizer, and every architecture
+    as transformers loads it after `import mor.hf`."""
+    from mor.export import export_for_transformers, tokenizer_of
+    from mor.model.exchange import is_llama, save
     from mor.train.initial import trained_model
 
+    if form not in ("own", "hf"):
+        raise ConfigError("form", form, "no such form of weights", "type own or hf")
     _refuse_used(out)
-    _write(trained_model(run.absolute()), out)
-    form = "transformers loads it as LlamaForCausalLM" if (out / LLAMA).exists() else "our own form"
-    print(f"{out}: {form}; another run starts from it with train.init_from={out}")
+    model = trained_model(run.absolute())
+    llama = is_llama(model.model)
+    if form == "own":
+        _write(lambda folder: save(model, folder), out)
+        said = "transformers loads it as LlamaForCausalLM" if llama else "our own form"
+    else:
+        tokenizer = tokenizer_of(run.absolute())
+        _write(lambda folder: export_for_transformers(run.absolute(), model, folder), out)
+        first = "" if llama else "after import mor.hf, "
+        said = f"{first}transformers loads it with AutoModelForCausalLM.from_pretrained"
+        said += "" if tokenizer else "; there was no tokenizer beside its weights"
+    print(f"{out}: {said}; another run starts from it with train.init_from={out}")
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run: runs/<run id>.")],
+    tasks: Annotated[
+        str, typer.Option(help="paper, small, corpus, or a .jsonl or .yaml file or a folder.")
+    ] = "paper",
+    limit: Annotated[int | None, typer.Option(help="Documents of each task, at most.")] = None,
+    shots: Annotated[
+        int | None, typer.Option(help="Examples in front of each document; else the tasks' own.")
+    ] = None,
+) -> None:
+    """Score a run on tasks by lm-evaluation-harness, routed as at inference; the scores stand in
+    runs/<run id>/evaluations/<task set>.json (docs/evaluation.md)."""
+    from ledger.folder import RunFolder
+    from ledger.provenance import provenance
+    from mor.evaluate.evaluation import Extent, evaluate_run
+    from mor.evaluate.show import lines_of
+    from mor.evaluate.task_sets import task_set
+    from mor.train.run import Hooks
+
+    extent, chosen, folder = Extent(limit, shots), task_set(tasks), RunFolder(run.absolute())
+    found = evaluate_run(folder, chosen, extent, Hooks(provenance=provenance()))
+    print("\n".join(lines_of(found)))
+    print(folder.evaluation_file(extent.name(chosen)))
 
 
 @app.command()
@@ -52,22 +97,35 @@ def import_llama(
     out: Out,
 ) -> None:
     """Read a Llama checkpoint, write it in float32 and say how to start a run from it."""
-    from mor.model.exchange import load
+    from mor.model.exchange import load, save
 
     _refuse_used(out)
     shape = read_shape(checkpoint)
-    _write(load(checkpoint), out)
-    data = f"data.vocab_size={shape.vocab_size}"
-    if (checkpoint / TOKENIZER).exists():
-        shutil.copy(checkpoint / TOKENIZER, out / TOKENIZER)
-        data += f" data.tokenizer={out / TOKENIZER}"
+    tokenizer = (checkpoint / TOKENIZER).exists()
+    if tokenizer:
+        read_json(checkpoint / TOKENIZER)
+    found = load(checkpoint)
+    _write(lambda folder: save(found, folder), out)
     size, model = shape.size, shape.model
-    settings = {name: getattr(size, name) for name in vars(size) if name != "name"}
+    settings = {f"size.{name}": value for name, value in vars(size).items() if name != "name"}
+    data: dict[str, object] = {"data.vocab_size": shape.vocab_size}
+    if tokenizer:
+        shutil.copy(checkpoint / TOKENIZER, out / TOKENIZER)
+        data["data.tokenizer"] = out / TOKENIZER
+    rest = {"model.norm_eps": model.norm_eps, "model.rope_theta": model.rope_theta}
+    start: dict[str, object] = {
+        "train.init_from": out,
+        "size.name": size.name,
+        **settings,
+        **data,
+        **rest,
+    }
+    if unread := (checkpoint / LLAMA).exists() and unread_settings(checkpoint):
+        print(f"not read in {checkpoint / LLAMA}: {', '.join(unread)}")
     print(
         f"{out}: {size.n_layers} layers of width {size.d_model}. A recursive model starts from it "
-        f"with\npython sweep.py model=recursive train.init_from={out} size.name={size.name} "
-        + " ".join(f"size.{name}={value}" for name, value in settings.items())
-        + f" {data} model.norm_eps={model.norm_eps:g} model.rope_theta={model.rope_theta:g}"
+        "with\npython sweep.py model=recursive "
+        + " ".join(setting(name, str(value)) for name, value in start.items())
     )
 
 
@@ -92,13 +150,11 @@ def prepare_corpus(
         raise typer.Exit(130) from None
 
 
-def _write(model: Transformer, out: Path) -> None:
-    """Write the whole model, or nothing."""
-    from mor.model.exchange import save
-
+def _write(save: Callable[[Path], None], out: Path) -> None:
+    """Write the whole folder, or nothing."""
     temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        save(model, temporary)
+        save(temporary)
         if out.exists():
             out.rmdir()
         temporary.rename(out)

@@ -64,12 +64,29 @@ def status(
 
 
 @app.command()
-def watch(study: Study = None, studies_dir: Studies = STUDIES) -> None:
-    """The same, live, until no run is open any more; Ctrl-C leaves the runs alone."""
+def watch(
+    study: Study = None,
+    studies_dir: Studies = STUDIES,
+    page: Annotated[
+        bool, typer.Option("--page", help="Write an HTML page with learning curves instead.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="With --page: the file; default: watch.html of the study.")
+    ] = None,
+) -> None:
+    """The same, live, until no run is open any more; Ctrl-C leaves the runs alone.
+
+    With --page, one file of HTML that needs nothing else: written every minute, it reloads itself.
+    """
     view, console = study_view(study, studies_dir), Console()
+    if page:
+        from sweeps.page.live import watch_page
+
+        watch_page(view, out, lambda text: console.print(text, soft_wrap=True, highlight=False))
+        return
     look = view.look()
     with Live(console=console, auto_refresh=False) as live:
-        while any(row.state in OPEN for row in look.rows):
+        while any(row.state in OPEN for row in (*look.rows, *look.evaluations)):
             live.update(board(look, _width(console), console.height), refresh=True)
             in_queue = any(row.job_id for row in (*look.rows, *look.segments))
             time.sleep(REFRESH_QUEUE_S if in_queue else REFRESH_S)
@@ -175,6 +192,8 @@ def _as_json(look: Look) -> dict[str, object]:
         "study": look.study,
         "runs": [vars(row) for row in look.rows],
         "segments": [vars(row) for row in look.segments],
+        **({"evaluations": [vars(row) for row in look.evaluations]} if look.evaluations else {}),
+        **({"data": [vars(row) for row in look.data]} if look.data else {}),
         "counts": look.counts(),
         "cost": dataclasses.asdict(look.cost),
         "eta_hours": look.eta_hours,

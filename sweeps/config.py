@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +30,17 @@ MEMORY = ("mem_gb", "mem_per_cpu_gb", "mem_per_gpu_gb")  # of which one is asked
 
 
 @dataclass(frozen=True)
+class DataJobs:
+    """The jobs that prepare corpora."""
+
+    partition: str | None = None  # null: launch.slurm.partition
+    cpus: int = 8  # processes that tokenise
+    mem_gb: int | None = None  # null: 4 GB and 2 GB for each process
+    timeout_min: int | None = None  # null: from the tokens; a job that needs longer is requeued
+    network: bool = True  # false: jobs cannot reach the hub
+
+
+@dataclass(frozen=True)
 class SlurmConfig(Resources):
     """How jobs are submitted; null leaves it to the plan or to the cluster's defaults."""
 
@@ -44,6 +56,7 @@ class SlurmConfig(Resources):
     setup: tuple[str, ...] = ()  # shell lines before the job starts
     sbatch: dict[str, Any] = field(default_factory=dict)  # any other flag of sbatch
     per_size: dict[str, Any] | None = None  # size -> Resources of its own
+    data: DataJobs = field(default_factory=DataJobs)
 
     def for_size(self, size: str) -> Resources:
         """What is set for a size: its own, else what is set for all. Raises ConfigError."""
@@ -113,8 +126,8 @@ def sweep_config(values: dict[str, Any]) -> SweepConfig:
         launch=from_dict(LaunchConfig, values["launch"], "launch."),
         cluster=from_dict(ClusterConfig, values["cluster"], "cluster."),
         study=study_config(values["study"]),
-        runs_dir=text_of("runs_dir", values["runs_dir"]),
-        studies_dir=text_of("studies_dir", values["studies_dir"]),
+        runs_dir=os.path.expanduser(text_of("runs_dir", values["runs_dir"])),
+        studies_dir=os.path.expanduser(text_of("studies_dir", values["studies_dir"])),
     )
     modes = ("plan", *backends.names(), "auto")
     if config.launch.mode not in modes:
@@ -162,6 +175,8 @@ def _check_slurm(slurm: SlurmConfig) -> None:
         **{"time_margin": 1, "pack_min": 0, "array_parallelism": 1},
         **{"mem_per_cpu_gb": 0.001, "mem_per_gpu_gb": 0.001},
     }
+    if slurm.data.cpus < 1:
+        raise ConfigError("launch.slurm.data.cpus", slurm.data.cpus, "less than one", "type 8")
     for name, least in smallest.items():
         value = getattr(slurm, name)
         if isinstance(value, int | float) and value < least:

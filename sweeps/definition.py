@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mor.config import Config, ConfigError, did_you_mean, from_dict, replace_at, text_of
+from mor.evaluate.task_sets import PRESETS, task_set
 from mor.flops import run_cost
 from mor.validate import validate
 
@@ -47,6 +48,7 @@ class StudyConfig:
     variants: dict[str, Settings] = field(default_factory=dict)
     only: tuple[str, ...] | None = None  # names of variants to run; null: all
     scale: ScaleConfig = field(default_factory=ScaleConfig)
+    evaluate: tuple[str, ...] = ()  # task sets that each run is scored on when it is done
 
     def chosen(self) -> dict[str, Settings]:
         """The variants to run by their names; a study without any has one without a name."""
@@ -91,7 +93,28 @@ def study_config(values: dict[str, Any]) -> StudyConfig:
         variants,
         _chosen_names(values.get("only"), variants),
         scaled,
+        _task_sets(values.get("evaluate")),
     )
+
+
+def _task_sets(given: Any) -> tuple[str, ...]:
+    """Presets and full paths, each once. Raises ConfigError, UserError."""
+    if given is None:
+        return ()
+    named = [given] if isinstance(given, str) else given
+    if not isinstance(named, list | tuple) or not all(isinstance(one, str) for one in named):
+        raise ConfigError(
+            "study.evaluate", given, "expected names or paths of task sets",
+            f"type one of {', '.join(PRESETS)}, a path, or [<one>,<other>]",
+        )  # fmt: skip
+    found: dict[str, str] = {}
+    for one in named:
+        tasks = task_set(one, "study.evaluate")
+        if found.setdefault(tasks.name, tasks.given) != tasks.given:
+            raise ConfigError(
+                "study.evaluate", one, f"two task sets are called {tasks.name}", "rename one"
+            )
+    return tuple(found.values())
 
 
 def _settings_of(name: str, values: Any) -> dict[str, Settings]:

@@ -56,7 +56,8 @@ def keep_settings(study: SweepConfig, mode: str) -> None:
 
     For launches that were accepted: a refused one must leave the settings of the one before.
     """
-    settings = {**to_dict(study), "study": {"name": study.study.name}}
+    evaluate = {"evaluate": list(study.study.evaluate)} if study.study.evaluate else {}
+    settings = {**to_dict(study), "study": {"name": study.study.name, **evaluate}}
     settings["launch"] = {**settings["launch"], "mode": mode, "plan_file": None}
     folder = StudyFolder(Path(study.studies_dir).absolute() / study.study.name)
     folder.path.mkdir(parents=True, exist_ok=True)

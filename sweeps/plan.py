@@ -7,23 +7,25 @@ runs are planned in a second or two.
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from ledger.ids import segment_name
+from ledger.ids import folder_of, segment_name
 from ledger.plan_file import PlanFile, RunEntry, SegmentEntry
 from ledger.result import FINISHED
 from ledger.store import Ledger
 from mor.config import Config, to_dict
-from mor.devices import PEAK_TFLOPS, device_key
+from mor.evaluate.task_sets import TaskSet
 from mor.flops import RunCost, run_cost
 from mor.identity import run_id, trunk_id
 from mor.model.components import layout
 from mor.train.schedule import PlannedSteps, has_trunk, planned_steps, schedule
 from sweeps.config import ClusterConfig
+from sweeps.evaluations import Evaluation, evaluations_of
+from sweeps.preparations import Preparation, for_run, preparations_of
+from sweeps.prices import Price
 from sweeps.tasks import Kind, Task, TaskGraph, in_order_of_work
 
 
@@ -40,6 +42,7 @@ class Segment:
     gpu_hours: float
     depends_on: tuple[str, ...]
     done: bool
+    data: str | None = None  # the task that prepares its corpus
 
     def entry(self) -> SegmentEntry:
         """The segment as `launch.plan_file` has it."""
@@ -52,6 +55,7 @@ class Segment:
             gpu_hours=self.gpu_hours,
             status="done" if self.done else "planned",
             depends_on=self.depends_on,
+            data=self.data,
         )
 
     def task(self, ledger: Ledger) -> Task:
@@ -65,6 +69,7 @@ class Segment:
             self.gpu_hours,
             self.target,
             "done" if self.done else "planned",
+            data=self.data,
         )
 
     def worker_entry(self) -> SegmentEntry:
@@ -88,6 +93,7 @@ class Run:
     own_gpu_hours: float
     measured: bool  # priced at a measured speed, not at an assumed MFU
     status: str
+    data: str | None = None  # the task that prepares its corpus
 
     @property
     def tokens(self) -> int:
@@ -127,6 +133,7 @@ class Run:
             status=self.status,
             trunk=self.trunk_id,
             depends_on=self.depends_on,
+            data=self.data,
         )
 
     def task(self, ledger: Ledger) -> Task:
@@ -140,6 +147,7 @@ class Run:
             self.own_gpu_hours,
             self.branch_flops,
             self.status,
+            data=self.data,
         )
 
     def worker_entry(self) -> RunEntry:
@@ -162,6 +170,8 @@ class Plan:
     segments: list[Segment] = field(default_factory=list)
     gpu: str = "h100"
     assumed_mfu: float = 0.4
+    evaluations: list[Evaluation] = field(default_factory=list)
+    data: list[Preparation] = field(default_factory=list)
 
     def totals(self) -> dict[str, Any]:
         """Cost with and without shared trunks, and what remains to be trained."""
@@ -171,7 +181,20 @@ class Plan:
         done = {segment.segment_id for segment in self.segments if segment.done}
         needed = self.graph.before([run.run_id for run in remaining_runs], done)
         left = [s for s in self.segments if s.segment_id in needed and not s.done]
+        open_ones = [one for one in self.evaluations if not one.done]
+        evaluating = {
+            "planned": len(self.evaluations),
+            "remaining": len(open_ones),
+            "gpu_hours": sum(one.gpu_hours for one in open_ones),
+        }
+        preparing = {
+            "missing_tokens": sum(one.more for one in self.data),
+            "disk_bytes": sum(one.disk_bytes for one in _last_of_each(self.data)),
+            "core_hours": sum(one.core_hours for one in self.data),
+        }
         return {
+            **({"evaluations": evaluating} if self.evaluations else {}),
+            **({"data": preparing} if self.data else {}),
             "runs": len(self.runs),
             "trunks": len({segment.trunk_id for segment in self.segments}),
             "done": sum(run.status == "done" for run in self.runs),
@@ -198,6 +221,8 @@ class Plan:
         """Its tasks, in the order in which workers take them."""
         tasks = [segment.task(self.ledger) for segment in self.segments]
         tasks += [run.task(self.ledger) for run in self.runs]
+        tasks += [one.task(self.ledger) for one in self.evaluations]
+        tasks += [one.task(self.ledger) for one in self.data]
         return in_order_of_work(tasks)
 
     def as_file(self) -> PlanFile:
@@ -207,6 +232,8 @@ class Plan:
             gpu=self.gpu,
             runs=tuple(run.entry() for run in self.runs),
             segments=tuple(segment.entry() for segment in self.segments),
+            evaluations=tuple(one.entry() for one in self.evaluations) or None,
+            data=tuple(one.entry() for one in self.data) or None,
             totals=self.totals(),
         )
 
@@ -216,12 +243,14 @@ class Plan:
             self.as_file(),
             runs=tuple(run.worker_entry() for run in self.runs),
             segments=tuple(segment.worker_entry() for segment in self.segments),
+            evaluations=tuple(one.worker_entry() for one in self.evaluations) or None,
+            data=tuple(one.worker_entry() for one in self.data) or None,
             runs_dir=str(self.ledger.runs_dir),
         )
 
     def priced_on(self, cluster: ClusterConfig) -> Plan:
         """The same plan with the hours of another machine."""
-        price = _Price(cluster, self.ledger)
+        price = Price(cluster, self.ledger)
         runs = [
             replace(
                 run,
@@ -234,19 +263,30 @@ class Plan:
         segments = [
             replace(s, gpu_hours=price.hours(s.config, s.exact_flops)) for s in self.segments
         ]
-        return Plan(self.study, self.ledger, runs, segments, cluster.gpu, cluster.mfu)
+        scored = [
+            replace(one, gpu_hours=price.hours(one.config, one.exact_flops))
+            for one in self.evaluations
+        ]
+        return Plan(
+            self.study, self.ledger, runs, segments, cluster.gpu, cluster.mfu, scored, self.data
+        )
 
 
 def build_plan(
-    study: str, configs: Iterable[Config], ledger: Ledger, cluster: ClusterConfig
+    study: str,
+    configs: Iterable[Config],
+    ledger: Ledger,
+    cluster: ClusterConfig,
+    task_sets: Sequence[TaskSet] = (),
 ) -> Plan:
-    """Plan the runs of some configurations, each point once, in the order given.
+    """Plan the runs of some configurations, each point once, in the order given, and after each
+    its evaluation on each task set.
 
     Raises ConfigError where a budget holds no schedule (less than one step, or no room for the
     warm-up) and LedgerVersionError where the run store is of another version.
     """
     points = {point.run_id: point for point in map(_point, configs)}
-    price = _Price(cluster, ledger)
+    price = Price(cluster, ledger)
     segments = _segments(points.values(), ledger, price)
     by_target = {(s.trunk_id, s.target): s.segment_id for s in segments}
     present = ledger.present()
@@ -254,7 +294,16 @@ def build_plan(
         _run(point, ledger if name in present else None, by_target, price)
         for name, point in points.items()
     ]
-    return Plan(study, ledger, runs, segments, cluster.gpu, cluster.mfu)
+    scored = evaluations_of(runs, task_sets, ledger, price.hours)
+    data = preparations_of(run.config for run in runs)
+    runs = [replace(run, data=for_run(run.config, data)) for run in runs]
+    segments = [replace(one, data=for_run(one.config, data)) for one in segments]
+    return Plan(study, ledger, runs, segments, cluster.gpu, cluster.mfu, scored, data)
+
+
+def _last_of_each(preparations: Iterable[Preparation]) -> list[Preparation]:
+    """The largest preparation of each corpus."""
+    return list({folder_of(one.data_id): one for one in preparations}.values())
 
 
 @dataclass(frozen=True)
@@ -276,36 +325,7 @@ def _point(config: Config) -> _Point:
     return _Point(config, run_id(config), trunk, run_cost(config), plan.plateau_end, steps)
 
 
-class _Price:
-    """GPU-hours of exact FLOPs: at the measured speed of a model and size, or an assumed MFU."""
-
-    def __init__(self, cluster: ClusterConfig, ledger: Ledger) -> None:
-        self._assumed = PEAK_TFLOPS[cluster.gpu] * 1e12 * cluster.mfu
-        self._measured = measured_flops_per_s(ledger, cluster.gpu)
-
-    def hours(self, config: Config, exact_flops: float) -> float:
-        return exact_flops / self._measured.get(_shape(config), self._assumed) / 3600
-
-    def is_measured(self, config: Config) -> bool:
-        return _shape(config) in self._measured
-
-
-def measured_flops_per_s(ledger: Ledger, gpu: str) -> dict[tuple[str, str], float]:
-    """Median exact FLOP/s of one device per (model, size), of the finished runs on `gpu`s."""
-    speeds: dict[tuple[str, str], list[float]] = {}
-    for result in ledger.results():
-        speed = result.throughput
-        if device_key(speed.device) == gpu and speed.flops_per_s:
-            each = float(speed.flops_per_s) / speed.devices
-            speeds.setdefault((result.model, result.size), []).append(each)
-    return {key: statistics.median(values) for key, values in speeds.items()}
-
-
-def _shape(config: Config) -> tuple[str, str]:
-    return config.model.name, config.size.name
-
-
-def _segments(points: Iterable[_Point], ledger: Ledger, price: _Price) -> list[Segment]:
+def _segments(points: Iterable[_Point], ledger: Ledger, price: Price) -> list[Segment]:
     trunks: dict[str, dict[float, _Point]] = {}
     for point in points:
         if point.trunk_id:
@@ -318,7 +338,7 @@ def _segments(points: Iterable[_Point], ledger: Ledger, price: _Price) -> list[S
 
 
 def _cut(
-    trunk: str, targets: dict[float, _Point], ledger: Ledger, price: _Price
+    trunk: str, targets: dict[float, _Point], ledger: Ledger, price: Price
 ) -> Iterable[Segment]:
     """The segments of one trunk, in order; what its folder already holds is done."""
     from_step = 0
@@ -345,7 +365,7 @@ def _run(
     point: _Point,
     ledger: Ledger | None,
     by_target: dict[tuple[str, float], str],
-    price: _Price,
+    price: Price,
 ) -> Run:
     trunk, steps, exact = point.trunk_id, point.steps, point.cost.step_flops["exact"]
     own = steps.cooldown if trunk else steps.total

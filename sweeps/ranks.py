@@ -12,11 +12,13 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ledger.errors import UserError
+from mor.config import Config
 from sweeps.tasks import Task
 
 if TYPE_CHECKING:
@@ -25,10 +27,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+KEEP_ALIVE_S = 60.0  # between words of rank 0 while it alone works: others give up after 30 min
+
 
 @dataclass(frozen=True)
 class Order:
-    """What all ranks are to train now."""
+    """What all ranks are to do now."""
 
     task: Task
     start: Path | None  # the trunk's plateau that a run branches off
@@ -37,10 +41,77 @@ class Order:
         from mor.train.run import train_run, train_trunk
 
         task = self.task
-        if task.is_segment:
+        if task.is_data:
+            self._prepare(hooks)
+        elif task.is_evaluation:
+            self._evaluate(hooks)
+        elif task.is_segment:
             train_trunk(task.config, task.folder, hooks)
         else:
             train_run(task.config, task.folder, self.start, hooks)
+
+    def _prepare(self, hooks: Hooks) -> None:
+        """Rank 0 alone prepares; the others wait at the next round."""
+        from mor.data.build import PreparationStopped
+        from mor.data.needs import Need, Prepared
+        from mor.data.prepare import prepare
+        from mor.data.sharded import How
+        from mor.train.loop import Stopped
+
+        if following():
+            return
+        config, task = self.task.config, self.task
+        need = Need(int(task.target), task.val_tokens)
+
+        def progress(there: Prepared) -> None:
+            hooks.on_status({"spent": there.train, "tokens": there.train})
+
+        how = How(preparing_workers(config), False, False, hooks.should_stop, progress)
+        try:
+            prepare(config.data, False, need, how)
+        except PreparationStopped:
+            raise Stopped("stopped; the shards that are whole are kept") from None
+
+    def _evaluate(self, hooks: Hooks) -> None:
+        """Rank 0 alone scores; the others hear from it every minute, so that none gives up."""
+        ranks = _join()
+        if not ranks.first:
+            while not ranks.shared(None):
+                pass
+            return
+        heard = time.monotonic()
+
+        def should_stop() -> bool:
+            nonlocal heard
+            if time.monotonic() - heard > KEEP_ALIVE_S:
+                heard = time.monotonic()
+                ranks.shared(False)
+            return hooks.should_stop()
+
+        try:
+            self._score(replace(hooks, should_stop=should_stop))
+        finally:
+            ranks.shared(True)
+
+    def _score(self, hooks: Hooks) -> None:
+        from mor.evaluate.evaluation import Extent, evaluate_run
+        from mor.evaluate.task_sets import task_set
+
+        tasks = task_set(self.task.evaluate or "", "study.evaluate")
+        if tasks.fingerprint != self.task.fingerprint:
+            raise UserError(
+                f"study.evaluate={tasks.given}: its tasks, or the harness, are not those of the "
+                "plan; launch the study again"
+            )
+        evaluate_run(self.task.folder, tasks, Extent(), hooks)
+
+
+def preparing_workers(config: Config) -> int:
+    """Processes that prepare a corpus: as set, else one for each core that this job has."""
+    from mor.data.command import cores
+
+    job = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    return config.runtime.workers or (int(job) if job.isdigit() else cores())
 
 
 END = "end"

@@ -11,7 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ledger.errors import UserError
+from ledger.folder import RunFolder
 from ledger.store import Ledger
+from mor.evaluate.show import lines_of
 from mor.model.components import router_of
 from mor.train.tracking import refuse_without_key
 from sweeps import backends
@@ -23,13 +25,14 @@ from sweeps.ranks import follow, following
 from sweeps.routing import print_routing
 from sweeps.study import (
     refuse_unwritable,
+    task_sets,
     with_fingerprints,
     write_plan_file,
 )
 from sweeps.tables import print_plan
 from sweeps.task_queue import Queue
 from sweeps.tasks import Task
-from sweeps.worker import stop_on_signals, work_on
+from sweeps.worker import Stop, stop_on_signals, work_on
 
 
 def run_single(values: dict[str, Any], typed: set[str]) -> None:
@@ -45,9 +48,9 @@ def run_single(values: dict[str, Any], typed: set[str]) -> None:
     study, console = sweep_config(values), Console()
     [config] = with_fingerprints([finish(run_config(values), study.study, typed)])
     ledger = Ledger(Path(study.runs_dir).absolute(), backends.this_job())
-    plan = build_plan(study.study.name, [config], ledger, study.cluster)
+    plan = build_plan(study.study.name, [config], ledger, study.cluster, task_sets(study))
     if study.launch.plan_file:
-        write_plan_file(plan, Path(study.launch.plan_file))
+        write_plan_file(plan, Path(study.launch.plan_file).expanduser())
     if study.launch.mode == "plan":
         print_plan(plan, console)
         return
@@ -83,6 +86,8 @@ def run_single(values: dict[str, Any], typed: set[str]) -> None:
     nll = f"{loss['val_nll_causal']:.4f} nats per token"
     if router_of(config.model).chooses_tokens:
         nll += f" (causal), {loss['val_nll_topk']:.4f} (top-k)"
+    bits = result.bits_per_byte()
+    nll += f", {bits:.4f} bits per byte" if bits else ""
     console.print(
         f"{run.run_id}: validation loss {nll}; spent {result.flops.spent:.4g} of "
         f"{result.budget:.4g} {result.convention} FLOPs, {result.tokens:,} tokens\n"
@@ -91,6 +96,25 @@ def run_single(values: dict[str, Any], typed: set[str]) -> None:
         soft_wrap=True,
     )
     print_routing([result], console)
+    show_evaluations(folder, [t for t in plan.graph if t.is_evaluation], console, stop)
+
+
+def show_evaluations(folder: RunFolder, tasks: list[Task], console: Console, stop: Stop) -> None:
+    """Print the scores of a run. Raises UserError where it has none, RunStopped where it was asked
+    to stop."""
+    for task in tasks:
+        found = folder.evaluation(task.task_set)
+        if found is None or found.fingerprint != task.fingerprint:
+            if stop.is_set():
+                raise RunStopped(
+                    f"run {folder.run_id}: stopped while it was scored on {task.task_set}; "
+                    "type the same command again"
+                )
+            error = (folder.status() or {}).get("error") or "it did not end"
+            raise UserError(
+                f"run {folder.run_id}: {error}; its log: {folder.log_file}; the run itself is done"
+            )
+        console.print("\n".join(lines_of(found)), highlight=False, soft_wrap=True)
 
 
 def _progress(console: Console) -> Progress:
@@ -112,11 +136,12 @@ class _Bars:
         self._bars: dict[str, Any] = {}
 
     def __call__(self, task: Task, numbers: dict[str, Any]) -> None:
-        total = task.target if task.is_segment else task.config.budget
         if task.task_id not in self._bars:
             self._bars[task.task_id] = self._progress.add_task(
-                task.task_id, total=total, numbers=""
+                task.task_id, total=task.goal, numbers=""
             )
         loss = numbers.get("loss")
-        text = "" if loss is None else f"loss {loss:.4f}  {numbers['tokens_per_s']:,.0f} tokens/s"
+        text = f"{numbers.get('tokens', 0):,} tokens" if task.is_data else ""
+        if loss is not None:
+            text = f"loss {loss:.4f}  {numbers['tokens_per_s']:,.0f} tokens/s"
         self._progress.update(self._bars[task.task_id], completed=numbers["spent"], numbers=text)

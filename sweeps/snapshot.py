@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ledger.files import write_json
-from sweeps.provenance import (
+from ledger.provenance import (
     PACKAGES,
     PARTS,
     RECORD,

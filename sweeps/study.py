@@ -15,6 +15,7 @@ from ledger.plan_file import StudyFolder
 from ledger.store import Ledger
 from mor.config import Config, DataConfig
 from mor.data.fingerprint import fingerprint
+from mor.evaluate.task_sets import TaskSet, task_set
 from mor.train.origin import with_origin
 from mor.train.tracking import refuse_without_key
 from sweeps import backends
@@ -38,6 +39,11 @@ def with_fingerprints(configs: Iterable[Config]) -> list[Config]:
     return filled
 
 
+def task_sets(study: SweepConfig) -> list[TaskSet]:
+    """What each run is scored on. Raises ConfigError, UserError."""
+    return [task_set(given, "study.evaluate") for given in study.study.evaluate]
+
+
 def launch_study(study: SweepConfig, runs: Iterable[Config]) -> None:
     """Plan a study and carry the plan out as `launch.mode` says.
 
@@ -51,9 +57,9 @@ def launch_configs(study: SweepConfig, configs: list[Config]) -> None:
     """The same for configurations whose data has its fingerprint, as a saved plan holds them."""
     console = Console()
     ledger = Ledger(Path(study.runs_dir).absolute())
-    plan = build_plan(study.study.name, configs, ledger, study.cluster)
+    plan = build_plan(study.study.name, configs, ledger, study.cluster, task_sets(study))
     if study.launch.plan_file:
-        write_plan_file(plan, Path(study.launch.plan_file))
+        write_plan_file(plan, Path(study.launch.plan_file).expanduser())
     if study.launch.mode == "plan":
         print_plan(plan, console)
         console.print("launch=local trains it here, launch=slurm on a cluster", highlight=False)

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from mor.model.components import layout
 from sweeps.plan import Plan, Run
+from sweeps.preparations import Preparation
 
 SHOWN = 60  # rows of a printed plan
 
@@ -112,9 +113,31 @@ def totals_text(plan: Plan) -> str:
             f"{counted(totals['trunks'], 'trunk')}, shared by budgets and trained once: "
             f"{shared['gpu_hours']:,.3g} {unit} ({shared['exact_flops']:.3g} exact FLOPs)"
         )
+    for one in {p.data.name + p.data.cache_dir: p for p in plan.data}.values():
+        lines.append(_data_line(one, plan))
+    if plan.evaluations:
+        names = ", ".join(dict.fromkeys(one.tasks.name for one in plan.evaluations))
+        scored = totals["evaluations"]
+        lines.append(
+            f"{counted(scored['planned'], 'evaluation')} on {names}: {scored['remaining']} left, "
+            f"about {scored['gpu_hours']:,.3g} {unit}"
+        )
     if totals["done"]:
         lines.append(f"{totals['done']} done; {left['runs']} left, {left['gpu_hours']:,.3g} {unit}")
     return "\n".join(lines)
+
+
+def _data_line(largest: Preparation, plan: Plan) -> str:
+    """What of a corpus the runs read, and what preparing the rest takes."""
+    data = largest.data
+    text = f"data {data.name}: {count(largest.need.train)} training tokens"
+    if not largest.missing:
+        return f"{text}, all prepared"
+    hours = sum(p.core_hours for p in plan.data if p.data.fingerprint == data.fingerprint)
+    return (
+        f"{text}, {count(largest.missing)} to prepare: {largest.disk_bytes / 1e9:,.3g} GB, about "
+        f"{duration(hours)} of one CPU core (at an assumed speed)"
+    )
 
 
 def print_plan(plan: Plan, console: Console | None = None) -> None:

@@ -56,7 +56,7 @@ class Queue:
                 self._done.add(task.task_id)
             elif (
                 task.failed(self.launch_id)
-                or self._failed & set(task.depends_on)
+                or self._failed & set(task.needs)
                 or self.cancelled(task)
             ):
                 self._failed.add(task.task_id)
@@ -70,7 +70,7 @@ class Queue:
     def _give_up(self, only: frozenset[str]) -> None:
         now = time.monotonic()
         for task in self.open():
-            missing = set(task.depends_on) - self._done - only
+            missing = set(task.needs) - self._done - only
             if missing and not any(self.tasks[name].claimed(self.ledger) for name in missing):
                 since = self._alone_since.setdefault(task.task_id, now)
                 if now - since > PATIENCE_S:
@@ -92,6 +92,8 @@ class Queue:
         ended = self._done | self._failed
         wanted = self.tasks.needed(self._done)
         if self.only is not None:
+            # the tasks that a preparation is for are not among those that its job looks at
+            wanted |= {task.task_id for task in self.tasks if task.is_data}
             wanted &= self.only
         return [t for t in self.tasks if t.task_id not in ended and t.task_id in wanted]
 
@@ -104,10 +106,10 @@ class Queue:
             if (self.only is None or task.task_id in self.only)
             and (
                 task.task_id in bad
-                or (not task.is_segment and self.ledger.state(task.folder.run_id) == "diverged")
+                or (task.is_run and self.ledger.state(task.folder.run_id) == "diverged")
             )
         ]
 
     def ready(self) -> list[Task]:
         """Open tasks whose dependencies are done, in the order in which to take them."""
-        return [task for task in self.open() if self._done.issuperset(task.depends_on)]
+        return [task for task in self.open() if self._done.issuperset(task.needs)]

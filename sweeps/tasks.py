@@ -1,7 +1,8 @@
 """What a worker takes and what it depends on: one `Task`, one `TaskGraph` from plan to worker.
 
 A trunk is cut into segments, each of which depends on the one before it; a run depends on the
-segment at whose end its cool-down begins, or on nothing.
+segment at whose end its cool-down begins, or on nothing. An evaluation depends on its run. What
+reads a sharded corpus depends on the task that prepares its tokens, too.
 """
 
 from __future__ import annotations
@@ -14,16 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from ledger.folder import RunFolder
-from ledger.ids import folder_of
-from ledger.plan_file import PlanFile, RunEntry, SegmentEntry
+from ledger.ids import evaluation_name, folder_of
+from ledger.plan_file import DataEntry, EvaluationEntry, PlanFile, RunEntry, SegmentEntry
 from ledger.result import FINISHED
 from ledger.store import Ledger
 from mor.config import Config, from_dict
+from mor.data.needs import Need, prepared
+from mor.evaluate.task_sets import evaluated
 
 
 class Kind(StrEnum):
     SEGMENT = "segment"  # a stretch of a trunk
     RUN = "run"
+    EVALUATION = "evaluation"  # of a run that is done, on a set of tasks
+    DATA = "data"  # the tokens that some runs read
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,12 @@ class Task:
     gpu_hours: float
     target: float  # where a segment ends, or the cool-down of a run begins (FLOPs)
     status: str = "planned"  # when it was planned
+    of_chain: str | None = None  # of an evaluation: the trunk of its run, or the run
+    evaluate: str | None = None  # of an evaluation: its task set, by name or path
+    fingerprint: str | None = None  # of an evaluation: of its tasks, as they were planned
+    data: str | None = None  # the task that prepares the tokens that it reads
+    val_tokens: int = 0  # of a preparation, whose target is in training tokens
+    core_hours: float = 0.0  # of a preparation
 
     @cached_property
     def config(self) -> Config:
@@ -49,9 +60,31 @@ class Task:
         return self.kind is Kind.SEGMENT
 
     @property
+    def is_run(self) -> bool:
+        return self.kind is Kind.RUN
+
+    @property
+    def is_evaluation(self) -> bool:
+        return self.kind is Kind.EVALUATION
+
+    @property
+    def is_data(self) -> bool:
+        return self.kind is Kind.DATA
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Ids of all tasks that come before it."""
+        return self.depends_on + ((self.data,) if self.data else ())
+
+    @property
+    def rank(self) -> int:
+        """The place of its kind among tasks of one budget."""
+        return [Kind.DATA, Kind.SEGMENT, Kind.RUN, Kind.EVALUATION].index(self.kind)
+
+    @property
     def chain(self) -> str:
         """The trunk of a task, or the run itself where it has none."""
-        return folder_of((self.depends_on or (self.task_id,))[0])
+        return self.of_chain or folder_of((self.depends_on or (self.task_id,))[0])
 
     @property
     def budget(self) -> float:
@@ -63,18 +96,37 @@ class Task:
         """Whether it was finished when it was planned."""
         return self.status in FINISHED
 
+    @property
+    def goal(self) -> float:
+        """What its status counts up to: FLOPs, or training tokens of a preparation."""
+        return self.target if self.is_segment or self.is_data else self.budget
+
     def trunk(self, ledger: Ledger) -> RunFolder | None:
         """The trunk that a run branches off."""
-        return ledger.folder(folder_of(self.depends_on[0])) if self.depends_on else None
+        branches = self.is_run and self.depends_on
+        return ledger.folder(folder_of(self.depends_on[0])) if branches else None
 
     def finished(self, ledger: Ledger) -> bool:
         """Whether it is finished now."""
+        if self.is_evaluation:
+            return evaluated(self.folder, self.task_set, self.fingerprint or "")
         if self.is_segment:
             return self.folder.plateau_done(self.target)
+        if self.is_data:
+            need = Need(int(self.target), self.val_tokens)
+            return prepared(self.config.data).missing(need) == 0
         return ledger.state(self.folder.run_id) in FINISHED
 
+    @property
+    def task_set(self) -> str:
+        """The name of an evaluation's task set."""
+        return self.task_id.removeprefix(evaluation_name(self.folder.run_id, ""))
+
     def failed(self, launch_id: str) -> bool:
-        """Whether it has failed under this very launch: a later launch tries again."""
+        """Whether it has failed under this very launch: a later launch tries again. A run that has
+        diverged is not evaluated."""
+        if self.is_evaluation and (result := self.folder.result()) and result.diverged:
+            return True
         status = self.folder.status() or {}
         return (
             status.get("state") in ("failed", "diverged")
@@ -133,27 +185,28 @@ class TaskGraph:
     def before(self, names: Iterable[str], done: Collection[str] = ()) -> set[str]:
         """Everything that some tasks depend on; nothing is needed behind a task that is done."""
         found: set[str] = set()
-        waiting = [need for name in names for need in self[name].depends_on]
+        waiting = [need for name in names for need in self[name].needs]
         while waiting:
             name = waiting.pop()
             if name not in found:
                 found.add(name)
                 if name not in done:
-                    waiting.extend(self[name].depends_on)
+                    waiting.extend(self[name].needs)
         return found
 
     def after(self, names: Iterable[str]) -> set[str]:
         """Some tasks with everything that depends on them."""
         found, grown = set(names), True
         while grown:
-            more = {task.task_id for task in self if found.intersection(task.depends_on)} - found
+            more = {task.task_id for task in self if found.intersection(task.needs)} - found
             grown = bool(more)
             found |= more
         return found
 
     def needed(self, done: Collection[str]) -> set[str]:
-        """Runs that are not done, and the tasks on the way to them that are not done."""
-        runs = [t.task_id for t in self if not t.is_segment and t.task_id not in done]
+        """Runs and evaluations that are not done, and what is on the way to them and not done."""
+        ends = [t for t in self if t.is_run or t.is_evaluation]
+        runs = [t.task_id for t in ends if t.task_id not in done]
         return {*runs, *self.before(runs, done)}.difference(done)
 
     def left(self) -> list[Task]:
@@ -164,12 +217,14 @@ class TaskGraph:
     def ready(self, done: Collection[str]) -> list[Task]:
         """Needed tasks whose dependencies are done, in the order given."""
         needed, ended = self.needed(done), set(done)
-        return [t for t in self if t.task_id in needed and ended.issuperset(t.depends_on)]
+        return [t for t in self if t.task_id in needed and ended.issuperset(t.needs)]
 
     def chains_of(self, names: Collection[str]) -> TaskGraph:
-        """The tasks of the trunks and runs that some tasks belong to."""
+        """The tasks of the trunks and runs that some tasks belong to, and their data tasks."""
         chains = {task.chain for task in self if task.task_id in names}
-        return TaskGraph(task for task in self if task.chain in chains)
+        found = [task for task in self if task.chain in chains]
+        corpora = {folder_of(task.data) for task in found if task.data} - chains
+        return TaskGraph([t for t in self if t.chain in corpora] + found)
 
 
 def in_order_of_work(tasks: Iterable[Task]) -> TaskGraph:
@@ -178,13 +233,52 @@ def in_order_of_work(tasks: Iterable[Task]) -> TaskGraph:
     Small budgets first, so that the curves fill early; within a budget the expensive ones first,
     so that the pool ends together.
     """
-    return TaskGraph(sorted(tasks, key=lambda t: (t.budget, not t.is_segment, -t.exact_flops)))
+    return TaskGraph(sorted(tasks, key=lambda t: (t.budget, t.rank, -t.exact_flops)))
 
 
 def tasks_of(plan: PlanFile, ledger: Ledger) -> TaskGraph:
     """The tasks of a plan that was written for workers."""
     tasks = [_segment_task(entry, ledger) for entry in plan.segments]
-    return in_order_of_work(tasks + [_run_task(entry, ledger) for entry in plan.runs])
+    tasks += [_run_task(entry, ledger) for entry in plan.runs]
+    tasks += [evaluation_task(entry, ledger) for entry in plan.evaluations or ()]
+    tasks += [data_task(entry, ledger) for entry in plan.data or ()]
+    return in_order_of_work(tasks)
+
+
+def evaluation_task(entry: EvaluationEntry, ledger: Ledger) -> Task:
+    """The task of an evaluation: after its run, in the run's folder."""
+    config = entry.config or {}
+    return Task(
+        entry.evaluation_id,
+        Kind.EVALUATION,
+        ledger.folder(entry.run_id),
+        (entry.run_id,),
+        config,
+        entry.exact_flops,
+        entry.gpu_hours,
+        float(config["budget"]),
+        entry.status,
+        of_chain=entry.chain,
+        evaluate=entry.tasks,
+        fingerprint=entry.fingerprint,
+    )
+
+
+def data_task(entry: DataEntry, ledger: Ledger) -> Task:
+    """The task of a preparation: it trains nothing, and writes its log in a folder of its own."""
+    return Task(
+        entry.data_id,
+        Kind.DATA,
+        ledger.folder(folder_of(entry.data_id)),
+        entry.depends_on,
+        entry.config or {},
+        0.0,
+        0.0,
+        float(entry.tokens),
+        entry.status,
+        val_tokens=entry.val_tokens,
+        core_hours=entry.core_hours,
+    )
 
 
 def _segment_task(entry: SegmentEntry, ledger: Ledger) -> Task:
@@ -198,6 +292,7 @@ def _segment_task(entry: SegmentEntry, ledger: Ledger) -> Task:
         entry.gpu_hours,
         entry.target_flops,
         entry.status,
+        data=entry.data,
     )
 
 
@@ -214,4 +309,5 @@ def _run_task(entry: RunEntry, ledger: Ledger) -> Task:
         entry.own_gpu_hours,
         entry.branch_flops,
         entry.status,
+        data=entry.data,
     )

@@ -40,7 +40,8 @@ class Row:
     state: str
     spent: float | None  # FLOPs
     target: float
-    loss: float | None
+    loss: float | None  # nats per token: of the validation, while it runs of the newest batch
+    bits_per_byte: float | None  # the same loss
     tokens_per_s: float | None
     flops_per_s: float | None
     mfu: float | None
@@ -77,6 +78,8 @@ class Look:
     study: str
     rows: list[Row]  # runs
     segments: list[Row]  # trunk segments that are not done
+    evaluations: list[Row]  # evaluations that are not done
+    data: list[Row]  # preparations that are not done; counted in tokens
     cost: Cost
     eta_hours: float | None  # of the study, while anything runs
     notes: list[str] = field(default_factory=list)
@@ -141,8 +144,18 @@ class StudyView:
             rows.append(_row(one, state, job, mine))
         return Look(
             self.study,
-            [row for row in rows if not row.is_segment],
+            [row for one, row in zip(seen, rows, strict=True) if one.task.is_run],
             [row for row in rows if row.is_segment and row.state != "done"],
+            [
+                row
+                for one, row in zip(seen, rows, strict=True)
+                if one.task.is_evaluation and row.state not in ("done", "diverged")
+            ],
+            [
+                row
+                for one, row in zip(seen, rows, strict=True)
+                if one.task.is_data and row.state != "done"
+            ],
             self._cost(seen),
             _remaining_hours(seen, sum(s.running for s in seen) if workers is None else workers),
             notes,
@@ -151,8 +164,8 @@ class StudyView:
     # -- reading --------------------------------------------------------------------------------
 
     def _see(self, task: Task) -> _Seen:
-        result = None if task.is_segment else task.folder.result()
-        done = task.finished(self.ledger) if task.is_segment else result is not None
+        result = task.folder.result() if task.is_run else None
+        done = result is not None if task.is_run else task.finished(self.ledger)
         status = task.folder.status()
         attempts = AttemptLog(task.folder.path).read() if status else []
         living = bool(status) and not done and task.claimed(self.ledger)
@@ -221,7 +234,7 @@ class StudyView:
         if state in ("running", "stopped"):
             return "stopped" if state == "stopped" else "killed"
         trunk = trunks.get(folder_of(one.task.depends_on[0])) if one.task.depends_on else None
-        of_trunk = (trunk.status or {}).get("state") if trunk and not one.task.is_segment else None
+        of_trunk = (trunk.status or {}).get("state") if trunk and one.task.is_run else None
         return str(of_trunk) if of_trunk in ("failed", "diverged") else "planned"
 
     def remaining_hours(self, workers: int) -> float | None:
@@ -246,7 +259,7 @@ class StudyView:
             "core-hours" if self.plan.gpu == "cpu" else "GPU-hours",
             corrected if speeds else None,
             len(speeds),
-            len({_shape(s.task) for s in seen}),
+            len({_shape(s.task) for s in seen if not s.task.is_data}),
             sum(hours for on_gpu, hours in held if on_gpu),
             sum(hours for on_gpu, hours in held if not on_gpu),
         )
@@ -270,7 +283,7 @@ def _speeds(seen: list[_Seen], at_least: int) -> dict[tuple[str, str], tuple[flo
     that have made `at_least` steps."""
     found: dict[tuple[str, str], list[tuple[float, int]]] = {}
     for s in seen:
-        status = s.status or {}
+        status = {} if s.task.is_evaluation or s.task.is_data else s.status or {}
         if status.get("flops_per_s") and status.get("step", 0) >= at_least:
             devices = s.attempts[-1].devices if s.attempts else 1
             found.setdefault(_shape(s.task), []).append((float(status["flops_per_s"]), devices))
@@ -299,7 +312,7 @@ def _progress(s: _Seen) -> float:
         return 1.0
     if not s.own.get("spent"):
         return 0.0
-    begin = s.task.target if s.task.depends_on and not s.task.is_segment else 0.0
+    begin = s.task.target if s.task.depends_on and s.task.is_run else 0.0
     through = (float(s.own["spent"]) - begin) / (float(s.own["target"]) - begin)
     return min(1.0, max(0.0, through))
 
@@ -314,13 +327,13 @@ def _row(s: _Seen, state: str, job: QueuedJob | None, held: list[Element]) -> Ro
         eta = s.task.exact_flops * (1 - _progress(s)) / float(flops_per_s) / 3600
     ended = [a.cause for a in s.attempts if a.cause]
     now = time.time()
-    target = s.task.target if s.task.is_segment else s.task.config_values["budget"]
     return Row(
         name=s.task.task_id,
         state=state,
         spent=result.flops.spent if result else own.get("spent"),
-        target=float(target),
+        target=s.task.goal,
         loss=result.validation_loss() if result else own.get("loss"),
+        bits_per_byte=result.bits_per_byte() if result else own.get("bits_per_byte"),
         tokens_per_s=speed.get("tokens_per_s"),
         flops_per_s=flops_per_s,
         mfu=speed.get("mfu"),
@@ -334,7 +347,7 @@ def _row(s: _Seen, state: str, job: QueuedJob | None, held: list[Element]) -> Ro
         reason=job.reason if job and job.waiting else None,
         error=(result.error if result else None) or (own.get("error") if state in BAD else None),
         is_segment=s.task.is_segment,
-        trunk=folder_of(s.task.depends_on[0]) if s.task.depends_on else None,
+        trunk=folder_of(s.task.depends_on[0]) if s.task.depends_on and not s.task.is_data else None,
     )
 
 

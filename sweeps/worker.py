@@ -23,13 +23,13 @@ from ledger.attempts import AttemptLog, jobs_of, unsettled
 from ledger.claims import Claim, LostClaim
 from ledger.errors import UserError
 from ledger.plan_file import LaunchFolder
+from ledger.provenance import provenance
 from ledger.store import Ledger
 from mor.config import Config
 from mor.train.folder import create_folder
 from sweeps import backends
 from sweeps.backends.base import WARNING_SIGNAL
-from sweeps.provenance import provenance
-from sweeps.ranks import Crew, Order, follow, following
+from sweeps.ranks import Crew, Order, follow, following, preparing_workers
 from sweeps.task_queue import Queue, read_tasks
 from sweeps.tasks import Task
 
@@ -135,9 +135,12 @@ def _run(
 
     hooks = Hooks(on_status, should_stop, provenance(), study)
     try:
-        create_folder(folder, task.config)
+        if task.is_data:
+            folder.path.mkdir(parents=True, exist_ok=True)
+        else:
+            create_folder(folder, task.config)
         status.begin()
-        trunk = None if task.is_segment else task.trunk(queue.ledger)
+        trunk = task.trunk(queue.ledger)
         start = trunk.plateau(task.target) if trunk else None
         order = Order(task, start)
         crew.give(order)
@@ -197,7 +200,7 @@ class _Status:
             "task_id": task.task_id,
             "launch_id": launch_id,
             "budget": task.config.budget,
-            "target": task.target if task.is_segment else task.config.budget,
+            "target": task.goal,
             "attempt": int(before.get("attempt", 0)) + 1,
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -208,8 +211,10 @@ class _Status:
     def begin(self) -> None:
         """Open this attempt's line, closing those of attempts that ended without a cause."""
         task, heartbeat = self._begin
-        on_gpu = _on_gpu(task.config)
+        on_gpu = not task.is_data and _on_gpu(task.config)
         per_rank = 1 if on_gpu else task.config.runtime.threads
+        if task.is_data:
+            per_rank = preparing_workers(task.config)
         devices = per_rank * int(os.environ.get("WORLD_SIZE", 1))
         try:
             before = self._attempts.read()

@@ -11,6 +11,8 @@ import yaml
 from analysis.errors import AnalysisError
 from analysis.points.run_store import read_object, read_study
 from analysis.points.series import flatten
+from ledger.errors import UserError
+from ledger.evaluation import PAPER
 from ledger.folder import RunFolder
 from ledger.ids import is_trunk
 from ledger.plan_file import StudyFolder, study_folders
@@ -79,6 +81,15 @@ class Run:
     def routing(self) -> dict[str, Any]:
         """What was measured of the router; empty where nothing was."""
         return self.result.get("routing") or {}
+
+    @cached_property
+    def few_shot(self) -> dict[str, float]:
+        """Accuracies in % by benchmark, and `avg`; empty where it was not evaluated."""
+        try:
+            found = RunFolder(self.folder).evaluation(PAPER)
+        except UserError:
+            found = None
+        return {} if found is None else found.scores
 
     @property
     def size(self) -> str:

@@ -137,14 +137,13 @@ def _shape(run: Run) -> Row:
         "recursions": run.recursions,
         "val_nll": run.nll,
         "train_nll": (run.result.get("loss") or {}).get("train"),
-        "avg": (run.result.get("few_shot") or {}).get("avg"),
+        "avg": run.few_shot.get("avg"),
     }
 
 
 def _main_row(run: Run) -> Row:
     routed = architecture(run).routed
-    few_shot = run.result.get("few_shot") or {}
-    tasks = {task: few_shot.get(task) for task in TASKS}
+    tasks = {task: run.few_shot.get(task) for task in TASKS}
     return {
         **_shape(run),
         **tasks,

@@ -31,6 +31,7 @@ from mor.data.split import share
 from mor.data.tokenizer import Tokenizer, batches_of, kept_tokenizer
 
 RETRIES_S = (1.0, 4.0, 16.0, 60.0)  # waits before a piece of a hub that fails is read again
+THREADS = "TOKENIZERS_PARALLELISM"
 LOOK_S = 0.5  # between looks at a request to stop
 
 
@@ -180,12 +181,33 @@ class _Here(Executor):
 
 @contextlib.contextmanager
 def _pool(workers: int) -> Iterator[Executor]:
-    if workers == 1:
-        yield _Here()
-        return
+    with _one_thread_each():
+        if workers == 1:
+            yield _Here()
+        else:
+            with _processes(workers) as pool:
+                yield pool
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """A worker is a core: `tokenizers` starts no threads in it."""
+    before = os.environ.get(THREADS)
+    os.environ[THREADS] = "false"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[THREADS]
+        else:
+            os.environ[THREADS] = before
+
+
+@contextlib.contextmanager
+def _processes(workers: int) -> Iterator[Executor]:
     # spawned, not forked: this process may have threads, or a GPU
     pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), _begin, (os.getpid(), workers)
+        workers, multiprocessing.get_context("spawn"), _begin, (os.getpid(),)
     )
     try:
         yield pool
@@ -197,11 +219,9 @@ def _pool(workers: int) -> Iterator[Executor]:
     pool.shutdown(cancel_futures=True)
 
 
-def _begin(parent: int, workers: int) -> None:
+def _begin(parent: int) -> None:
     """Set up a worker: Ctrl-C is its parent's, and it ends with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    os.environ["RAYON_NUM_THREADS"] = str(max(1, cores // workers))
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -53,6 +53,7 @@ class How:
     progress: bool = True
     verify: bool = False  # read every shard that is there and compare its digest
     should_stop: Callable[[], bool] = lambda: False
+    on_progress: Callable[[Prepared], None] = lambda there: None
 
 
 HERE = How()
@@ -101,6 +102,7 @@ def _prepare(
             _refuse_changed(data, shard, before.get(shard.shard))
             share = min(1.0, now.train / need.train) if need.train else None
             report(share, now.train + now.val)
+            how.on_progress(now)
 
         builder = Builder(data, folder, sequence, max(1, how.workers), how.should_stop, on_shard)
         return builder.build(need)

@@ -46,7 +46,9 @@ def trained_model(folder: Path) -> Transformer:
         return load_published(folder)
     config = read_config(RunFolder(folder))
     separator = prepare(config.data).meta.separator if config.model.document_mask else None
-    model = Transformer(config.model, config.size, config.data.vocab_size, separator=separator)
+    model = Transformer(
+        config.model, config.size, config.data.vocab_size, config.seed, separator=separator
+    )
     weights = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
     try:
         checkpoint.load(final, weights)

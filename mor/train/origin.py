@@ -32,7 +32,7 @@ def with_origin(config: Config) -> Config:
     train = config.train
     if train.init_from is None:
         return config
-    folder = Path(train.init_from).absolute()
+    folder = Path(train.init_from).expanduser().absolute()
     try:
         shape, fingerprint = read_origin(folder)
     except ExchangeError as mistake:

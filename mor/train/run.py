@@ -30,6 +30,7 @@ from mor.train.distributed import join, local_device
 from mor.train.divergence import known_divergence, mark_diverged
 from mor.train.folder import create_folder
 from mor.train.loop import Diverged, Leg, Stopped, Trainer, status_of, train_leg
+from mor.train.on_the_way import points_of
 from mor.train.schedule import data_rows, has_trunk, schedule
 from mor.train.tracking import NoTracker, tracker
 
@@ -64,6 +65,7 @@ def train_trunk(config: Config, folder: RunFolder, hooks: Hooks) -> None:
         target=plan.plateau_end,
         keep_as=folder.plateau(plan.plateau_end),
         tracker=tracker(config, folder, hooks.group) if ranks.first else NoTracker(),
+        points=points_of(config),
     )
     trainer = _trainer(config, folder)
     try:
@@ -92,6 +94,8 @@ def train_run(config: Config, folder: RunFolder, start: Path | None, hooks: Hook
         start=start,
         keep_as=folder.final,
         tracker=tracker(config, folder, hooks.group) if ranks.first else NoTracker(),
+        points=points_of(config),
+        ends=True,
     )
     trainer = _trainer(config, folder)
     try:
@@ -113,7 +117,8 @@ def train_run(config: Config, folder: RunFolder, start: Path | None, hooks: Hook
     result = _result(config, trainer, hooks, "done", found)
     folder.write_result(result)
     routing = scalars(result.routing) if result.routing else {}
-    leg.tracker.log(trainer.step_index, **found.losses, **routing)
+    last = folder.metrics_at(trainer.step_index)  # held back until now: W&B takes a step once
+    leg.tracker.log(trainer.step_index, **{**last, **found.losses, **routing})
     leg.tracker.finish(**{**result.to_dict(), "routing": routing or None, "kv_statistics": None})
 
 

@@ -113,13 +113,13 @@ class Trainer:
             self._lower_micro_batch()
         train = self.config.train
         norm = self.spread.clip(train.clip)
-        metrics = {**self._add_up(tally), "grad_norm": norm.item(), "lr": train.lr * factor}
+        metrics = {**self._add_up(tally, norm), "lr": train.lr * factor}
         self.last_loss = metrics["loss"]
         self._refuse_divergence(metrics)
         self.optimizer.set_rate(factor)
         self.optimizer.step()
         self.meter.work = self.meter.work + tally.work
-        load = torch.tensor(tally.load, device=self.device)
+        load = torch.tensor(tally.load).to(self.device, non_blocking=True)
         self.model.after_step(load, self.step_index)
         self.step_index += 1
         return metrics
@@ -184,11 +184,15 @@ class Trainer:
         bf16 = self.config.train.precision == "bf16"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=bf16)
 
-    def _add_up(self, tally: Tally) -> dict[str, float]:
-        """Sum a tally over ranks; returns the losses of the whole batch."""
-        means = {name: value.item() for name, value in tally.sums.items()}
+    def _add_up(self, tally: Tally, norm: torch.Tensor) -> dict[str, float]:
+        """Sum a tally over ranks; returns the losses of the whole batch and the gradient's norm.
+
+        The only time in a step that the host waits for the device, unless routing makes it.
+        """
+        *losses, grad_norm = torch.stack([*tally.sums.values(), norm]).tolist()
+        means = dict(zip(tally.sums, losses, strict=True))
         if self.ranks.size == 1:
-            return means
+            return {**means, "grad_norm": grad_norm}
         work, n = tally.work, self.model.n_blocks
         parts = [work.tokens, work.pairs, work.forward_tokens, work.forward_pairs]
         flat = self.ranks.total(
@@ -198,7 +202,8 @@ class Trainer:
         tally.load, rest = [int(value) for value in rest[:n]], rest[n:]
         sums = [tuple(rest[start : start + n]) for start in range(0, len(rest), n)]
         tally.work = Routed(processed, *sums)
-        return {name: loss / self.ranks.size for name, loss in zip(means, losses, strict=True)}
+        whole = {name: loss / self.ranks.size for name, loss in zip(means, losses, strict=True)}
+        return {**whole, "grad_norm": grad_norm}
 
     def _refuse_divergence(self, values: dict[str, float]) -> None:
         if not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])):
@@ -224,7 +229,8 @@ class Trainer:
         """The load of the whole batch, so that the balancing loss is the batch's."""
         if not own:
             return None
-        return torch.tensor([int(value) for value in self.ranks.total(own)], device=self.device)
+        whole = torch.tensor([int(value) for value in self.ranks.total(own)])
+        return whole.to(self.device, non_blocking=True)
 
     # -- memory ---------------------------------------------------------------------------------
 
@@ -281,8 +287,8 @@ class Trainer:
     def save(self, path: Path) -> None:
         checkpoint.save(path, *self.state(), self.ranks)
 
-    def restore(self, paths: list[Path]) -> bool:
-        """Take up the first checkpoint that is whole; say which are not. False: none is.
+    def restore(self, paths: list[Path]) -> Path | None:
+        """Take up the first checkpoint that is whole, and return it; say which are not.
 
         All ranks call it with the same paths.
         """
@@ -295,8 +301,8 @@ class Trainer:
                 continue
             self._take_up(progress)
             log.info("resumed from %s at step %d", path.name, progress.step)
-            return True
-        return False
+            return path
+        return None
 
     def _take_up(self, progress: Progress) -> None:
         self.step_index = progress.step

@@ -18,7 +18,7 @@ import submitit
 from rich.console import Console
 from rich.live import Live
 
-from ledger.result import FINISHED
+from ledger.result import DONE, FINISHED
 from ledger.store import Ledger
 from mor.config import Config, ConfigError
 from mor.devices import device_key
@@ -44,6 +44,7 @@ class Outcome:
     done: int
     failed: int
     left: int  # stopped, or held by another launch that ended
+    unscored: int = 0  # evaluations of runs that are done
 
 
 @functools.cache
@@ -126,7 +127,7 @@ class Local(Backend):
         workers = pool_size(plan, study.launch)
         refuse_too_long(plan, study.launch, workers)
         keep_settings(study, self.name)
-        if plan.totals()["remaining"]["runs"] == 0:
+        if not plan.graph.left():
             console.print(f"all {len(plan.runs)} runs of study {plan.study} are done already")
         else:
             print_plan(plan, console)
@@ -145,6 +146,11 @@ class Local(Backend):
                 f"study {plan.study}: {outcome.failed} runs failed (see above) and {outcome.left} "
                 "did not end; fix the cause, and the same command goes on from the newest "
                 "checkpoints"
+            )
+        if outcome.unscored:
+            raise LaunchFailed(
+                f"study {plan.study}: all runs are done, {outcome.unscored} evaluations are not "
+                "(see above); fix the cause, and the same command scores what is left"
             )
 
 
@@ -177,7 +183,11 @@ def carry_out(
 
 def _parallel(plan: Plan) -> int:
     """How many tasks of the plan can ever run at once."""
-    return len({run.trunk_id or run.run_id for run in plan.runs}) + len(plan.runs)
+    return (
+        len({run.trunk_id or run.run_id for run in plan.runs})
+        + len(plan.runs)
+        + len(plan.evaluations)
+    )
 
 
 class _Pool:
@@ -286,6 +296,7 @@ def _print_ended(view: StudyView, seen: set[str], console: Console, workers: int
         seen.add(row.name)
         hours = view.remaining_hours(workers)
         loss = "" if row.loss is None else f" loss {row.loss:.4f}"
+        loss += f" ({row.bits_per_byte:.4f} bits/B)" if row.bits_per_byte else ""
         speed = "" if not row.tokens_per_s else f" {row.tokens_per_s:,.0f} tokens/s"
         eta = "" if hours is None else f" ETA {duration(hours)}"
         line = f"[{len(seen)}/{len(rows)}] {row.name} {row.state}{loss}{speed}{eta}"
@@ -312,7 +323,19 @@ def _summary(plan: Plan, ledger: Ledger, console: Console) -> Outcome:
             console.print(f"    {line}", markup=False, highlight=False, soft_wrap=True)
         console.print(f"    log: {folder.log_file}", highlight=False, soft_wrap=True)
     failed = len({*bad_runs, *(run.run_id for run in lost)})
-    return Outcome(done, failed, len(states) - done - failed)
+    return Outcome(done, failed, len(states) - done - failed, _unscored(plan, ledger, console))
+
+
+def _unscored(plan: Plan, ledger: Ledger, console: Console) -> int:
+    """How many evaluations of finished runs are not done; says why."""
+    tasks = [t for t in plan.graph if t.is_evaluation and not t.finished(ledger)]
+    missing = [task for task in tasks if ledger.state(task.folder.run_id) == DONE]
+    for task in missing:
+        status = task.folder.status() or {}
+        own = status if status.get("task_id") == task.task_id else {}
+        console.print(f"[red]not scored[/red] {task.task_id}: {own.get('error')}", soft_wrap=True)
+        console.print(f"    log: {task.folder.log_file}", highlight=False, soft_wrap=True)
+    return len(missing)
 
 
 def _failed(ledger: Ledger, trunk: str) -> bool:

@@ -29,10 +29,10 @@ def cancel_study(view: StudyView) -> Cancelled:
 
 
 def cancel_run(view: StudyView, task: Task) -> Cancelled:
-    """Cancel one run and the trunk segments that no other unfinished run needs, or a segment with
-    all that depends on it. Raises BackendSilent."""
+    """Cancel one run with its evaluations and the trunk segments that no other unfinished run
+    needs, or a segment with all that depends on it. Raises BackendSilent."""
     left = [other for other in view.tasks if not other.finished(view.ledger)]
-    chosen = TaskGraph(left).after([task.task_id]) if task.is_segment else {task.task_id}
+    chosen = TaskGraph(left).after([task.task_id])
     kept = [t.task_id for t in left if not t.is_segment and t.task_id not in chosen]
     graph = view.tasks
     chosen |= graph.before(chosen) - graph.before(kept)

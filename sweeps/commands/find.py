@@ -44,7 +44,8 @@ def find_target(name: str, studies_dir: Path) -> Target:
         if (folder / "plan.json").is_file():
             return Target(_view(folder / "plan.json"))
     views = [_view(plan) for plan in _plans(studies_dir)]
-    ids = {task.task_id for view in views for task in view.tasks}
+    named = "@" in name  # an evaluation, or a segment
+    ids = {t.task_id for view in views for t in view.tasks if named or not t.is_evaluation}
     if not ids:
         raise UserError(f"{name}: no study in {studies_dir}; name a study or a run of one")
     found = _unique(name, ids, "study or run")

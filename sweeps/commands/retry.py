@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection
 
+from ledger.ids import folder_of
 from mor.train.divergence import clear_diverged
 from sweeps.study import kept_settings, launch_configs
 from sweeps.tasks import Task
@@ -22,7 +23,8 @@ def runs_to_retry(
 
     `task`: of a whole study, or the one run (or all runs on the one trunk) that was named.
     """
-    rows = [row for row in look.rows if task is None or _belongs(row, task)]
+    every = [*look.rows, *look.evaluations]
+    rows = [row for row in every if task is None or _belongs(row, task)]
     segments = {row.name: row for row in look.segments}
     chosen, kept_out = [], []
     for row in rows:
@@ -42,7 +44,7 @@ def _requeued(row: Row, segments: dict[str, Row]) -> bool:
 
 def _belongs(row: Row, task: Task) -> bool:
     if not task.is_segment:
-        return row.name == task.task_id
+        return row.name == task.task_id or (task.is_run and folder_of(row.name) == task.task_id)
     return bool(row.trunk) and row.trunk == task.folder.run_id
 
 

@@ -20,7 +20,7 @@ ACTIVE = ("running", "pending", "preempted")  # somebody works on the study, or 
 def explain(view: StudyView, task: Task) -> Iterator[str]:
     """The state of a task, what that means, its attempts, and the last lines of its log."""
     look = view.look()
-    rows = {row.name: row for row in [*look.rows, *look.segments]}
+    rows = {row.name: row for row in [*look.rows, *look.segments, *look.evaluations]}
     row = rows.get(task.task_id)
     if row is None:
         yield f"{task.task_id}: done"

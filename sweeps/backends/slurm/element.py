@@ -53,7 +53,7 @@ def run_element(
         if idle_starts(plan_file.parent, queue) >= IDLE_STARTS:
             raise TasksFailed(
                 f"nothing was trained in {IDLE_STARTS} starts of this job: its time limit may be "
-                "too short to prepare the data and reach a first step; type the launch again with "
+                "too short to reach a first step; type the launch again with "
                 "a larger launch.slurm.timeout_min"
             )
         if requeue():

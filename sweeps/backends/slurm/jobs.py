@@ -8,6 +8,7 @@ of its segments' array (`aftercorr`).
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ class Node:
     after: str | None  # the task that has to be done first
     seconds: float  # estimated, on the GPUs of its shape
     shape: Shape
+    data: str | None = None  # the task that has to prepare its tokens first
 
     @property
     def task_id(self) -> str:
@@ -70,8 +72,13 @@ class Unit:
     def tasks(self) -> tuple[str, ...]:
         return tuple(node.task_id for node in self.nodes)
 
+    @property
+    def data(self) -> tuple[str, ...]:
+        """The preparations that it waits for."""
+        return tuple(sorted({node.data for node in self.nodes if node.data}))
+
     def form(self) -> tuple[object, ...]:
-        return (self.shape, self.parent, self.job, self.stage)
+        return (self.shape, self.parent, self.job, self.stage, self.data)
 
 
 @dataclass
@@ -82,6 +89,7 @@ class Array:
     parent: Array | None = None  # as long as this one
     job: str | None = None  # of an earlier launch, that every unit waits for
     array_id: str | None = field(default=None, compare=False)  # once submitted
+    waits: list[Array | str] = field(default_factory=list)  # for data: jobs, or ids of queued ones
 
     @property
     def shape(self) -> Shape:
@@ -93,11 +101,15 @@ class Array:
 
     def dependency(self) -> str | None:
         """Slurm's words for what its elements wait for, once that is submitted."""
+        found = []
         if self.job:
-            return f"afterok:{self.job}"
-        if self.parent is None:
-            return None
-        return f"{'aftercorr' if len(self.units) > 1 else 'afterok'}:{self.parent.array_id}"
+            found.append(f"afterok:{self.job}")
+        elif self.parent is not None:
+            word = "aftercorr" if len(self.units) > 1 else "afterok"
+            found.append(f"{word}:{self.parent.array_id}")
+        for data in self.waits:
+            found.append(f"afterok:{data if isinstance(data, str) else data.array_id}")
+        return ",".join(found) or None
 
     def minutes(self, margin: float) -> int:
         """The time limit that its longest element needs."""
@@ -110,13 +122,15 @@ def nodes_left(
 ) -> list[Node]:
     """The tasks that are neither done nor `queued` (task id -> job id), and that a run needs."""
     found = [_node(task, graph, shape(task)) for task in graph.left() if task.task_id not in queued]
-    return sorted(found, key=lambda n: (n.budget, not n.is_segment, n.seconds, n.task_id))
+    return sorted(found, key=lambda n: (n.budget, n.task.rank, n.seconds, n.task_id))
 
 
 def _node(task: Task, graph: TaskGraph, shape: Shape) -> Node:
     after = next((name for name in task.depends_on if not graph[name].done), None)
     seconds = TASK_S + 3600 * task.gpu_hours / max(1, shape.gpus)
-    return Node(task, after, seconds, shape)
+    seconds += 3600 * task.core_hours / shape.cpus_per_task
+    data = task.data if task.data and not graph[task.data].done else None
+    return Node(task, after, seconds, shape, data)
 
 
 def arrays_of(
@@ -152,10 +166,12 @@ def units_of(chain: list[Node], queued: Mapping[str, str], pack_s: float) -> lis
     other, and cool-downs on the stretch that they branch off.
 
     Only tasks that fail together share a unit: a cool-down never stands in one that more of the
-    trunk waits for.
+    trunk waits for. An evaluation goes with its run, in one unit, where that is left to do.
     """
     segments = [node for node in chain if node.is_segment]
     runs = [node for node in chain if not node.is_segment]
+    here = {node.task_id for node in runs}
+    with_run = {node.task_id for node in runs if node.after in here}  # of the same shape
     jobs = {queued[n.after] for n in chain if n.after and n.after in queued}
     if len({node.shape for node in chain}) == 1 and len(jobs) <= 1:
         single = Unit(tuple(chain), job=next(iter(jobs), None))
@@ -169,12 +185,23 @@ def units_of(chain: list[Node], queued: Mapping[str, str], pack_s: float) -> lis
         units.append(Unit(tuple(part), place.get(after), queued.get(after), 2 * k))
     by_parent: dict[tuple[int | None, str | None, Shape], list[Node]] = {}
     for run in runs:
+        if run.task_id in with_run:
+            continue
         after = run.after or ""
         by_parent.setdefault((place.get(after), queued.get(after), run.shape), []).append(run)
     for (parent, job, _), branch in by_parent.items():
         stage = 1 if parent is None else units[parent].stage + 1
         units += [Unit(tuple(part), parent, job, stage) for part in _filled(branch, pack_s)]
-    return units
+    followers = [node for node in runs if node.task_id in with_run]
+    return [_followed(unit, followers) for unit in units]
+
+
+def _followed(unit: Unit, followers: list[Node]) -> Unit:
+    """A unit with the evaluations of its runs, each after its run."""
+    nodes: list[Node] = []
+    for node in unit.nodes:
+        nodes += [node, *(f for f in followers if f.after == node.task_id)]
+    return dataclasses.replace(unit, nodes=tuple(nodes))
 
 
 def packed(units: list[Unit], pack_s: float) -> list[Unit]:

@@ -25,6 +25,13 @@ from ledger.files import locked
 from ledger.result import FINISHED
 from sweeps.backends.base import Submission
 from sweeps.backends.slurm import checks, cluster, flags
+from sweeps.backends.slurm.data_jobs import (
+    data_arrays,
+    data_settings,
+    data_shape,
+    refuse_without_network,
+    wait_for_data,
+)
 from sweeps.backends.slurm.element import run_element
 from sweeps.backends.slurm.jobs import Array, arrays_of, nodes_left
 from sweeps.backends.submitted import Record, queued_tasks
@@ -34,6 +41,7 @@ from sweeps.plan import Plan
 from sweeps.resources import Shape, shape_of
 from sweeps.snapshot import take_snapshot
 from sweeps.tables import counted, duration
+from sweeps.tasks import Task
 
 LOST_WITHOUT_ACCOUNTING = (
     "this Slurm keeps no accounting: whether a job that left the queue ran out of time, memory or "
@@ -47,7 +55,7 @@ def submit_plan(submission: Submission) -> list[str]:
     Raises UserError where there is no Slurm, or it could not run the jobs: nothing is submitted.
     """
     plan, console = submission.plan, submission.console
-    if plan.totals()["remaining"]["runs"] == 0:
+    if not plan.graph.left():
         console.print(f"all {len(plan.runs)} runs of study {plan.study} are done already")
         return []
     # two submissions at once would both find an empty queue
@@ -63,18 +71,30 @@ def _submit_plan(submission: Submission) -> list[str]:
     partition = checks.partition_of(slurm, facts)
     pricing = checks.with_node(study.cluster, partition)
     queued = queued_tasks(studies_dir, ledger.runs_dir)
-    nodes = nodes_left(plan.graph, lambda task: shape_of(task.config, slurm, pricing), queued)
+
+    def asks(task: Task) -> Shape:
+        return data_shape(slurm.data) if task.is_data else shape_of(task.config, slurm, pricing)
+
+    left = nodes_left(plan.graph, asks, queued)
+    nodes = [node for node in left if not node.task.is_data]
     if not nodes:
         add_to_study(new_launch(plan, ledger, studies_dir / plan.study))
         keep_settings(study, "slurm")
         console.print(f"all runs of study {plan.study} that are left are in the queue already")
         return []
+    refuse_without_network(plan, slurm)
     arrays = arrays_of(nodes, queued, 60 * slurm.pack_min, facts.max_array_size)
+    data = data_arrays((node for node in left if node.task.is_data), queued)
+    wait_for_data(arrays, data, queued)
     checks.refuse_too_large({node.shape for node in nodes}, slurm, partition)
+    for_data = data_settings(slurm)
+    of_data = checks.partition_of(for_data, facts) if data else partition
+    checks.refuse_too_large({array.shape for array in data}, for_data, of_data)
     checks.refuse_too_expensive(nodes, plan, study)
     checks.refuse_full(plan, ledger, study)
-    minutes = [time_limit(array, slurm, partition.limit_min) for array in arrays]
-    _refuse_rejected(arrays, minutes, slurm, plan.study)
+    jobs = [(a, for_data, time_limit(a, for_data, of_data.limit_min)) for a in data]
+    jobs += [(a, slurm, time_limit(a, slurm, partition.limit_min)) for a in arrays]
+    _refuse_rejected(jobs, plan.study)
     if not facts.accounting:
         console.print(LOST_WITHOUT_ACCOUNTING, soft_wrap=True)
 
@@ -85,12 +105,13 @@ def _submit_plan(submission: Submission) -> list[str]:
     add_to_study(launch)
     keep_settings(study, "slurm")
     record = Record(launch.folder, ledger.runs_dir, code)
-    for array, limit in zip(arrays, minutes, strict=True):
+    for array, settings, limit in jobs:
         with _undisturbed():
-            _submit(array, parameters(array, limit, slurm, launch, plan.study), launch)
+            _submit(array, parameters(array, limit, settings, launch, plan.study), launch)
             shape = {**dataclasses.asdict(array.shape), "timeout_min": limit}
-            jobs = [(array.job_id(i), unit.tasks) for i, unit in enumerate(array.units)]
-            record.add(str(array.array_id), shape, array.dependency(), jobs)
+            tasks = [(array.job_id(i), unit.tasks) for i, unit in enumerate(array.units)]
+            record.add(str(array.array_id), shape, array.dependency(), tasks)
+    arrays = [array for array, _, _ in jobs]
     _report(plan, arrays, queued, console)
     return [str(array.array_id) for array in arrays]
 
@@ -148,15 +169,14 @@ def _submit(array: Array, given: dict[str, Any], launch: Launch) -> None:
     array.array_id = str(jobs[0].job_id).split("_")[0]
 
 
-def _refuse_rejected(
-    arrays: list[Array], minutes: list[int], slurm: SlurmConfig, study: str
-) -> None:
+def _refuse_rejected(jobs: list[tuple[Array, SlurmConfig, int]], study: str) -> None:
     """Raises UserError where sbatch would not take a job of some shape."""
-    longest: dict[Shape, int] = {}
-    for array, limit in zip(arrays, minutes, strict=True):
-        longest[array.shape] = max(limit, longest.get(array.shape, 0))
-    for shape, limit in longest.items():
-        asked = flags.flags_of(shape, limit, slurm, study)
+    longest: dict[tuple[Shape, str | None], tuple[SlurmConfig, int]] = {}
+    for array, settings, limit in jobs:
+        key = (array.shape, settings.partition)
+        longest[key] = (settings, max(limit, longest.get(key, (settings, 0))[1]))
+    for (shape, _), (settings, limit) in longest.items():
+        asked = flags.flags_of(shape, limit, settings, study)
         reason = cluster.rejection(flags.command_line(asked))
         if reason:
             words = ", ".join(f"{name}={value}" for name, value in asked.items())
@@ -184,7 +204,12 @@ def _undisturbed() -> Iterator[None]:
 
 def _report(plan: Plan, arrays: list[Array], queued: dict[str, str], console: Console) -> None:
     nodes = [node for array in arrays for unit in array.units for node in unit.nodes]
-    runs = sum(not node.is_segment for node in nodes)
+    corpora = {node.task.config.data.name for node in nodes if node.task.is_data}
+    first = f"; first {', '.join(sorted(corpora))} is prepared" if corpora else ""
+    nodes = [node for node in nodes if not node.task.is_data]
+    runs = sum(node.task.is_run for node in nodes)
+    scored = sum(node.task.is_evaluation for node in nodes)
+    evaluations = f" and {counted(scored, 'evaluation')}" if scored else ""
     elements = sum(len(array.units) for array in arrays)
     waiting = sum(run.run_id in queued for run in plan.runs if run.status not in FINISHED)
     ids = [str(array.array_id) for array in arrays]
@@ -192,9 +217,9 @@ def _report(plan: Plan, arrays: list[Array], queued: dict[str, str], console: Co
     cost = duration(checks.gpu_hours(nodes))
     already = f"; {waiting} runs are in the queue already" if waiting else ""
     console.print(
-        f"{counted(runs, 'run')} submitted as {counted(elements, 'job')} in "
+        f"{counted(runs, 'run')}{evaluations} submitted as {counted(elements, 'job')} in "
         f"{counted(len(arrays), 'array')}: {ids[0]}{last} "
-        f"(about {cost} of {plan.gpu} time){already}\n"
+        f"(about {cost} of {plan.gpu} time){already}{first}\n"
         f"python -m sweeps watch {plan.study}",
         highlight=False,
         soft_wrap=True,

@@ -6,8 +6,10 @@ import pytest
 
 from analysis.paper.render import save_table
 from analysis.paper.runs import find_studies
-from analysis.paper.tables import TABLES
+from analysis.paper.tables import TABLES, TASKS
 from analysis.reference import FOLDER, load_published
+from ledger.evaluation import Evaluation
+from ledger.folder import RunFolder
 
 BY_NAME = {table.name: table for table in TABLES}
 MOR = {"model.architecture": "mor", "model.n_recursions": 3, "model.router.type": "expert"}
@@ -166,3 +168,18 @@ def test_a_diverged_run_is_told_from_a_variant_that_was_not_run(write_study, tmp
     losses = {row[printed]: row[own] for row in saved.cells}
     assert losses.pop("2.8667") == "nan"
     assert set(losses.values()) == {"-"}
+
+
+def test_scores_on_the_paper_s_tasks_fill_the_few_shot_columns(write_study, tmp_path):
+    study = write_study("main_results", [{"nll": 2.5, "layers": 32, "params": 1e5}])
+    (result,) = study.parents[1].glob("runs/*/result.json")
+    scores = {**{task: 30.0 + i for i, task in enumerate(TASKS)}, "avg": 32.5}
+    folder = RunFolder(result.parent)
+    folder.write_evaluation("paper-limit8", Evaluation(task_set="paper", scores={"avg": 99.0}))
+    assert pd.isna(rows_of("table_main", study)["avg"]).all()
+    folder.write_evaluation("paper", Evaluation(task_set="paper", scores=scores))
+    (row,) = rows_of("table_main", study).to_dict("records")
+    assert {key: row[key] for key in scores} == scores
+    saved = save_table(BY_NAME["table_main"], rows_of("table_main", study), False, tmp_path, "x")
+    assert saved.cells[0][saved.header.index("LAMBADA")] == "30.0"
+    assert saved.cells[0][saved.header.index("Average (%)")] == "32.5"

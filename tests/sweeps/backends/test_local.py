@@ -70,6 +70,53 @@ def test_a_study_trains_once_is_skipped_and_grows(sweep, tmp_path):
     assert len(rows) == 7  # a narrower command does not shrink the study
 
 
+def test_runs_are_scored_once_each_and_again_where_the_tasks_change(sweep, tmp_path):
+    tasks = tmp_path / "mine.jsonl"
+    tasks.write_text('{"text": "import os"}')
+    study = [*STUDY, "model=vanilla,mor", "budget=3e8", f"study.evaluate={tasks}"]
+    assert sweep(*STUDY, "model=vanilla", "budget=3e8").returncode == 0
+    trained = results(tmp_path / "runs")
+    ended = sweep(*study)
+    assert ended.returncode == 0, ended.stderr + ended.stdout
+    assert {**results(tmp_path / "runs"), **trained} == results(tmp_path / "runs")
+
+    def scored() -> dict[str, str]:
+        files = (tmp_path / "runs").glob("*/evaluations/mine.json")
+        return {file.parents[1].name: file.read_text() for file in files}
+
+    first = scored()
+    assert first.keys() == results(tmp_path / "runs").keys()
+    for text in first.values():
+        assert json.loads(text)["git_commit"]
+    again = sweep(*study)
+    assert again.returncode == 0, again.stderr
+    assert "all 2 runs of study quick are done already" in again.stdout
+    assert scored() == first
+
+    tasks.write_text('{"text": ""}')  # no document: every evaluation fails, no run does
+    broken = sweep(*study)
+    assert broken.returncode == 2
+    assert "2 evaluations are not" in broken.stderr
+    assert "Traceback" not in broken.stdout + broken.stderr
+    assert scored() == first
+    status = subprocess.run(
+        [sys.executable, "-m", "sweeps", "status", "quick", "--json"],
+        cwd=tmp_path, capture_output=True, text=True, check=True, env=_importable(),
+    )  # fmt: skip
+    told = json.loads(status.stdout)
+    assert {row["state"] for row in told["runs"]} == {"done"}
+    assert {row["state"] for row in told["evaluations"]} == {"failed"}
+
+    tasks.write_text('{"text": "import sys"}')
+    retried = subprocess.run(
+        [sys.executable, "-m", "sweeps", "retry", "quick"],
+        cwd=tmp_path, capture_output=True, text=True, check=False, env=_importable(),
+    )  # fmt: skip
+    assert retried.returncode == 0, retried.stderr + retried.stdout
+    assert scored().keys() == first.keys()
+    assert set(scored().values()).isdisjoint(first.values())
+
+
 def _importable() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(REPO)}
 
@@ -207,6 +254,10 @@ def test_one_run_in_this_process(model, sweep, tmp_path):
     [in_pool] = results(tmp_path / "pool").values()
     assert alone["run_id"] == in_pool["run_id"]
     assert alone["loss"] == in_pool["loss"]
+    scored = sweep(*single, f"model={model}", "budget=1e9", "study.evaluate=corpus")
+    assert scored.returncode == 0, scored.stderr
+    assert "corpus, bits per byte" in scored.stdout
+    assert len(list((tmp_path / "runs").glob("*/evaluations/corpus.json"))) == 1
 
 
 def test_ctrl_c_in_a_single_run_says_how_to_go_on(tmp_path):

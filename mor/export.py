@@ -1,0 +1,61 @@
+"""A trained model as a folder for transformers: weights, configuration, tokenizer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ledger.folder import RunFolder
+from mor.config import UserError
+from mor.data.fast_tokenizer import write_fast_tokenizer
+from mor.data.hub import first_line
+from mor.data.prepare import prepare
+from mor.data.tokenizer import FILE, Tokenizer, kept_tokenizer
+from mor.model.exchange import save_for_transformers
+from mor.model.llama import LLAMA, read_json
+from mor.model.transformer import Transformer
+from mor.train.folder import read_config
+from mor.train.origin import final_checkpoint
+
+GENERATION = "generation_config.json"
+
+
+def export_for_transformers(source: Path, model: Transformer, folder: Path) -> None:
+    """Write the model of `source` (a run, or published weights) to a new folder."""
+    context, tokenizer = _context(source), tokenizer_of(source)
+    save_for_transformers(model, folder, context)
+    if tokenizer is None:
+        return
+    write_fast_tokenizer(tokenizer, folder, context)
+    ends = {"eos_token_id": tokenizer.separator, "pad_token_id": tokenizer.separator}
+    _add(folder / LLAMA, ends)
+    (folder / GENERATION).write_text(json.dumps(ends, indent=2) + "\n")
+
+
+def tokenizer_of(source: Path) -> Tokenizer | None:
+    """The tokenizer of a run's corpus, or the one beside published weights, if any."""
+    if final_checkpoint(source).exists():
+        return prepare(read_config(RunFolder(source)).data).tokenizer()
+    if not (source / FILE).exists():
+        return None
+    try:
+        return kept_tokenizer(source)
+    except Exception as error:  # the library raises bare Exception
+        raise UserError(
+            f"{source / FILE}: no tokenizer that we can use ({first_line(error)}); remove it to "
+            "export the weights alone"
+        ) from error
+
+
+def _context(source: Path) -> int | None:
+    """Tokens that it was trained on at a time, where that is known."""
+    if final_checkpoint(source).exists():
+        return read_config(RunFolder(source)).train.seq_len
+    config = read_json(source / LLAMA) if (source / LLAMA).exists() else {}
+    context: int | None = config.get("max_position_embeddings")
+    return context
+
+
+def _add(file: Path, values: dict[str, Any]) -> None:
+    file.write_text(json.dumps({**read_json(file), **values}, indent=2) + "\n")

@@ -1,0 +1,39 @@
+"""What training costs: device-hours at a measured speed, or at an assumed share of the peak."""
+
+from __future__ import annotations
+
+import statistics
+
+from ledger.store import Ledger
+from mor.config import Config
+from mor.devices import PEAK_TFLOPS, device_key
+from sweeps.config import ClusterConfig
+
+
+class Price:
+    """GPU-hours of exact FLOPs: at the measured speed of a model and size, or an assumed MFU."""
+
+    def __init__(self, cluster: ClusterConfig, ledger: Ledger) -> None:
+        self._assumed = PEAK_TFLOPS[cluster.gpu] * 1e12 * cluster.mfu
+        self._measured = measured_flops_per_s(ledger, cluster.gpu)
+
+    def hours(self, config: Config, exact_flops: float) -> float:
+        return exact_flops / self._measured.get(_shape(config), self._assumed) / 3600
+
+    def is_measured(self, config: Config) -> bool:
+        return _shape(config) in self._measured
+
+
+def measured_flops_per_s(ledger: Ledger, gpu: str) -> dict[tuple[str, str], float]:
+    """Median exact FLOP/s of one device per (model, size), of the finished runs on `gpu`s."""
+    speeds: dict[tuple[str, str], list[float]] = {}
+    for result in ledger.results():
+        speed = result.throughput
+        if device_key(speed.device) == gpu and speed.flops_per_s:
+            each = float(speed.flops_per_s) / speed.devices
+            speeds.setdefault((result.model, result.size), []).append(each)
+    return {key: statistics.median(values) for key, values in speeds.items()}
+
+
+def _shape(config: Config) -> tuple[str, str]:
+    return config.model.name, config.size.name
