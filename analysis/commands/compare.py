@@ -48,7 +48,7 @@ def command(
         from analysis.compare.equal_compute import compare
         from analysis.fits.isoflop import fit_isoflop
 
-        found = chosen.load()
+        found = chosen.load(names=("trunk",))
         fitted = fit_isoflop(found.table, resamples=resampling.bootstrap, seed=resampling.seed)
         done = compare(fitted, baseline)
         drawn = options.draw_into(out, lambda folder: _draw(done, folder, found.loss in BYTE_KEYS))

@@ -59,7 +59,7 @@ def command(
         from analysis.compare import verdict
         from analysis.fits.isoflop import fit_isoflop
 
-        found = chosen.load()
+        found = chosen.load(names=("trunk",))
         result = fit_isoflop(
             found.table, window=window, resamples=resampling.bootstrap, seed=resampling.seed
         )

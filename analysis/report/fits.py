@@ -96,7 +96,7 @@ def _envelope(model: str, rows: pd.DataFrame, result: IsoflopResult, loss: str |
 def _isoflop(model: str, result: IsoflopResult) -> Exponent:
     frontier = result.models[model]
     laws, largest = (frontier.params_law, frontier.tokens_law), frontier.minima[-1].budget
-    return _of_laws(model, 2, *laws, frontier.warnings, largest)
+    return _of_laws(model, 2, *laws, (*frontier.warnings, frontier.note), largest)
 
 
 def _of_laws(

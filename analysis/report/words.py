@@ -174,16 +174,16 @@ def _limits(done: Compared, points: PointSet, records: Mapping[str, Record]) -> 
         )
     if "trunk" in table and table["trunk"].notna().any():
         said.append(
-            "Budgets of a size share a training trunk, so the budgets are not independent and "
-            "their intervals are too narrow by as much."
+            "Budgets of a size share a training trunk. Intervals take 70 % of a run's noise at "
+            "least as the trunk's, so they rest on fewer spare points than there are."
         )
     return [*said, *map(str, done.warnings)]
 
 
 def _conventions(points: PointSet, records: Mapping[str, Record]) -> list[str]:
     """Equal under the budgets' convention is not equal under another: by how much."""
-    ours = points.convention or "this"
-    if ours == "exact":
+    ours = f"the {points.convention} convention" if points.convention else "the budgets' own count"
+    if points.convention == "exact":
         return []
     table = points.table[points.table["budget"] == points.table["budget"].max()]
     exact: dict[str, list[float]] = {}
@@ -192,14 +192,11 @@ def _conventions(points: PointSet, records: Mapping[str, Record]) -> list[str]:
         if flops:
             exact.setdefault(str(model), []).append(flops)
     if len(exact) < 2:
-        return [
-            f"Equal compute means equal under the {ours} convention; what the models cost in full "
-            "may differ."
-        ]
+        return [f"Equal compute means equal under {ours}; what the models cost in full may differ."]
     mean = {model: sum(values) / len(values) for model, values in exact.items()}
     shown = _shares(mean)
     return [
-        f"Equal compute means equal under the {ours} convention. Counted in full (exact: forward "
+        f"Equal compute means equal under {ours}. Counted in full (exact: forward "
         f"and backward of every matmul), the runs at the largest budget spent on average {shown}."
     ]
 

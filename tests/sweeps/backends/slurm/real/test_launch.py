@@ -230,7 +230,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 def test_an_edit_after_submission_does_not_reach_the_jobs(cluster, tmp_path):
     code = tmp_path / "code"
-    for name in ("mor", "sweeps", "hydra_plugins", "conf"):
+    for name in ("ledger", "mor", "sweeps", "hydra_plugins", "conf"):
         shutil.copytree(REPO / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(REPO / "sweep.py", code)
     (code / ".gitignore").write_text("__pycache__/\n")
