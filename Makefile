@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test lint bench drill clean
 
 help:
 	@echo "make demo    set up, train the quick study on real text, fit it and write a page (minutes)"
 	@echo "make test    set up, lint, type-check and run every test"
 	@echo "make bench   set up and print the speeds that the README claims"
+	@echo "make drill   set up and inject faults into small studies (docs/faults.md); SEED=... repeats one"
 	@echo "make lint    format check, lint, types and the walls between the packages"
 	@echo "make setup   only the virtual environment"
 
@@ -39,6 +40,10 @@ bench: $(READY)
 	$(BIN)/python benchmarks/demo.py
 	$(BIN)/python benchmarks/plan.py
 	$(BIN)/python benchmarks/fit.py
+
+SEED ?= 0
+drill: $(READY)
+	$(BIN)/python -m tests.drill --seed "$(SEED)"
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache

@@ -17,7 +17,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ledger.errors import UserError
+from ledger.errors import UserError, disk_trouble
+from sweeps.inert import refuse_code
 from sweeps.mistakes import RunStopped, explain, flags_first
 from sweeps.typed import as_typed
 
@@ -42,12 +43,18 @@ def main() -> int:
     where it was told to stop."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to the sentence below
     try:
+        refuse_code()
         sys.argv[1:] = as_typed(flags_first(sys.argv[1:]))
         app()
     except UserError as mistake:
         mistakes.append(mistake)
     except (HydraException, OmegaConfBaseException) as error:
         print(f"error: {explain(error)}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if not (sentence := disk_trouble(error)):
+            raise
+        print(f"error: {sentence}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; type the same command again to go on from the checkpoints", file=sys.stderr)

@@ -4,7 +4,11 @@ import os
 import tempfile
 from pathlib import Path
 
+import pandas as pd
+
 from analysis.errors import AnalysisError
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet calculates a cell that begins so
 
 
 def make_folder(folder: Path) -> None:
@@ -35,3 +39,19 @@ def write_whole(path: Path, content: bytes | str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def as_csv(data: pd.DataFrame) -> str:
+    """The table as CSV in which no text is a formula: an apostrophe stands before one."""
+    names = {name: _inert(name) for name in data.columns}
+    return str(data.map(_inert).rename(columns=names).to_csv(index=False))
+
+
+def _inert(cell: object) -> object:
+    if not isinstance(cell, str) or len(cell) < 2 or not cell.startswith(FORMULA):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell

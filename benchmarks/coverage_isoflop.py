@@ -109,6 +109,8 @@ def draw(
             "tokens": tokens.ravel(),
             "budget": np.repeat(budgets, grid.sizes),
             "loss": (law.loss(params, tokens) * np.exp(noise * own)).ravel(),
+            "trunk": [f"size {size}" if shared else None for size in range(grid.sizes)]
+            * grid.budgets,
         }
         tables.append(pd.DataFrame(table).assign(model=model))
     return pd.concat(tables, ignore_index=True)

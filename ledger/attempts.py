@@ -73,13 +73,13 @@ class AttemptLog:
         self._lock = folder / ".attempts.lock"
 
     def read(self) -> list[Attempt]:
-        """All attempts, oldest first; a line that a crash has torn is left out."""
+        """All attempts, oldest first; a line that is torn or damaged is left out."""
         try:
             data = self.path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return []
-        found = (_parse(data[i : i + WIDTH]) for i in range(0, len(data), WIDTH))
-        return [attempt for attempt in found if attempt is not None]
+        found = [_parse(data[i : i + WIDTH]) for i in range(0, len(data), WIDTH)]
+        return [a for place, a in enumerate(found, 1) if a is not None and a.attempt == place]
 
     def begin(
         self,

@@ -18,9 +18,10 @@ from typing import Any
 
 from ledger.files import locked
 from ledger.jobs import NO_JOB, Job
-from ledger.processes import start_time
+from ledger.processes import start_mark, start_time
 
 STALE_S = 180.0
+TORN_S = 40.0  # the same for one that cannot be read: its holder would have written it anew by then
 
 
 class LostClaim(Exception):
@@ -46,22 +47,35 @@ class Claim:
             if self._read() is not None and not self._stale():
                 return False
             self._token = uuid.uuid4().hex
-            holder = {
-                "token": self._token,
-                "host": socket.gethostname(),
-                "pid": os.getpid(),
-                "started": start_time(os.getpid()),
-                "job": self._job.job_id,
-                "restarts": self._job.restarts,
-            }
-            temporary = self._file.with_suffix(f".{self._token}.tmp")
+            self._write()
+            return True
+
+    def _write(self) -> None:
+        holder = {
+            "token": self._token,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started": start_time(os.getpid()),
+            "mark": start_mark(os.getpid()),
+            "job": self._job.job_id,
+            "restarts": self._job.restarts,
+        }
+        temporary = self._file.with_suffix(f".{self._token}.tmp")
+        try:
             temporary.write_text(json.dumps(holder))
             temporary.rename(self._file)
-            return True
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
 
     def renew(self) -> None:
         """Say that the holder lives. Raises LostClaim where it is no longer the holder."""
         holder = self._read()
+        if holder == {}:  # damaged: nobody else holds it
+            with locked(self._lock):
+                if self._read() == {}:
+                    self._write()
+            return
         if holder is None or holder.get("token") != self._token:
             raise LostClaim(f"{self._file.parent.name} was taken over by another process")
         os.utime(self._file)
@@ -87,17 +101,25 @@ class Claim:
 
     def _stale(self) -> bool:
         try:
-            age = time.time() - self._file.stat().st_mtime
+            age = self._now() - self._file.stat().st_mtime
         except FileNotFoundError:
             return True
-        return self.holder_is_dead() or age > STALE_S
+        return self.holder_is_dead() or age > (STALE_S if self._read() else TORN_S)
+
+    def _now(self) -> float:
+        """The file system's time, as the claim's own: hosts' clocks differ, and jump."""
+        try:
+            os.utime(self._lock)
+            return self._lock.stat().st_mtime
+        except OSError:
+            return time.time()
 
     def _read(self) -> dict[str, Any] | None:
         try:
             values = json.loads(self._file.read_text())
         except FileNotFoundError:
             return None
-        except (OSError, json.JSONDecodeError):
+        except (OSError, ValueError):
             return {}
         return values if isinstance(values, dict) else {}
 
@@ -108,9 +130,16 @@ class Claim:
 
 
 def _alive(holder: dict[str, Any]) -> bool:
-    """Whether the process lives; a pid that was given anew has another start time."""
+    """Whether the process lives; a pid that was given anew has begun at another time.
+
+    Ticks since the boot come first: times since 1970 shift with the machine's clock.
+    """
     try:
-        started = start_time(int(holder["pid"]))
-    except (KeyError, ValueError):
+        pid, mark = int(holder["pid"]), holder.get("mark")
+        now = start_mark(pid)
+        if mark is not None and now is not None:
+            return mark == now
+        started = start_time(pid)
+        return started is not None and abs(started - float(holder.get("started", started))) < 2.0
+    except (KeyError, ValueError, TypeError):
         return False
-    return started is not None and abs(started - float(holder.get("started", started))) < 2.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 
 class UserError(Exception):
     """A mistake that the user can fix: the message is one sentence that says how."""
@@ -9,3 +11,20 @@ class UserError(Exception):
 
 class LedgerVersionError(UserError):
     """A file of the ledger was written by another version of this project."""
+
+
+class DamagedFile(UserError):
+    """A file of the ledger that is not what was written."""
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK = (*FULL, errno.EIO, errno.EROFS, errno.ESTALE, errno.EACCES, errno.EPERM)
+
+
+def disk_trouble(error: OSError) -> str | None:
+    """What a file system has refused, as a sentence; None for errors that may be of our making."""
+    if error.errno not in DISK:
+        return None
+    way = "free some space" if error.errno in FULL else "see to the disk or its permissions"
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror}; {way} and type the same command again, it goes on from there"

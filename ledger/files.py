@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ledger.errors import LedgerVersionError, UserError
+from ledger.errors import DamagedFile, LedgerVersionError
 
 
 def write_json(path: Path, values: dict[str, Any], sync: bool = True) -> None:
@@ -44,17 +44,17 @@ def sync_to_disk(path: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object, or None where there is no such file. Raises UserError for anything else."""
+    """A JSON object, or None where there is no such file. Raises DamagedFile for anything else."""
     try:
         values = json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
-        raise UserError(
+        raise DamagedFile(
             f"{path}: not valid JSON ({error}); delete this file and launch the study again"
         ) from None
     if not isinstance(values, dict):
-        raise UserError(f"{path}: not a JSON object; delete this file and launch the study again")
+        raise DamagedFile(f"{path}: not a JSON object; delete this file and launch the study again")
     return values
 
 

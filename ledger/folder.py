@@ -10,18 +10,24 @@ and renamed, so that a reader never sees half of one.
 from __future__ import annotations
 
 import json
+import logging
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ledger.damage import check_digest, checkpoint_damage, set_aside, write_digest
+from ledger.errors import DamagedFile
 from ledger.evaluation import EVALUATION_SCHEMA, Evaluation
-from ledger.files import check_schema, read_json, write_json
-from ledger.result import RESULT_SCHEMA, Result
+from ledger.files import check_schema, read_json, write_atomically, write_json
+from ledger.result import LOSS_KEYS, RESULT_SCHEMA, Result
+
+log = logging.getLogger(__name__)
 
 SCHEMA = 1  # of status.json and config.yaml
 FINAL = "final"
-META = "meta.json"  # of a checkpoint, written last: one without it is not complete
+VALIDATION = LOSS_KEYS["causal"]  # in a line of metrics.jsonl: it is a validation on the way
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,11 @@ class RunFolder:
     @property
     def result_file(self) -> Path:
         return self.path / "result.json"
+
+    @property
+    def digest_file(self) -> Path:
+        """The digest of `result.json`: one that was damaged or edited does not pass for it."""
+        return self.path / "result.digest"
 
     @property
     def attempts_file(self) -> Path:
@@ -81,28 +92,78 @@ class RunFolder:
         return self.checkpoints / f"plateau-{target:.9e}"
 
     def plateau_done(self, target: float) -> bool:
-        """Whether a trunk has been trained to `target` FLOPs."""
-        return (self.plateau(target) / META).exists()
+        """Whether a trunk has been trained to `target` FLOPs and has its checkpoint there."""
+        return checkpoint_damage(self.plateau(target)) is None
 
     def rolling(self, step: int) -> Path:
         """The checkpoint that is written on the way, at a step."""
         return self.checkpoints / f"step-{step:08d}"
 
     def result(self) -> Result | None:
-        """The result, or None while there is none. Raises LedgerVersionError, UserError."""
-        values = _read(self.result_file, RESULT_SCHEMA)
-        return None if values is None else Result.from_dict(values)
+        """The result, or None while there is none. Raises LedgerVersionError, DamagedFile."""
+        try:
+            check_digest(self.result_file, self.digest_file)
+            values = _read(self.result_file, RESULT_SCHEMA)
+            return None if values is None else Result.from_dict(values)
+        except (TypeError, KeyError, AttributeError):
+            raise DamagedFile(f"{self.result_file}: not what was written") from None
 
     def write_result(self, result: Result) -> None:
+        self.digest_file.unlink(missing_ok=True)  # of a result that this one replaces
         write_json(self.result_file, {"schema": RESULT_SCHEMA, **result.to_dict()})
+        write_digest(self.result_file, self.digest_file)
+
+    def final_damage(self) -> str | None:
+        """What is wrong with the final checkpoint of a run that is done; None: nothing.
+
+        A folder without `checkpoints/` holds a result alone, which is whole.
+        """
+        return checkpoint_damage(self.final) if self.checkpoints.is_dir() else None
+
+    def damage(self) -> str | None:
+        """What a run that has ended has lost of its result or its final checkpoint; None: nothing.
+
+        Raises LedgerVersionError.
+        """
+        try:
+            result = self.result()
+        except DamagedFile:
+            return f"{self.result_file.name} is not what was written"
+        lost = self.final_damage() if result is not None and result.done else None
+        return lost and f"checkpoints/{FINAL}: {lost}"
+
+    def set_damaged_aside(self) -> list[str]:
+        """Put a damaged result and damaged checkpoints out of the way; says what was wrong.
+
+        The caller holds the claim.
+        """
+        found = []
+        try:
+            self.result()
+        except DamagedFile:
+            found.append(f"{self.result_file.name} is not what was written")
+            set_aside(self.result_file)
+            set_aside(self.digest_file)
+        names = sorted(self.checkpoints.iterdir()) if self.checkpoints.is_dir() else []
+        for path in names:
+            if not path.name.startswith(".") and (damage := checkpoint_damage(path)):
+                found.append(f"{path.name}: {damage}")
+                set_aside(path)
+        return found
 
     def evaluation_file(self, task_set: str) -> Path:
         return self.path / "evaluations" / f"{task_set}.json"
 
     def evaluation(self, task_set: str) -> Evaluation | None:
-        """Its scores on a task set, or None while there are none. Raises LedgerVersionError."""
-        values = _read(self.evaluation_file(task_set), EVALUATION_SCHEMA)
-        return None if values is None else Evaluation.from_dict(values)
+        """Its scores on a task set, or None while there are none, and where they are not what was
+        written: they are scored again. Raises LedgerVersionError."""
+        file = self.evaluation_file(task_set)
+        try:
+            check_digest(file, file.with_suffix(".digest"))
+            values = _read(file, EVALUATION_SCHEMA)
+            return None if values is None else Evaluation.from_dict(values)
+        except (DamagedFile, TypeError, KeyError, AttributeError):
+            return None
 
     def evaluations(self) -> list[Evaluation]:
         """All of them, by the name of their task set."""
@@ -114,16 +175,34 @@ class RunFolder:
         """Keep scores as `evaluations/<name>.json`, in place of older ones."""
         file = self.evaluation_file(name)
         file.parent.mkdir(exist_ok=True)
+        file.with_suffix(".digest").unlink(missing_ok=True)
         write_json(file, {"schema": EVALUATION_SCHEMA, **evaluation.to_dict()})
+        write_digest(file, file.with_suffix(".digest"))
 
     def status(self) -> dict[str, Any] | None:
-        """The newest status, or None before the first start. Raises LedgerVersionError."""
-        return _read(self.status_file, SCHEMA)
+        """The newest status, or None before the first start and where a crash has torn it. Raises
+        LedgerVersionError."""
+        try:
+            return _read(self.status_file, SCHEMA)
+        except DamagedFile:
+            return None
 
     def write_status(self, **status: Any) -> None:
         """Replace the status; the time of writing is the heartbeat (seconds since 1970)."""
         entry = {"schema": SCHEMA, "heartbeat": time.time(), **status}
         write_json(self.status_file, entry, sync=False)
+
+    def metrics_at(self, step: int) -> dict[str, Any]:
+        """What metrics.jsonl says of a training step; empty where it was not logged."""
+        if not self.metrics_file.exists():
+            return {}
+        for line in reversed(self.metrics_file.read_bytes().splitlines()):
+            values: dict[str, Any] = json.loads(line)
+            if values["step"] < step:
+                break
+            if values["step"] == step and VALIDATION not in values:
+                return {name: value for name, value in values.items() if name != "step"}
+        return {}
 
     def log_tail(self, lines: int = 5) -> list[str]:
         """The last lines of the run's log."""
@@ -141,34 +220,83 @@ def _read(path: Path, schema: int) -> dict[str, Any] | None:
 
 
 class MetricsWriter:
-    """`metrics.jsonl`: one line per logged step, each step once, however often a run restarts.
+    """`metrics.jsonl`: a line for each logged step and one for each validation on the way.
 
-    A line torn by a crash is cut off when the file is opened again; a step that was logged before
-    the crash and is trained again (to the same bits) is not logged twice.
+    Each stands there once, however often a run restarts: a line torn by a crash is cut off when
+    the file is opened again, and a step that was logged before the crash and is trained again (to
+    the same bits) is not logged twice. Where a line before the last is damaged, the file is set
+    aside and goes on with the lines that are whole.
     """
 
     def __init__(self, path: Path) -> None:
-        self._last = self._repair(path)
+        self.last, self.validated = self._repair(path)  # steps of the newest line of each kind
         self._file = path.open("a")
 
     @staticmethod
-    def _repair(path: Path) -> int:
+    def _repair(path: Path) -> tuple[int, int]:
+        """Keep the lines that are whole and whose steps rise, for each kind of line."""
         if not path.exists():
-            return -1
+            return -1, -1
         data = path.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        if len(whole) < len(data):
-            with path.open("r+b") as file:
-                file.truncate(len(whole))
-        lines = whole.splitlines()
-        return int(json.loads(lines[-1])["step"]) if lines else -1
+        end = data.rfind(b"\n") + 1
+        lines = data[:end].split(b"\n")[:-1]
+        read = [_kind_and_step(line) for line in lines]
+        left = {
+            (kind, step)
+            for kind in (False, True)
+            for step in _rising([at[1] for at in read if at is not None and at[0] is kind])
+        }
+        kept, newest = [], {False: -1, True: -1}
+        for line, at in zip(lines, read, strict=True):
+            if at in left:
+                left.discard(at)
+                kept.append(line)
+                newest[at[0]] = max(newest[at[0]], at[1])
+        if len(kept) == len(lines):
+            if end < len(data):
+                with path.open("r+b") as file:
+                    file.truncate(end)
+        else:
+            log.warning("%s: %d lines are damaged", path.name, len(lines) - len(kept))
+            set_aside(path)
+            write_atomically(path, b"".join(line + b"\n" for line in kept).decode())
+        return newest[False], newest[True]
 
     def write(self, step: int, **values: Any) -> None:
-        if step <= self._last:
-            return
+        if step > self.last:
+            self._append(step, values)
+            self.last = step
+
+    def write_validation(self, step: int, **values: Any) -> None:
+        """`values` hold `VALIDATION`; the line of the step itself, if any, was written before."""
+        if step > self.validated:
+            self._append(step, values)
+            self.validated = step
+
+    def _append(self, step: int, values: dict[str, Any]) -> None:
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
-        self._last = step
 
     def close(self) -> None:
         self._file.close()
+
+
+def _kind_and_step(line: bytes) -> tuple[bool, int] | None:
+    """Whether a line is a validation, and its step; None: it is damaged."""
+    try:
+        values = json.loads(line)
+        step = values["step"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    return (VALIDATION in values, step) if type(step) is int else None
+
+
+def _rising(steps: list[int]) -> list[int]:
+    """The steps without those that a damaged number has put out of order."""
+    kept: list[int] = []
+    for step, after in zip(steps, [*steps, math.inf][1:], strict=True):
+        before = kept[-1] if kept else -1
+        out_of_order = before < after <= step
+        if before < step and not out_of_order:
+            kept.append(step)
+    return kept

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ledger.errors import UserError
+from ledger.damage import check_digest, write_digest
+from ledger.errors import DamagedFile, UserError
 from ledger.files import check_schema, read_json, write_json
 from ledger.part import OPTIONAL, Part
 
@@ -177,16 +178,27 @@ class PlanFile(Part):
 
 
 def read_plan(path: Path) -> PlanFile:
-    """A plan file. Raises UserError where it is missing or broken, LedgerVersionError."""
+    """A plan file. Raises UserError where it is missing, DamagedFile, LedgerVersionError."""
+    check_digest(path, digest_of(path))
     values = read_json(path)
     if values is None:
         raise UserError(f"{path}: there is no such plan; launch the study again")
     check_schema(values, PLAN_SCHEMA, path)
-    return PlanFile.from_dict(values)
+    try:
+        return PlanFile.from_dict(values)
+    except (TypeError, KeyError, AttributeError):
+        raise DamagedFile(f"{path}: not a plan; launch the study again") from None
 
 
 def write_plan(path: Path, plan: PlanFile) -> None:
+    digest_of(path).unlink(missing_ok=True)
     write_json(path, plan.to_dict())
+    write_digest(path, digest_of(path))
+
+
+def digest_of(plan_file: Path) -> Path:
+    """The digest of a plan: one that was damaged or edited does not pass for it."""
+    return plan_file.with_suffix(".digest")
 
 
 @dataclass(frozen=True)
@@ -234,7 +246,7 @@ class LaunchFolder:
         """Tasks that this launch is to leave alone."""
         try:
             return frozenset(json.loads(self.cancelled_file.read_text())["tasks"])
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             return frozenset()
 
     def cancel(self, task_ids: Iterable[str]) -> None:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 PROC = Path("/proc")
+BOOT_ID = PROC / "sys/kernel/random/boot_id"
 PS_TIMEOUT_S = 10.0
 
 
@@ -16,15 +17,29 @@ def start_time(pid: int) -> float | None:
     return _from_proc(pid) if (PROC / "stat").exists() else _from_ps(pid)
 
 
+def start_mark(pid: int) -> str | None:
+    """A text that no other process of this machine has, whatever its clock does: the boot and the
+    ticks since then. None where there is no such process, or no /proc."""
+    ticks = _ticks(pid)
+    try:
+        return None if ticks is None else f"{BOOT_ID.read_text().strip()}:{ticks}"
+    except OSError:
+        return None
+
+
 def _from_proc(pid: int) -> float | None:
+    ticks = _ticks(pid)
+    return None if ticks is None else _boot_time() + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _ticks(pid: int) -> int | None:
+    """Clock ticks from the boot to the begin of a process; None where there is none."""
     try:
         # the second field, the name in brackets, may contain spaces and brackets itself
         fields = (PROC / str(pid) / "stat").read_text().rsplit(")", 1)[1].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    if fields[0] in "ZX":
-        return None
-    return _boot_time() + int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return None if fields[0] in "ZX" else int(fields[19])
 
 
 def _boot_time() -> float:

@@ -11,6 +11,8 @@ RESULT_SCHEMA = 1
 DONE, DIVERGED = "done", "diverged"
 FINISHED = (DONE, DIVERGED)  # not to be trained again
 LOSS_KEYS = {"causal": "val_nll_causal", "topk": "val_nll_topk"}  # by rule of inference
+BITS_KEYS = {"causal": "val_bpb_causal", "topk": "val_bpb_topk"}
+BYTE_KEYS = {"bpb": BITS_KEYS["causal"], "bpb_topk": BITS_KEYS["topk"]}  # as an analysis says it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,4 +92,9 @@ class Result(Part):
     def validation_loss(self, rule: str = "causal") -> float | None:
         """Validation loss in nats per token under a rule of inference: causal or topk."""
         value = self.loss.get(LOSS_KEYS[rule])
+        return None if value is None else float(value)
+
+    def bits_per_byte(self, rule: str = "causal") -> float | None:
+        """The same in bits per byte of text; None in results of before they were kept."""
+        value = self.loss.get(BITS_KEYS[rule])
         return None if value is None else float(value)

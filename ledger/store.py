@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ledger.claims import Claim
+from ledger.errors import DamagedFile
 from ledger.folder import RunFolder
 from ledger.jobs import NO_JOB, Job
-from ledger.result import Result
+from ledger.result import FINISHED, Result
 
 
 @dataclass
@@ -42,12 +43,23 @@ class Ledger:
     def state(self, run_id: str) -> str:
         """planned | running | done | diverged | failed | stopped | interrupted.
 
+        A run whose result or final checkpoint is damaged is interrupted: it is to be made again.
         Raises LedgerVersionError where a file was written by another version.
         """
-        result = self.folder(run_id).result()
+        result = self.result(run_id)
         if result is not None:
             return result.status
-        return self.unfinished_state(run_id, self.folder(run_id).status())
+        status = self.folder(run_id).status()
+        if status is not None and status.get("state") in FINISHED:
+            status = {**status, "state": "interrupted"}  # what it had is damaged
+        return self.unfinished_state(run_id, status)
+
+    def result(self, run_id: str) -> Result | None:
+        """The result of a run; None while there is none, and where it or the final checkpoint is
+        damaged. Raises LedgerVersionError."""
+        result, folder = self._written(run_id), self.folder(run_id)
+        lost = result is not None and result.done and folder.final_damage() is not None
+        return None if lost else result
 
     def unfinished_state(self, run_id: str, status: dict[str, Any] | None) -> str:
         """The state of a run without a result, by its newest status."""
@@ -59,6 +71,12 @@ class Ledger:
         return state
 
     def results(self) -> list[Result]:
-        """Every result in the store."""
-        found = (self.folder(run_id).result() for run_id in sorted(self.present()))
+        """Every result in the store that is what was written."""
+        found = (self._written(run_id) for run_id in sorted(self.present()))
         return [result for result in found if result is not None]
+
+    def _written(self, run_id: str) -> Result | None:
+        try:
+            return self.folder(run_id).result()
+        except DamagedFile:
+            return None

@@ -11,8 +11,10 @@ from typing import Annotated
 
 import typer
 
+from mor.command_line import setting
 from mor.config import ConfigError, UserError
-from mor.model.llama import read_shape
+from mor.model.llama import LLAMA, read_shape, unread_settings
+from mor.model.published import read_json
 
 app = typer.Typer(
     help="Corpora prepared, trained models scored and out as published weights, Llama checkpoints "
@@ -98,20 +100,32 @@ def import_llama(
     from mor.model.exchange import load, save
 
     _refuse_used(out)
-    shape, model = read_shape(checkpoint), load(checkpoint)
-    _write(lambda folder: save(model, folder), out)
-    data = f"data.vocab_size={shape.vocab_size}"
-    if (checkpoint / TOKENIZER).exists():
+    shape = read_shape(checkpoint)
+    tokenizer = (checkpoint / TOKENIZER).exists()
+    if tokenizer:
+        read_json(checkpoint / TOKENIZER)
+    found = load(checkpoint)
+    _write(lambda folder: save(found, folder), out)
+    size, model = shape.size, shape.model
+    settings = {f"size.{name}": value for name, value in vars(size).items() if name != "name"}
+    data: dict[str, object] = {"data.vocab_size": shape.vocab_size}
+    if tokenizer:
         shutil.copy(checkpoint / TOKENIZER, out / TOKENIZER)
-        data += f" data.tokenizer={out / TOKENIZER}"
-    size = shape.size
-    settings = {name: getattr(size, name) for name in vars(size) if name != "name"}
+        data["data.tokenizer"] = out / TOKENIZER
+    rest = {"model.norm_eps": model.norm_eps, "model.rope_theta": model.rope_theta}
+    start: dict[str, object] = {
+        "train.init_from": out,
+        "size.name": size.name,
+        **settings,
+        **data,
+        **rest,
+    }
+    if unread := (checkpoint / LLAMA).exists() and unread_settings(checkpoint):
+        print(f"not read in {checkpoint / LLAMA}: {', '.join(unread)}")
     print(
         f"{out}: {size.n_layers} layers of width {size.d_model}. A recursive model starts from it "
-        f"with\npython sweep.py model=recursive train.init_from={out} size.name={size.name} "
-        + " ".join(f"size.{name}={value}" for name, value in settings.items())
-        + f" {data} model.norm_eps={shape.model.norm_eps:g} "
-        f"model.rope_theta={shape.model.rope_theta:g}"
+        "with\npython sweep.py model=recursive "
+        + " ".join(setting(name, str(value)) for name, value in start.items())
     )
 
 

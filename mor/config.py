@@ -173,6 +173,8 @@ class TrainConfig:
     warmup_steps: int | None = None  # overrides the three above
     cooldown_fraction: float = 0.2  # of each budget
     val_tokens: int = 1_048_576  # validation tokens at the end of a run
+    eval_points: int = where(0)  # validations on the way to each budget, evenly spaced; 0: none
+    eval_tokens: int | None = where(None)  # validation tokens of each of these; null: val_tokens
     init_from: str | None = where(None)  # run or exported folder of a vanilla model to start from
     init_method: str | None = where_set()  # stepwise | average | lower | upper | random (sec. 2.1)
     init_fingerprint: str | None = where_set()  # of its weights; filled in when a run is planned
@@ -195,6 +197,7 @@ class RuntimeConfig:
     # sequences per forward of a process; auto: what fits on its GPU; null: its whole batch
     micro_batch: int | str | None = where("auto")
     loss_chunk: int | None = where(None)  # tokens whose logits are held at once; null: all
+    masks: str = where("auto")  # blocks (FlexAttention) | dense; auto: blocks on a GPU
     recompute: str = where("none")  # none | recursion | layer: activations computed twice, not kept
     compile: bool = where(False)  # torch.compile of each layer
     checkpoint_s: float = where(300.0)  # seconds between checkpoints

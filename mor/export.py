@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ledger.folder import RunFolder
+from mor.config import UserError
 from mor.data.fast_tokenizer import write_fast_tokenizer
+from mor.data.hub import first_line
 from mor.data.prepare import prepare
 from mor.data.tokenizer import FILE, Tokenizer, kept_tokenizer
 from mor.model.exchange import save_for_transformers
@@ -35,7 +37,15 @@ def tokenizer_of(source: Path) -> Tokenizer | None:
     """The tokenizer of a run's corpus, or the one beside published weights, if any."""
     if final_checkpoint(source).exists():
         return prepare(read_config(RunFolder(source)).data).tokenizer()
-    return kept_tokenizer(source) if (source / FILE).exists() else None
+    if not (source / FILE).exists():
+        return None
+    try:
+        return kept_tokenizer(source)
+    except Exception as error:  # the library raises bare Exception
+        raise UserError(
+            f"{source / FILE}: no tokenizer that we can use ({first_line(error)}); remove it to "
+            "export the weights alone"
+        ) from error
 
 
 def _context(source: Path) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from mor.config import Config, ConfigError, SizeConfig
+from mor.config import Config, ConfigError, SizeConfig, TrainConfig
 from mor.model.checks import INIT_METHODS
 from mor.model.components import check_model
 from mor.model.lookup import one_of, positive
@@ -27,6 +27,7 @@ def validate(config: Config) -> Config:
     one_of("data.kind", config.data.kind, DATA_KINDS)
     one_of("runtime.device", config.runtime.device, ("auto", "cpu", "cuda"))
     one_of("runtime.recompute", config.runtime.recompute, RECOMPUTE)
+    one_of("runtime.masks", config.runtime.masks, ("auto", "blocks", "dense"))
     one_of("runtime.parallel", config.runtime.parallel, PARALLEL)
     one_of("runtime.wandb", config.runtime.wandb, WANDB_MODES)
     check_optimizer(config)
@@ -83,6 +84,7 @@ def _validate_train(config: Config) -> None:
             f"less than train.seq_len={train.seq_len}",
             f"set train.val_tokens={train.seq_len} or more",
         )
+    _validate_on_the_way(train)
     micro = config.runtime.micro_batch
     if isinstance(micro, str) and micro != "auto":
         raise ConfigError(
@@ -94,4 +96,18 @@ def _validate_train(config: Config) -> None:
             micro,
             f"does not divide train.batch_size={train.batch_size}",
             "choose a divisor of it",
+        )
+
+
+def _validate_on_the_way(train: TrainConfig) -> None:
+    if train.eval_points < 0:
+        raise ConfigError(
+            "train.eval_points", train.eval_points, "a number of points below 0", "0 is none"
+        )
+    if train.eval_tokens is not None and train.eval_tokens < train.seq_len:
+        raise ConfigError(
+            "train.eval_tokens",
+            train.eval_tokens,
+            f"less than train.seq_len={train.seq_len}",
+            f"set train.eval_tokens={train.seq_len} or more, or null for train.val_tokens",
         )

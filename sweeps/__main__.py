@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from ledger.errors import UserError
+from ledger.errors import UserError, disk_trouble
 from sweeps.backends.base import BackendSilent
 from sweeps.board import board
 from sweeps.commands.find import find_folder, find_target, study_view
@@ -64,9 +64,26 @@ def status(
 
 
 @app.command()
-def watch(study: Study = None, studies_dir: Studies = STUDIES) -> None:
-    """The same, live, until no run is open any more; Ctrl-C leaves the runs alone."""
+def watch(
+    study: Study = None,
+    studies_dir: Studies = STUDIES,
+    page: Annotated[
+        bool, typer.Option("--page", help="Write an HTML page with learning curves instead.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="With --page: the file; default: watch.html of the study.")
+    ] = None,
+) -> None:
+    """The same, live, until no run is open any more; Ctrl-C leaves the runs alone.
+
+    With --page, one file of HTML that needs nothing else: written every minute, it reloads itself.
+    """
     view, console = study_view(study, studies_dir), Console()
+    if page:
+        from sweeps.page.live import watch_page
+
+        watch_page(view, out, lambda text: console.print(text, soft_wrap=True, highlight=False))
+        return
     look = view.look()
     with Live(console=console, auto_refresh=False) as live:
         while any(row.state in OPEN for row in (*look.rows, *look.evaluations)):
@@ -198,6 +215,11 @@ def main() -> int:
     except BrokenPipeError:  # `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if not (sentence := disk_trouble(error)):
+            raise
+        print(f"error: {sentence}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -5,12 +5,13 @@ Ids are never cut. Where the window is narrow the columns that matter least go f
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from rich.text import Text
 
-from sweeps.tables import count, duration, share
+from sweeps.tables import count, counted, duration, share
 from sweeps.watch import OPEN, Cost, Look, Row
 
 COLOURS = {
@@ -38,13 +39,14 @@ COLUMNS = (
     _Column("state", lambda row: row.state, 0, True),
     _Column("spent", lambda row: share(row.spent, row.target), 0),
     _Column("loss", lambda row: "-" if row.loss is None else f"{row.loss:.4f}", 1),
+    _Column("bits/B", lambda row: f"{row.bits_per_byte:.3f}" if row.bits_per_byte else "-", 4),
     _Column("tok/s", lambda row: count(row.tokens_per_s) if row.tokens_per_s else "-", 2),
     _Column("ETA", lambda row: "-" if row.eta_hours is None else duration(row.eta_hours), 3),
-    _Column("tries", lambda row: str(row.attempts) if row.attempts else "-", 4),
-    _Column("hours", lambda row: _hours(row.device_hours), 5),
-    _Column("MFU", lambda row: f"{100 * row.mfu:.0f}%" if row.mfu else "-", 6),
-    _Column("node", lambda row: row.node or "-", 7, True),
-    _Column("waits for", lambda row: row.reason or "-", 8, True),
+    _Column("tries", lambda row: str(row.attempts) if row.attempts else "-", 5),
+    _Column("hours", lambda row: _hours(row.device_hours), 6),
+    _Column("MFU", lambda row: f"{100 * row.mfu:.0f}%" if row.mfu else "-", 7),
+    _Column("node", lambda row: row.node or "-", 8, True),
+    _Column("waits for", lambda row: row.reason or "-", 9, True),
 )
 
 
@@ -112,7 +114,11 @@ def _foot(look: Look) -> list[str]:
     counts = ", ".join(f"{number} {state}" for state, number in look.counts().items())
     eta = "" if look.eta_hours is None else f"; ETA {duration(look.eta_hours)}"
     lines = [f"{done} of {len(look.rows)} runs done ({counts}){eta}", cost_text(look.cost)]
-    return [*lines, *look.notes, *_next(look.rows)]
+    if look.evaluations:
+        states = Counter(row.state for row in look.evaluations)
+        counts = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
+        lines.append(f"{counted(len(look.evaluations), 'evaluation')} not done ({counts})")
+    return [*lines, *look.notes, *_next([*look.rows, *look.evaluations])]
 
 
 def cost_text(cost: Cost) -> str:

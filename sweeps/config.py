@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -125,8 +126,8 @@ def sweep_config(values: dict[str, Any]) -> SweepConfig:
         launch=from_dict(LaunchConfig, values["launch"], "launch."),
         cluster=from_dict(ClusterConfig, values["cluster"], "cluster."),
         study=study_config(values["study"]),
-        runs_dir=text_of("runs_dir", values["runs_dir"]),
-        studies_dir=text_of("studies_dir", values["studies_dir"]),
+        runs_dir=os.path.expanduser(text_of("runs_dir", values["runs_dir"])),
+        studies_dir=os.path.expanduser(text_of("studies_dir", values["studies_dir"])),
     )
     modes = ("plan", *backends.names(), "auto")
     if config.launch.mode not in modes:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ledger.damage import set_aside
+from ledger.errors import DamagedFile, UserError
 from ledger.files import write_json
-from ledger.plan_file import LaunchFolder, StudyFolder, read_plan, write_plan
+from ledger.plan_file import LaunchFolder, PlanFile, StudyFolder, digest_of, read_plan, write_plan
 from ledger.store import Ledger
 from mor.config import to_dict
 from sweeps.config import SweepConfig
@@ -38,17 +40,35 @@ def new_launch(plan: Plan, ledger: Ledger, study_folder: Path) -> Launch:
     launch_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
     folder = StudyFolder(study_folder).launch(launch_id)
     folder.path.mkdir(parents=True)
+    folder.workers.mkdir(mode=0o700)  # submitit's pickles are nobody else's to write
     write_plan(folder.plan_file, plan.for_workers())
     return Launch(folder, ledger.runs_dir, plan.study)
 
 
 def add_to_study(launch: Launch) -> None:
-    """Add a launch's runs to the study's own plan: a narrower command never shrinks a study."""
-    study_file = launch.folder.study.plan_file
+    """Add a launch's runs to the study's own plan: a narrower command never shrinks a study.
+
+    A study's plan that is damaged is set aside and made again from those of its launches.
+    """
+    study = launch.folder.study
     new = read_plan(launch.folder.plan_file)
-    if study_file.exists():
-        new = new.with_earlier(read_plan(study_file))
-    write_plan(study_file, new)
+    try:
+        earlier = [read_plan(study.plan_file)] if study.plan_file.exists() else []
+    except DamagedFile:
+        set_aside(study.plan_file)
+        set_aside(digest_of(study.plan_file))
+        others = (other for other in study.launches() if other != launch.folder)
+        earlier = [plan for other in others if (plan := _readable(other.plan_file)) is not None]
+    for plan in reversed(earlier):
+        new = new.with_earlier(plan)
+    write_plan(study.plan_file, new)
+
+
+def _readable(file: Path) -> PlanFile | None:
+    try:
+        return replace(read_plan(file), runs_dir=None)
+    except UserError:
+        return None
 
 
 def keep_settings(study: SweepConfig, mode: str) -> None:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from mor.train.run import Hooks
 
 log = logging.getLogger(__name__)
+
+KEEP_ALIVE_S = 60.0  # between words of rank 0 while it alone works: others give up after 30 min
 
 
 @dataclass(frozen=True)
@@ -70,12 +73,30 @@ class Order:
             raise Stopped("stopped; the shards that are whole are kept") from None
 
     def _evaluate(self, hooks: Hooks) -> None:
-        """Rank 0 alone scores; the others wait at the next round."""
+        """Rank 0 alone scores; the others hear from it every minute, so that none gives up."""
+        ranks = _join()
+        if not ranks.first:
+            while not ranks.shared(None):
+                pass
+            return
+        heard = time.monotonic()
+
+        def should_stop() -> bool:
+            nonlocal heard
+            if time.monotonic() - heard > KEEP_ALIVE_S:
+                heard = time.monotonic()
+                ranks.shared(False)
+            return hooks.should_stop()
+
+        try:
+            self._score(replace(hooks, should_stop=should_stop))
+        finally:
+            ranks.shared(True)
+
+    def _score(self, hooks: Hooks) -> None:
         from mor.evaluate.evaluation import Extent, evaluate_run
         from mor.evaluate.task_sets import task_set
 
-        if following():
-            return
         tasks = task_set(self.task.evaluate or "", "study.evaluate")
         if tasks.fingerprint != self.task.fingerprint:
             raise UserError(
@@ -154,7 +175,7 @@ class Crew:
 def follow(stop: threading.Event) -> int:
     """The side of every other rank: train what rank 0 hands out; returns how many tasks."""
     from mor.train.distributed import OtherRankFailed, leave
-    from mor.train.loop import Diverged, Stopped
+    from mor.train.loop import DamagedStart, Diverged, Stopped
     from mor.train.memory import OutOfMemory
     from mor.train.run import Hooks
 
@@ -170,7 +191,7 @@ def follow(stop: threading.Event) -> int:
             order.carry_out(Hooks(should_stop=stop.is_set))
         except OutOfMemory:
             raise
-        except (Stopped, Diverged, OtherRankFailed, UserError) as end:
+        except (Stopped, Diverged, DamagedStart, OtherRankFailed, UserError) as end:
             log.info("rank %d, %s: %s", ranks.rank, order.task.task_id, end)
     leave()
     return count

@@ -18,6 +18,7 @@ from mor.model.components import router_of
 from mor.train.tracking import refuse_without_key
 from sweeps import backends
 from sweeps.config import run_config, sweep_config
+from sweeps.damage import say_damage
 from sweeps.definition import finish
 from sweeps.mistakes import RunStopped
 from sweeps.plan import build_plan
@@ -49,8 +50,9 @@ def run_single(values: dict[str, Any], typed: set[str]) -> None:
     [config] = with_fingerprints([finish(run_config(values), study.study, typed)])
     ledger = Ledger(Path(study.runs_dir).absolute(), backends.this_job())
     plan = build_plan(study.study.name, [config], ledger, study.cluster, task_sets(study))
+    say_damage(plan, console)
     if study.launch.plan_file:
-        write_plan_file(plan, Path(study.launch.plan_file))
+        write_plan_file(plan, Path(study.launch.plan_file).expanduser())
     if study.launch.mode == "plan":
         print_plan(plan, console)
         return
@@ -86,6 +88,8 @@ def run_single(values: dict[str, Any], typed: set[str]) -> None:
     nll = f"{loss['val_nll_causal']:.4f} nats per token"
     if router_of(config.model).chooses_tokens:
         nll += f" (causal), {loss['val_nll_topk']:.4f} (top-k)"
+    bits = result.bits_per_byte()
+    nll += f", {bits:.4f} bits per byte" if bits else ""
     console.print(
         f"{run.run_id}: validation loss {nll}; spent {result.flops.spent:.4g} of "
         f"{result.budget:.4g} {result.convention} FLOPs, {result.tokens:,} tokens\n"

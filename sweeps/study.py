@@ -21,6 +21,7 @@ from mor.train.tracking import refuse_without_key
 from sweeps import backends
 from sweeps.backends.base import Submission
 from sweeps.config import SweepConfig, sweep_config
+from sweeps.damage import say_damage
 from sweeps.plan import Plan, build_plan
 from sweeps.ranks import refuse_several
 from sweeps.tables import print_plan
@@ -58,8 +59,9 @@ def launch_configs(study: SweepConfig, configs: list[Config]) -> None:
     console = Console()
     ledger = Ledger(Path(study.runs_dir).absolute())
     plan = build_plan(study.study.name, configs, ledger, study.cluster, task_sets(study))
+    say_damage(plan, console)
     if study.launch.plan_file:
-        write_plan_file(plan, Path(study.launch.plan_file))
+        write_plan_file(plan, Path(study.launch.plan_file).expanduser())
     if study.launch.mode == "plan":
         print_plan(plan, console)
         console.print("launch=local trains it here, launch=slurm on a cluster", highlight=False)

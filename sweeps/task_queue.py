@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 1.0  # between looks at what was cancelled
 PATIENCE_S = 120.0  # a network file system may show a finished file that late
+REMADE = 3  # times that a damaged checkpoint is made again for one task
 
 
 def read_tasks(plan_file: Path, ledger: Ledger, only: Collection[str] | None = None) -> TaskGraph:
@@ -45,6 +46,7 @@ class Queue:
         self._failed: set[str] = set()
         self._cancelled: frozenset[str] = frozenset()
         self._looked = -math.inf
+        self._lost_starts: dict[str, int] = {}
         self._alone_since: dict[str, float] = {}  # tasks that wait for what nobody works on
 
     def refresh(self) -> None:
@@ -66,6 +68,18 @@ class Queue:
     def fail(self, task: Task) -> None:
         """Not to be tried again in this launch, also where its status could not be written."""
         self._failed.add(task.task_id)
+
+    def reopen(self, task_ids: Iterable[str]) -> None:
+        """Tasks that were done and have lost what they had made."""
+        self._done.difference_update(task_ids)
+
+    def lost_start(self, task: Task) -> bool:
+        """The checkpoint that a task starts from was damaged: the task that makes it is open again,
+        and this one waits. False: that has happened `REMADE` times, something damages it each time.
+        """
+        self.reopen(task.depends_on)
+        self._lost_starts[task.task_id] = self._lost_starts.get(task.task_id, 0) + 1
+        return self._lost_starts[task.task_id] <= REMADE
 
     def _give_up(self, only: frozenset[str]) -> None:
         now = time.monotonic()
@@ -92,6 +106,8 @@ class Queue:
         ended = self._done | self._failed
         wanted = self.tasks.needed(self._done)
         if self.only is not None:
+            # the tasks that a preparation is for are not among those that its job looks at
+            wanted |= {task.task_id for task in self.tasks if task.is_data}
             wanted &= self.only
         return [t for t in self.tasks if t.task_id not in ended and t.task_id in wanted]
 

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ledger.errors import DamagedFile
 from ledger.folder import RunFolder
 from ledger.ids import evaluation_name, folder_of
 from ledger.plan_file import DataEntry, EvaluationEntry, PlanFile, RunEntry, SegmentEntry
@@ -125,7 +126,7 @@ class Task:
     def failed(self, launch_id: str) -> bool:
         """Whether it has failed under this very launch: a later launch tries again. A run that has
         diverged is not evaluated."""
-        if self.is_evaluation and (result := self.folder.result()) and result.diverged:
+        if self.is_evaluation and self._diverged():
             return True
         status = self.folder.status() or {}
         return (
@@ -133,6 +134,13 @@ class Task:
             and status.get("launch_id") == launch_id
             and status.get("task_id") == self.task_id
         )
+
+    def _diverged(self) -> bool:
+        try:
+            result = self.folder.result()
+        except DamagedFile:
+            return False
+        return result is not None and result.diverged
 
     def claimed(self, ledger: Ledger) -> bool:
         return ledger.claim(self.folder.run_id).held()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import shlex
 import types
 import typing
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
+from mor.command_line import in_quotes, in_shell
 from mor.config import Config
 from mor.model.components import RECURRENCES, ROUTERS
 from mor.model.recurrence.spec import RecurrenceSpec
@@ -28,6 +28,7 @@ from sweeps.config import SweepConfig
 
 FLAGS = "launch.slurm.sbatch."  # any flag of sbatch, as text
 _KEY = re.compile(r"(\+{0,2}([\w.-]+)=)(.*)", re.DOTALL)
+_QUOTED = re.compile(r"""'[^']*'|"[^"]*\"""")
 _BRACKETS = {"[": "]", "(": ")", "{": "}"}
 
 
@@ -42,10 +43,19 @@ def quoted_form(argument: str) -> str | None:
     if match is None or not _takes_text(match[2]):
         return None
     value, listed = match[3], match[3].startswith("[")
-    inner = value[1:].removesuffix("]").split(",") if listed else [value]
-    texts = ",".join(_in_quotes(part.strip()) for part in inner)
+    inner = _elements(value) if listed else [value]
+    texts = ",".join(part if _QUOTED.fullmatch(part) else in_quotes(part) for part in inner)
     typed = match[1] + (f"[{texts}]" if listed else texts)
-    return shlex.quote(typed) if re.search(r'["$`\\!]', typed) else f'"{typed}"'
+    return in_shell(typed)
+
+
+def _elements(text: str) -> list[str]:
+    """What stands between the commas of a list, those in quotes left alone; a quote that is part of
+    a name (`it's`) hides no comma."""
+    inner = text[1:].removesuffix("]")
+    parts = re.split(r"""\s*,\s*(?=(?:'[^']*'|"[^"]*"|[^'"])*$)""", inner.strip())
+    quoted = any(_QUOTED.fullmatch(part) for part in parts)
+    return parts if quoted else [part.strip() for part in inner.split(",")]
 
 
 @cache
@@ -105,7 +115,7 @@ def _value(text: str, kept: list[str]) -> str:
     if override.is_sweep_override() or not bare:
         return text
     read = override.value()
-    return _in_quotes(bare) if read is None or isinstance(read, bool | int | float) else text
+    return in_quotes(bare) if read is None or isinstance(read, bool | int | float) else text
 
 
 def _split(text: str) -> list[str]:
@@ -129,10 +139,3 @@ def _split(text: str) -> list[str]:
         else:
             parts[-1] += char
     return parts
-
-
-def _in_quotes(text: str) -> str:
-    """As Hydra quotes: a backslash only counts in front of a quote."""
-    if "'" not in text:
-        return f"'{text}'"
-    return '"' + text.replace('"', '\\"') + '"'

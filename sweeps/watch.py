@@ -40,7 +40,8 @@ class Row:
     state: str
     spent: float | None  # FLOPs
     target: float
-    loss: float | None
+    loss: float | None  # nats per token: of the validation, while it runs of the newest batch
+    bits_per_byte: float | None  # the same loss
     tokens_per_s: float | None
     flops_per_s: float | None
     mfu: float | None
@@ -163,7 +164,7 @@ class StudyView:
     # -- reading --------------------------------------------------------------------------------
 
     def _see(self, task: Task) -> _Seen:
-        result = task.folder.result() if task.is_run else None
+        result = self.ledger.result(task.folder.run_id) if task.is_run else None
         done = result is not None if task.is_run else task.finished(self.ledger)
         status = task.folder.status()
         attempts = AttemptLog(task.folder.path).read() if status else []
@@ -332,6 +333,7 @@ def _row(s: _Seen, state: str, job: QueuedJob | None, held: list[Element]) -> Ro
         spent=result.flops.spent if result else own.get("spent"),
         target=s.task.goal,
         loss=result.validation_loss() if result else own.get("loss"),
+        bits_per_byte=result.bits_per_byte() if result else own.get("bits_per_byte"),
         tokens_per_s=speed.get("tokens_per_s"),
         flops_per_s=flops_per_s,
         mfu=speed.get("mfu"),

@@ -8,7 +8,6 @@ plan without running anything twice.
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import signal
@@ -17,11 +16,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ledger.attempts import AttemptLog, jobs_of, unsettled
 from ledger.claims import Claim, LostClaim
-from ledger.errors import UserError
+from ledger.damage import set_aside
+from ledger.errors import DISK, FULL, UserError
 from ledger.plan_file import LaunchFolder
 from ledger.provenance import provenance
 from ledger.store import Ledger
@@ -40,7 +40,6 @@ Observer = Callable[[Task, dict[str, Any]], None]
 POLL_S = 0.5  # while other workers hold all that is ready
 RENEW_S = 15.0  # between renewals of a claim
 LIMIT_NEAR_S = 200.0  # a stop this near to a job's limit is because of it: warnings come early
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def work(plan_file: Path, runs_dir: Path, launch_id: str, study: str) -> int:
@@ -93,7 +92,24 @@ def _attempt(
     stop: threading.Event,
     observe: Observer | None,
 ) -> bool:
-    """Run the task if nobody else does. False: it is held, or was ended meanwhile."""
+    """Run the task if nobody else does. False: it is held, was ended meanwhile, or its folder
+    cannot be written."""
+    try:
+        return _claimed(task, queue, crew, study, stop, observe)
+    except OSError as error:
+        log.error("%s: %s", task.task_id, _in_words(error, queue.ledger.runs_dir))
+        queue.fail(task)
+        return False
+
+
+def _claimed(
+    task: Task,
+    queue: Queue,
+    crew: Crew,
+    study: str,
+    stop: threading.Event,
+    observe: Observer | None,
+) -> bool:
     claim = queue.ledger.claim(task.folder.run_id)
     if not claim.acquire():
         return False
@@ -101,6 +117,8 @@ def _attempt(
         if task.finished(queue.ledger) or task.failed(queue.launch_id):
             return False
         with _renewing(claim), _log_file(task.folder.log_file, capture=observe is None):
+            for damage in task.folder.set_damaged_aside():
+                log.warning("damaged, set aside and made again: %s", damage)
             _run(task, queue, crew, claim, study, stop, observe)
     finally:
         claim.release()
@@ -117,7 +135,8 @@ def _run(
     observe: Observer | None,
 ) -> None:
     """Train one segment or run whose claim is held; how it ended is in its status."""
-    from mor.train.loop import Diverged, Stopped
+    from mor.train.initial import DamagedWeights
+    from mor.train.loop import DamagedStart, Diverged, Stopped
     from mor.train.memory import OutOfMemory
     from mor.train.run import Hooks
 
@@ -148,6 +167,16 @@ def _run(
         status.end("done", "finished")
     except Stopped as stopped:
         status.end("stopped", *_why_stopped(task, queue, stop), error=str(stopped))
+    except (DamagedStart, DamagedWeights) as damaged:
+        log.error("%s", damaged)
+        if task.is_evaluation:
+            set_aside(folder.final)
+        ours = task.is_evaluation or isinstance(damaged, DamagedStart)
+        if ours and queue.lost_start(task):
+            status.end("stopped", "stopped", error=str(damaged))
+        else:
+            queue.fail(task)
+            status.end("failed", "failed", error=str(damaged))
     except Diverged as diverged:
         log.error("diverged: %s", diverged)
         status.end("diverged", "diverged", error=str(diverged))
@@ -161,7 +190,7 @@ def _run(
         if isinstance(mistake, OutOfMemory):
             crew.break_up(mistake)
     except OSError as error:
-        log.exception("failed")
+        log.error("failed: %s", error, exc_info=error.errno not in DISK)
         queue.fail(task)
         cause = "disk full" if error.errno in FULL else "failed"
         status.end("failed", cause, error=_in_words(error, runs_dir))
@@ -278,6 +307,8 @@ def _renewing(claim: Claim) -> Iterator[None]:
                 claim.renew()
             except LostClaim:
                 return  # the training loop finds out at its next heartbeat
+            except OSError as error:
+                log.warning("claim not renewed, tried again soon: %s", error)
 
     thread = threading.Thread(target=renew, daemon=True)
     thread.start()
@@ -288,11 +319,18 @@ def _renewing(claim: Claim) -> Iterator[None]:
         thread.join()
 
 
+class _Lines(logging.StreamHandler[TextIO]):
+    """Where a line cannot be written, the disk is full: the status says so, not a traceback."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+
 @contextlib.contextmanager
 def _log_file(path: Path, capture: bool) -> Iterator[None]:
     """Send what is logged during a task to its log; with `capture` what is printed, too."""
     with path.open("a", buffering=1) as file:
-        handler = logging.StreamHandler(file)
+        handler = _Lines(file)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         root = logging.getLogger()
         level = root.level

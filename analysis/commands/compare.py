@@ -7,6 +7,7 @@ import typer
 
 from analysis.commands import options
 from analysis.commands.talk import one_sentence, print_drawn, print_json, print_warnings
+from ledger.result import BYTE_KEYS
 
 if TYPE_CHECKING:
     from analysis.compare.equal_compute import Compared, Comparison, Plateau
@@ -30,7 +31,7 @@ Baseline = Annotated[
 
 @options.flat
 def command(
-    chosen: options.Chosen,
+    chosen: options.ChosenInAnyUnit,
     resampling: options.Resampling,
     as_json: options.AsJson = False,
     out: options.Out = None,
@@ -43,13 +44,14 @@ def command(
     minimum the sizes that are as good within one sigma.
     """
     with one_sentence():
+        from analysis.compare import verdict
         from analysis.compare.equal_compute import compare
         from analysis.fits.isoflop import fit_isoflop
 
-        found = chosen.load()
+        found = chosen.load(names=("trunk",))
         fitted = fit_isoflop(found.table, resamples=resampling.bootstrap, seed=resampling.seed)
         done = compare(fitted, baseline)
-        drawn = options.draw_into(out, lambda folder: _draw(done, folder))
+        drawn = options.draw_into(out, lambda folder: _draw(done, folder, found.loss in BYTE_KEYS))
     warnings = [*found.warnings, *done.warnings]
     print_drawn(drawn, as_json)
     if as_json:
@@ -60,15 +62,16 @@ def command(
         }
         print_json({**content, "source": found.source, "warnings": warnings})
         return
-    typer.echo(f"{len(found.table)} points from {found.source}, against {done.baseline}\n")
+    typer.echo(f"{len(found.table)} points from {found.source}, against {done.baseline}")
+    typer.echo(f"{verdict.loss_label(found)}\n")
     _print(done)
     print_warnings(warnings)
 
 
-def _draw(done: "Compared", folder: Path) -> list[Any]:
+def _draw(done: "Compared", folder: Path, in_bytes: bool) -> list[Any]:
     from analysis.figures import effective_compute
 
-    return [effective_compute.draw(done, folder, "effective_compute")]
+    return [effective_compute.draw(done, folder, "effective_compute", in_bytes)]
 
 
 def _print(done: "Compared") -> None:

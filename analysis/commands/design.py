@@ -167,7 +167,7 @@ def _warnings(done: "Outlook", law: "TrueLaw", grid: "pd.DataFrame") -> list[Cau
                     f"{done.model}: the parabolas are off by {bias:+.3f} whatever the noise, "
                     "more than "
                     "half of the interval: sizes lie far from the minimum, or only on one side "
-                    "of it.",
+                    "of it. `isoflop` takes this off where approach 3 meets the points.",
                     done.model,
                 )
             )

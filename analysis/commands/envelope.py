@@ -22,6 +22,9 @@ Finished runs, one curve a size through its budgets:
 The logged training loss of the runs' trunks:
 [cyan]python -m analysis envelope runs --curves metrics[/cyan]
 
+The validations on the way of runs that were trained with train.eval_points:
+[cyan]python -m analysis envelope runs --curves validation[/cyan]
+
 Points from elsewhere (params, tokens, loss; budget where known):
 [cyan]python -m analysis envelope points.csv --json[/cyan]
 
@@ -29,10 +32,11 @@ Exit codes: 0 fitted (warnings included), 2 the points or an option cannot be us
 """
 
 Curves = Annotated[
-    Literal["points", "metrics"],
+    Literal["points", "metrics", "validation"],
     typer.Option(
         help="points: the loss of finished runs. metrics: the training loss as it was logged in "
-        "metrics.jsonl of the trunks (or of runs without one), before the gain of a cool-down."
+        "metrics.jsonl of the trunks (or of runs without one), before the gain of a cool-down. "
+        "validation: the validations on the way of these (train.eval_points)."
     ),
 ]
 
@@ -52,12 +56,14 @@ def command(
     """
     with one_sentence():
         from analysis.fits.envelope import fit_envelope
-        from analysis.points.curves import from_metrics, from_points
+        from analysis.points.curves import from_metrics, from_points, from_validation
         from analysis.points.table import LAW_NUMBERS, curve_of
 
         found = chosen.load(LAW_NUMBERS, ("trunk",))
         if curves == "metrics":
             table, said = from_metrics(found.table)
+        elif curves == "validation":
+            table, said = from_validation(found.table, found.loss)
         else:
             table, said = from_points(found.table), []
         warnings = [*found.warnings, *said]

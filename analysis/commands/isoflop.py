@@ -43,7 +43,7 @@ Out = Annotated[
 
 @options.flat
 def command(
-    chosen: options.Chosen,
+    chosen: options.ChosenInAnyUnit,
     resampling: options.Resampling,
     as_json: AsJson = False,
     out: Out = None,
@@ -59,7 +59,7 @@ def command(
         from analysis.compare import verdict
         from analysis.fits.isoflop import fit_isoflop
 
-        found = chosen.load()
+        found = chosen.load(names=("trunk",))
         result = fit_isoflop(
             found.table, window=window, resamples=resampling.bootstrap, seed=resampling.seed
         )

@@ -47,6 +47,14 @@ Loss = Annotated[
         "later tokens; causal is what a deployed model gets."
     ),
 ]
+AnyLoss = Annotated[
+    Literal["causal", "topk", "bpb", "bpb_topk"],
+    typer.Option(
+        help="With a run store: the validation loss to fit, in nats per token, or in bits per byte "
+        "(bpb, bpb_topk), which compares tokenizers. topk routes as in training and sees later "
+        "tokens; causal and bpb are what a deployed model gets."
+    ),
+]
 Params = Annotated[
     Literal["nonembedding", "total"],
     typer.Option(help="With a run store: which parameters count; a shared weight counts once."),
@@ -137,6 +145,13 @@ class Chosen:
             allow_mixed=self.allow_mixed,
             wanted=Wanted(numbers or NUMBERS, names, parse_columns(self.columns)),
         )
+
+
+@dataclass(frozen=True)
+class ChosenInAnyUnit(Chosen):
+    """The same for commands that print the unit of the losses."""
+
+    loss: AnyLoss = "causal"  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)

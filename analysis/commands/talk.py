@@ -10,13 +10,19 @@ import typer
 
 from analysis.cautions import Caution
 from analysis.errors import AnalysisError
+from ledger.errors import disk_trouble
 
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """Turn an AnalysisError into its sentence and exit code 2."""
+    """Turn an AnalysisError, and what a disk refuses, into a sentence and exit code 2."""
     try:
         yield
+    except OSError as error:
+        if not (sentence := disk_trouble(error)):
+            raise
+        typer.echo(f"error: {sentence}", err=True)
+        raise typer.Exit(2) from error
     except AnalysisError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error

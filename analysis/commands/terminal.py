@@ -10,6 +10,7 @@ from analysis.compare import verdict
 from analysis.fits.isoflop import IsoflopResult
 from analysis.formatting import plural
 from analysis.points.table import PointSet
+from ledger.result import BYTE_KEYS
 
 COLUMNS = (
     "Budget\n(FLOPs)",
@@ -26,6 +27,7 @@ def print_result(console: Console, result: IsoflopResult, points: PointSet) -> N
     models = plural(len(result.models), "model")
     said = f"{plural(result.n_points, 'point')} of {models} from {points.source}"
     console.print(escape(said), highlight=False)
+    in_bytes = points.loss in BYTE_KEYS
     labels = [
         verdict.budget_label(points),
         verdict.params_label(points),
@@ -34,17 +36,19 @@ def print_result(console: Console, result: IsoflopResult, points: PointSet) -> N
     console.print(escape("; ".join(labels)), highlight=False, style="dim")
     for warning in points.warnings:
         _warn(console, warning)
+    columns = [c.replace("nats/token", "bits/byte") if in_bytes else c for c in COLUMNS]
     for name, frontier in result.models.items():
         table = Table(
             box=box.SIMPLE_HEAD, title=f"\n{escape(name)}", title_justify="left", title_style="bold"
         )
-        for column in COLUMNS:
+        for column in columns:
             table.add_column(column, justify="right")
         for minimum in frontier.minima:
             table.add_row(*verdict.minimum_cells(minimum))
         console.print(table)
         for symbol, law in (("N_opt", frontier.params_law), ("D_opt", frontier.tokens_law)):
             console.print(verdict.law_text(symbol, law), highlight=False)
+        console.print(verdict.correction_text(frontier), highlight=False)
         console.print(verdict.verdict(frontier), highlight=False, soft_wrap=False)
         for warning in frontier.warnings:
             _warn(console, warning)

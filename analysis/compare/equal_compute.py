@@ -19,13 +19,15 @@ import numpy as np
 from analysis.cautions import Caution, Code
 from analysis.errors import AnalysisError
 from analysis.fits import bootstrap
-from analysis.fits.isoflop import IsoflopResult, Minimum, Status
+from analysis.fits.isoflop import IsoflopResult, ModelFrontier
+from analysis.fits.minimum import Minimum, Status
 from analysis.fits.parabola import Floats
 from analysis.fits.resample import percentiles
 from analysis.formatting import compute, listing
 
 Interval = tuple[float, float] | None
 FLAT = 1e-9
+LACK_OF_FIT = (Code.OUTLIERS, Code.ONE_SIDED_SIZE, Code.BEST_LOSS_RISES, Code.BEST_SIZE_FALLS)
 LEVEL = 0.05  # chance of one false ahead or behind among all comparisons together
 
 
@@ -86,14 +88,8 @@ def compare(result: IsoflopResult, baseline: str) -> Compared:
             f"All points are of one model ({baseline}): a comparison needs another one."
         )
     base = {m.budget: m for m in result.models[baseline].minima}
-    scale = _scale(result)
-    drawn = {
-        (name, m.budget): _losses(name, m, result, scale)
-        for name, frontier in result.models.items()
-        for m in frontier.minima
-    }
     comparisons = [
-        _compare(name, minimum, baseline, base, drawn, result)
+        _compare(name, minimum, baseline, base, result)
         for name, frontier in result.models.items()
         for minimum in frontier.minima
         if name != baseline and minimum.budget in base
@@ -119,34 +115,18 @@ def best_loss(minimum: Minimum) -> float:
     return minimum.lowest_loss if minimum.loss is None else minimum.loss
 
 
-def _scale(result: IsoflopResult) -> Floats | None:
-    if result.resamples == 0 or not result.noise.known:
-        return None
-    return bootstrap.scales(result.noise, result.resamples, result.seed)
-
-
-def _losses(
-    model: str, minimum: Minimum, result: IsoflopResult, scale: Floats | None
-) -> Floats | None:
+def _losses(frontier: ModelFrontier, minimum: Minimum) -> Floats | None:
     """Resampled best losses; None where the study has no spare point or no enclosed minimum."""
-    parabola = minimum.parabola
-    if minimum.status is not Status.INTERIOR or parabola is None or scale is None:
+    if minimum.status is not Status.INTERIOR:
         return None
-    rng = bootstrap.generator(f"{model} {minimum.budget:g}", result.seed)
-    c0, c1, c2 = bootstrap.refits(parabola, scale, rng).T
-    with np.errstate(divide="ignore", invalid="ignore"):
-        u = np.where(c2 > 0, np.clip(-0.5 * c1 / c2, -1, 1), -np.sign(c1))
-    return np.asarray(c0 + c1 * u + c2 * u * u)
+    return frontier.drawn.loss.get(minimum.budget)
 
 
-def _gap_error(minimum: Minimum, other: Minimum, result: IsoflopResult) -> float | None:
+def _gap_error(own: ModelFrontier, other: ModelFrontier, budget: float) -> float | None:
     """Standard error of the gap between two enclosed minima, nats per token."""
-    if result.resamples == 0 or not result.noise.known:
-        return None
-    if minimum.params is None or other.params is None:
-        return None
-    ends = [m.parabola for m in (minimum, other) if m.parabola]
-    return float(np.linalg.norm([bootstrap.minimum_error(end, result.noise) for end in ends]))
+    errors = [frontier.loss_errors.get(budget) for frontier in (own, other)]
+    known = [error for error in errors if error is not None]
+    return float(np.linalg.norm(known)) if len(known) == 2 else None
 
 
 def _together(comparisons: list[Comparison]) -> list[Comparison]:
@@ -165,18 +145,18 @@ def _compare(
     minimum: Minimum,
     baseline: str,
     base: dict[float, Minimum],
-    drawn: dict[tuple[str, float], Floats | None],
     result: IsoflopResult,
 ) -> Comparison:
+    own, other_frontier = result.models[model], result.models[baseline]
     budget, other = minimum.budget, base[minimum.budget]
     loss, base_loss = best_loss(minimum), best_loss(other)
     budgets = np.array(sorted(base))
     curve = np.array([[best_loss(base[b]) for b in budgets]])
     reached = _compute_of(budgets, curve, np.array([loss]))[0]
-    mine = drawn[model, budget]
-    curves = [drawn[baseline, b] for b in budgets]
+    mine = _losses(own, minimum)
+    curves = [_losses(other_frontier, base[b]) for b in budgets]
     gap = loss - base_loss
-    error = _gap_error(minimum, other, result)
+    error = _gap_error(own, other_frontier, budget) if result.resamples else None
     gap_interval = p_value = multiplier_interval = None
     if error is not None and error > 0:
         half = bootstrap.student_quantile(result.noise.degrees_of_freedom) * error
@@ -226,10 +206,23 @@ def _plateau(model: str, minimum: Minimum) -> Plateau:
     assert minimum.params is not None
     sigma = float(np.sqrt(np.sum(parabola.residuals**2) / parabola.degrees_of_freedom))
     reach = parabola.half_width * np.sqrt(sigma / parabola.coefficients[2])
-    low, high = parabola.vertex - reach, parabola.vertex + reach
+    vertex = float(np.log(minimum.params))
+    low, high = vertex - reach, vertex + reach
     beyond = low < parabola.log_params[0] or high > parabola.log_params[-1]
     ends = float(np.exp(low)), float(np.exp(high))
     return Plateau(model, minimum.budget, minimum.params, sigma, *ends, bool(beyond))
+
+
+def _correction(result: IsoflopResult) -> Caution:
+    """Whose best losses are corrected for the bias of a parabola, and whose are not."""
+    notes = {name: frontier.note for name, frontier in result.models.items()}
+    refused = {name: note for name, note in notes.items() if note.code is Code.NOT_CORRECTED}
+    done = [name for name in notes if name not in refused]
+    told = [f"Corrected for the bias of a parabola: {listing(done)}."] if done else []
+    told += [f"{name} is not: {note.reason}." for name, note in refused.items()]
+    if done and refused:
+        told.append("A gap between a corrected and an uncorrected model holds the latter's bias.")
+    return Caution(Code.NOT_CORRECTED if refused else Code.BIAS_CORRECTED, " ".join(told))
 
 
 def _warnings(result: IsoflopResult, baseline: str, comparisons: list[Comparison]) -> list[Caution]:
@@ -239,7 +232,8 @@ def _warnings(result: IsoflopResult, baseline: str, comparisons: list[Comparison
         for m in frontier.minima
         if m.status is not Status.INTERIOR
     ]
-    said = []
+    said = [_correction(result)]
+    said += [w for f in result.models.values() for w in f.warnings if w.code in LACK_OF_FIT]
     if bounds:
         said.append(
             Caution(

@@ -4,7 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from analysis.fits.isoflop import IsoflopResult, Minimum, ModelFrontier, PowerLaw, Status
+from analysis.cautions import Code
+from analysis.fits.isoflop import IsoflopResult, ModelFrontier, PowerLaw
+from analysis.fits.minimum import Minimum, Status
 from analysis.formatting import compute, count, listing, plural
 from analysis.points.table import PointSet
 
@@ -17,6 +19,8 @@ LOSS_LABELS = {
     "causal": "Validation loss (nats per token)",
     "topk": "Validation loss, top-k routing (nats per token)",
     "as given": "Validation loss (nats per token)",
+    "bpb": "Validation loss (bits per byte)",
+    "bpb_topk": "Validation loss, top-k routing (bits per byte)",
 }
 
 
@@ -47,6 +51,14 @@ def law_text(symbol: str, law: PowerLaw) -> str:
     return f"{symbol} ~ C^{law.exponent:.3f} (95 % interval {low:.3f} to {high:.3f})"
 
 
+def correction_text(frontier: ModelFrontier) -> str:
+    """Whether the parabolas' bias is taken off, and the exponent with and without."""
+    before, after = frontier.uncorrected_params_law.exponent, frontier.params_law.exponent
+    if frontier.note.code is Code.NOT_CORRECTED or before is None or after is None:
+        return frontier.note.text
+    return f"{frontier.note.text} Uncorrected: N_opt ~ C^{before:.3f}."
+
+
 def verdict(frontier: ModelFrontier) -> str:
     """One or two sentences on what the points of a model say, and what would make them say more."""
     used, total = len(frontier.interior), len(frontier.minima)
@@ -69,6 +81,10 @@ def _advice(frontier: ModelFrontier) -> str:
     for need, minima in (
         ("smaller sizes", [m for m in refused if _falls_towards(m) == "smaller"]),
         ("larger sizes", [m for m in refused if _falls_towards(m) == "larger"]),
+        (
+            "sizes nearer to the minimum",
+            [m for m in refused if m.status is Status.MISFIT],
+        ),
         ("more sizes", [m for m in refused if m.status is Status.TOO_FEW]),
         (
             "other sizes or a longer training",
@@ -109,6 +125,7 @@ def as_json(result: IsoflopResult, points: PointSet) -> dict[str, Any]:
         "params": points.params,
         "window": result.window,
         "bootstrap": {"resamples": result.resamples, "seed": result.seed},
+        "noise": vars(result.noise),
         "source": points.source,
         "warnings": list(points.warnings),
     }
@@ -121,6 +138,12 @@ def _frontier_json(frontier: ModelFrontier) -> dict[str, Any]:
         "a_interval": list(a.interval) if a.interval else None,
         "b": b.exponent,
         "b_interval": list(b.interval) if b.interval else None,
+        "corrected": frontier.note.code is Code.BIAS_CORRECTED,
+        "note": frontier.note,
+        "uncorrected": {
+            "a": frontier.uncorrected_params_law.exponent,
+            "b": frontier.uncorrected_tokens_law.exponent,
+        },
         "minima": [
             {
                 "budget": m.budget,
@@ -128,6 +151,7 @@ def _frontier_json(frontier: ModelFrontier) -> dict[str, Any]:
                 "params_interval": list(m.params_interval) if m.params_interval else None,
                 "tokens": m.tokens,
                 "loss": m.loss,
+                "uncorrected": vars(m.uncorrected) if m.uncorrected else None,
                 "status": str(m.status),
                 "n_points": m.n_points,
                 "reason": m.reason,

@@ -14,7 +14,7 @@ import pandas as pd
 
 from analysis.design.law import TrueLaw, half_width, information
 from analysis.fits.bootstrap import slopes
-from analysis.fits.isoflop import DEFAULT_WINDOW, WIDE_GRID
+from analysis.fits.minimum import in_window
 from analysis.fits.parabola import FLAT
 from analysis.fits.parametric.laws import Floats
 from analysis.fits.resample import percentiles
@@ -109,9 +109,7 @@ def vertices_of(params: Floats, losses: Floats) -> tuple[Floats, np.ndarray]:
     lowest = (losses @ member / member.sum(axis=0)).argmin(axis=1)
     vertex = np.full(len(losses), np.nan)
     for best in np.unique(lowest):
-        inside = np.ones(len(params), bool)
-        if len(sizes) > WIDE_GRID:
-            inside = np.abs(size_of - best) <= DEFAULT_WINDOW
+        inside = in_window(sizes, int(best))[size_of]
         if best in (0, len(sizes) - 1) or len(np.unique(size_of[inside])) < 3:
             continue
         chosen = lowest == best

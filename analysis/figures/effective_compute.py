@@ -13,9 +13,9 @@ from analysis.formatting import compute
 DODGE = 0.02  # of the budgets' logarithmic range, so that intervals stand side by side
 
 
-def draw(done: Compared, folder: Path, stem: str) -> style.SavedFigure:
-    """Gap and multiplier against budget, with 95 % intervals; hollow where there is no interval,
-    or where the multiplier is extrapolated."""
+def draw(done: Compared, folder: Path, stem: str, in_bytes: bool = False) -> style.SavedFigure:
+    """Gap (nats per token; `in_bytes`: bits per byte) and multiplier against budget, with 95 %
+    intervals; hollow where there is no interval, or where the multiplier is extrapolated."""
     data = comparison_data(done)
     models = style.ordered(list(dict.fromkeys(data["model"])))
     colours = style.colours_of([*models, done.baseline])
@@ -28,9 +28,10 @@ def draw(done: Compared, folder: Path, stem: str) -> style.SavedFigure:
             look = (colours[model], style.MARKERS[number % len(style.MARKERS)])
             _series(above, rows, "gap", apart, look)
             _series(below, rows.dropna(subset="multiplier"), "multiplier", apart, look)
+        unit = "bits per byte" if in_bytes else "nats per token"
         above.axhline(0, color=style.MUTED, linestyle=style.DASHED, linewidth=0.8, zorder=1)
         below.axhline(1, color=style.MUTED, linestyle=style.DASHED, linewidth=0.8, zorder=1)
-        above.set_ylabel(f"Loss less {done.baseline}'s\n(nats per token)")
+        above.set_ylabel(f"Loss less {done.baseline}'s\n({unit})")
         below.set_ylabel("Effective compute\nmultiplier")
         below.set_xlabel("Budget (FLOPs)")
         budgets = sorted(data["budget"].unique())

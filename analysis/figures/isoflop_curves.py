@@ -11,7 +11,8 @@ from matplotlib.lines import Line2D
 
 from analysis.compare import verdict
 from analysis.figures import style
-from analysis.fits.isoflop import IsoflopResult, Minimum, ModelFrontier
+from analysis.fits.isoflop import IsoflopResult, ModelFrontier
+from analysis.fits.minimum import Minimum
 from analysis.formatting import compute, count
 from analysis.points.table import PointSet, curve_of
 

@@ -18,7 +18,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from analysis.files import write_whole
+from analysis.files import as_csv, write_whole
 from analysis.points.series import ordered as ordered
 
 COLUMN_WIDTH = 3.25  # inches: one column of a two-column page
@@ -229,4 +229,4 @@ def save(figure: Figure, data: pd.DataFrame, folder: Path, stem: str) -> None:
         figure.savefig(stream, format=suffix, dpi=200, metadata=fields)
         figure.set_layout_engine("none")  # the first format has laid it out for all
         write_whole(folder / f"{stem}.{suffix}", stream.getvalue())
-    write_whole(folder / f"{stem}.csv", data.to_csv(index=False))
+    write_whole(folder / f"{stem}.csv", as_csv(data))

@@ -3,22 +3,23 @@
 An isoFLOP grid has four to seven sizes a budget, so one parabola has one to four points to spare
 and its own residuals tell the noise badly: resampling them covered the true exponent 81 % of the
 time with four sizes. The noise of a run as a share of its loss is one number for the whole study
-(`pool`), with the spare points of every parabola behind it. Each draw takes one value of it (scaled
-inverse chi) for all budgets and models, and normal noise of that size at every point: percentiles
-of what is linear in the losses are then Student's t intervals, and vertices, slopes and multipliers
-follow through their own curves. A budget with three sizes takes its noise from the others.
+(`analysis.fits.noise`), with the spare points of every parabola behind it. Each draw takes one
+value of it (scaled inverse chi) for all budgets and models, and normal noise of that size at every
+point: percentiles of what is linear in the losses are then Student's t intervals, and vertices,
+slopes and multipliers follow through their own curves. A budget with three sizes takes its noise
+from the others.
 
-What the interval does not hold: noise that all sizes of a budget share, a bend of the law itself,
-the choice of window, and a model that is much noisier than the others. What it covers is measured
+What the interval does not hold: noise that all sizes of a budget share, the choice of window, and
+a model that is much noisier than the others. What it covers is measured
 by `benchmarks/coverage_isoflop.py` (docs/coverage.md).
 """
 
 import zlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
+from analysis.fits.noise import Noise
 from analysis.fits.parabola import Floats, Parabola
 
 LEVEL = 0.95
@@ -29,33 +30,6 @@ def generator(model: str, seed: int) -> np.random.Generator:
     return np.random.default_rng([seed, zlib.crc32(model.encode())])
 
 
-@dataclass(frozen=True)
-class Noise:
-    """Standard deviation of one run about its parabola as a share of the loss, and the spare
-    points that it rests on; with none of them there is no interval."""
-
-    relative: float
-    degrees_of_freedom: int
-
-    @property
-    def known(self) -> bool:
-        """Whether any point is to spare."""
-        return self.degrees_of_freedom > 0
-
-
-def pool(parabolas: Iterable[Parabola]) -> Noise:
-    """The noise of all of them together."""
-    squares, spare = 0.0, 0
-    for parabola in parabolas:
-        squares += float(np.sum((parabola.residuals / _level(parabola)) ** 2))
-        spare += parabola.degrees_of_freedom
-    return Noise(float(np.sqrt(squares / spare)) if spare else 0.0, spare)
-
-
-def _level(parabola: Parabola) -> float:
-    return float(np.abs(parabola.loss).mean())
-
-
 def scales(noise: Noise, resamples: int, seed: int) -> Floats:
     """What the noise may be, (resamples,): as uncertain as its degrees of freedom say. One draw is
     shared by every budget and model, since they share the noise."""
@@ -64,35 +38,38 @@ def scales(noise: Noise, resamples: int, seed: int) -> Floats:
     return np.asarray(noise.relative / np.sqrt(spread))
 
 
-def resample_vertices(
-    parabolas: Sequence[Parabola], scale: Floats, rng: np.random.Generator
-) -> Floats:
-    """log(params) of the minimum, (resamples, budgets); NaN where a resample has none inside."""
-    return np.stack([_vertices(parabola, scale, rng) for parabola in parabolas], axis=1)
+def errors(points: int, scale: Floats, rng: np.random.Generator) -> Floats:
+    """Fresh relative errors of some points, (resamples, points)."""
+    return np.asarray(rng.standard_normal((len(scale), points)) * scale[:, None])
 
 
-def _vertices(parabola: Parabola, scale: Floats, rng: np.random.Generator) -> Floats:
-    fits = refits(parabola, scale, rng)
+def refits(parabola: Parabola, drawn: Floats) -> Floats:
+    """Coefficients of the parabola through its points with these errors, (resamples, 3)."""
+    # The design is fixed, so refitting every resample is one product with its pseudo-inverse.
+    return np.asarray(parabola.coefficients + parabola.level * (drawn @ parabola.inverse.T))
+
+
+def vertices(parabola: Parabola, fits: Floats) -> Floats:
+    """log(params) of each refit's minimum; NaN where it has none among the sizes."""
     with np.errstate(divide="ignore", invalid="ignore"):
         u = -0.5 * fits[:, 1] / fits[:, 2]
     inside = (fits[:, 2] > 0) & (np.abs(u) < 1)
     return np.where(inside, parabola.centre + parabola.half_width * u, np.nan)
 
 
-def refits(parabola: Parabola, scale: Floats, rng: np.random.Generator) -> Floats:
-    """Coefficients of the parabola through its points with fresh noise, (resamples, 3)."""
-    drawn = rng.standard_normal((len(scale), len(parabola.loss))) * scale[:, None]
-    # The design is fixed, so refitting every resample is one product with its pseudo-inverse.
-    change = drawn @ np.linalg.pinv(parabola.design).T
-    return np.asarray(parabola.coefficients + _level(parabola) * change)
+def lowest(fits: Floats) -> Floats:
+    """The lowest loss of each refit among the sizes (nats per token)."""
+    c0, c1, c2 = fits.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        u = np.where(c2 > 0, np.clip(-0.5 * c1 / c2, -1, 1), -np.sign(c1))
+    return np.asarray(c0 + c1 * u + c2 * u * u)
 
 
-def minimum_error(parabola: Parabola, noise: Noise) -> float:
-    """Standard error of the loss at the vertex, nats per token (to first order the vertex's own
-    error does not enter: the slope is zero there)."""
+def loss_slope(parabola: Parabola) -> Floats:
+    """Change of the loss at the vertex for a relative error of each point, (points,). To first
+    order the vertex's own error does not enter: the slope is zero there."""
     u = (parabola.vertex - parabola.centre) / parabola.half_width
-    at = np.array([1.0, u, u * u]) @ np.linalg.pinv(parabola.design)
-    return noise.relative * _level(parabola) * float(np.linalg.norm(at))
+    return np.asarray(parabola.level * np.array([1.0, u, u * u]) @ parabola.inverse)
 
 
 def student_quantile(degrees_of_freedom: float) -> float:

@@ -28,6 +28,16 @@ class Parabola:
         u = (self.log_params - self.centre) / self.half_width
         return np.stack([np.ones_like(u), u, u * u], axis=1)
 
+    @cached_property
+    def inverse(self) -> Floats:
+        """What takes losses to coefficients, (3, points): the pseudo-inverse of the design."""
+        return np.asarray(np.linalg.pinv(self.design))
+
+    @property
+    def level(self) -> float:
+        """Mean loss, nats per token: what a relative error is of."""
+        return float(np.abs(self.loss).mean())
+
     @property
     def convex(self) -> bool:
         """Whether it opens upwards by more than rounding."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.files import write_whole
+from analysis.files import as_csv, write_whole
 from analysis.paper.tables import NONE, PAPER_MARK, Column, Table
 
 BESIDE = (
@@ -46,7 +46,7 @@ def save_table(
     caption = " ".join(part for part in (f"{source}.", table.note, caution) if part)
     header = tuple(column.title for column in columns)
     saved = SavedTable(table.name, table.title, caption, header, cells)
-    write_whole(folder / f"{table.name}.csv", data.to_csv(index=False))
+    write_whole(folder / f"{table.name}.csv", as_csv(data))
     write_whole(folder / f"{table.name}.md", markdown(saved))
     write_whole(folder / f"{table.name}.tex", latex(saved))
     return saved

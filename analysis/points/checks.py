@@ -1,5 +1,7 @@
 """Which rows a fit can use, and tables that must not be fitted: mixed ones, and duplicates."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -7,6 +9,9 @@ from analysis.cautions import Caution, Code
 from analysis.errors import AnalysisError
 from analysis.formatting import compute, count, listing, plural
 from analysis.points.table import MAY_BE_ZERO, PointSet, Wanted, curve_of
+from ledger.result import BYTE_KEYS, LOSS_KEYS
+
+BYTES = "compare them in bits per byte (isoflop or compare with --loss bpb), "
 
 
 def usable(
@@ -36,16 +41,34 @@ def usable(
 def checked(points: PointSet, allow_mixed: bool, wanted: Wanted) -> PointSet:
     if not allow_mixed:
         _refuse_mixed(points, "convention", "FLOP conventions")
-        _refuse_mixed(points, "data_fingerprint", "data fingerprints")
+        if points.loss not in BYTE_KEYS:
+            knows_bytes = points.loss in LOSS_KEYS
+            _refuse_mixed(points, "data_fingerprint", "data fingerprints", more=knows_bytes)
         known = points.table["code"].notna()  # older results do not tell it
         _refuse_mixed(points, "code", "versions of the training code", known)
     _refuse_duplicates(points, list(wanted.identity))
-    return points
+    return _with_corpora_said(points) if points.loss in BYTE_KEYS else points
+
+
+def _with_corpora_said(points: PointSet) -> PointSet:
+    corpora = len(points.distinct("data_fingerprint"))
+    if corpora < 2:
+        return points
+    said = (
+        f"Points of {corpora} tokenizers or corpora, each a curve of its own, in bits per byte: of "
+        "the same held-out text they compare; of other texts they differ by the text, too."
+    )
+    return replace(points, warnings=(*points.warnings, Caution(Code.SEVERAL_CORPORA, said)))
 
 
 def _refuse_mixed(
-    points: PointSet, column: str, noun: str, where: pd.Series | slice = slice(None)
+    points: PointSet,
+    column: str,
+    noun: str,
+    where: pd.Series | slice = slice(None),
+    more: bool = False,
 ) -> None:
+    """`more`: bits per byte would compare them."""
     groups = points.table[column][where].fillna("none given").value_counts()
     if len(groups) > 1:
         held = listing(
@@ -53,7 +76,7 @@ def _refuse_mixed(
         )
         raise AnalysisError(
             f"{points.source} mixes {noun}, whose numbers do not compare: {held}; "
-            "split the points, or pass --allow-mixed."
+            f"{BYTES if more else ''}split the points, or pass --allow-mixed."
         )
 
 

@@ -1,13 +1,16 @@
-"""Training curves for approach 1: finished points, or `metrics.jsonl` of the runs and trunks.
+"""Curves for approach 1: finished points, or what `metrics.jsonl` of the runs and trunks holds.
 
-A line of `metrics.jsonl` holds step, loss (training, nats per token), tokens and spent (FLOPs
-under the run's convention). Runs that share a trunk are one curve, the trunk's: it is the part that
-all sizes train in the same way, while a cool-down lies lower by its own share and would zigzag
-through the curve. Noise of single batches is reduced by means over windows of log compute.
+A line of `metrics.jsonl` holds step, tokens, spent (FLOPs under the run's convention), and loss
+(training, nats per token) or, for a validation on the way, val_nll_causal and val_nll_topk. Runs
+that share a trunk are one curve, the trunk's: it is the part that all sizes train in the same way,
+while a cool-down lies lower by its own share and would zigzag through the curve. Noise of single
+batches is reduced by means over windows of log compute; validations are taken as they are.
 """
 
 import json
+from collections.abc import Hashable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +19,9 @@ from analysis.cautions import Caution, Code
 from analysis.errors import AnalysisError
 from analysis.formatting import listing, plural
 from analysis.points.table import curve_of
+from ledger.curves import Curve
 from ledger.folder import RunFolder
+from ledger.result import LOSS_KEYS
 
 WINDOWS_A_DECADE = 8
 NEEDED = ("tokens", "loss", "spent")
@@ -33,19 +38,8 @@ def from_metrics(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Caution]]:
 
     Raises AnalysisError where the points are not runs, or not one of them has logged anything.
     """
-    folders = [Path(source) for source in table["source"]]
-    if not folders[0].is_dir():
-        raise AnalysisError(
-            "--curves metrics reads metrics.jsonl of runs and the points are from a file: give a "
-            "run store, or --curves points."
-        )
     parts, missing = [], []
-    table = table.assign(curve=curve_of(table))
-    named = {
-        folder.parent / row["trunk"] if isinstance(row["trunk"], str) else folder: row
-        for folder, row in zip(folders, table.to_dict("records"), strict=True)
-    }
-    for folder, row in named.items():
+    for folder, row in _folders(table, "metrics").items():
         lines = _read(RunFolder(folder).metrics_file)
         if lines is None:
             missing.append(folder.name)
@@ -60,6 +54,68 @@ def from_metrics(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Caution]]:
         )
     said = f"No curve for {plural(len(missing), 'run')} without metrics: {listing(missing)}."
     return pd.concat(parts, ignore_index=True), [Caution(Code.NO_METRICS, said)] if missing else []
+
+
+def from_validation(table: pd.DataFrame, loss: str) -> tuple[pd.DataFrame, list[Caution]]:
+    """Validations on the way of the trunks of the runs in `table`, or of runs without one, by the
+    rule `loss` (causal | topk; as given: causal); and warnings. Without a trunk, a run's curve ends
+    in its result.
+
+    Raises AnalysisError where the points are not runs, or not one was validated on the way.
+    """
+    key = LOSS_KEYS.get(loss, LOSS_KEYS["causal"])
+    rows, missing = [], []
+    for folder, row in _folders(table, "validation").items():
+        found = [
+            (float(one["tokens"]), float(one[key]), float(one["spent"]))
+            for one in Curve().read_on(RunFolder(folder)).validations
+            if _positive(one.get("tokens"), one.get(key), one.get("spent"))
+        ]
+        if not found:
+            missing.append(folder.name)
+            continue
+        if folder == Path(row["source"]):
+            found.append((row["tokens"], row["loss"], row["budget"]))
+        same = (row["curve"], row["model"], row["params"])
+        rows += [(*same, *point) for point in found]
+    if not rows:
+        raise AnalysisError(
+            f"Not one of {plural(len(missing), 'run')} was validated on the way "
+            f"({listing(missing)}): train with train.eval_points=20, or use --curves points."
+        )
+    columns = ["curve", "model", "params", "tokens", "loss", "compute"]
+    said = f"No curve for {plural(len(missing), 'run')} not validated on the way: "
+    cautions = [Caution(Code.NO_METRICS, f"{said}{listing(missing)}.")] if missing else []
+    return pd.DataFrame(rows, columns=columns), cautions
+
+
+def validated(table: pd.DataFrame, loss: str) -> pd.DataFrame | None:
+    """The same, where every size of `table` has a curve of two points or more; else None."""
+    try:
+        found, _ = from_validation(table, loss)
+    except AnalysisError:
+        return None
+    computes = found.groupby("params")["compute"].nunique().reindex(table["params"].unique())
+    return found if (computes.fillna(0) >= 2).all() else None
+
+
+def _folders(table: pd.DataFrame, curves: str) -> dict[Path, dict[Hashable, Any]]:
+    """The folders that hold the curves, trunks before runs, each with one row of its points."""
+    folders = [Path(str(source)) for source in table["source"]]
+    if not folders[0].is_dir():
+        raise AnalysisError(
+            f"--curves {curves} reads metrics.jsonl of runs and the points are from a file: give "
+            "a run store, or --curves points."
+        )
+    table = table.assign(curve=curve_of(table))
+    return {
+        folder.parent / row["trunk"] if isinstance(row["trunk"], str) else folder: row
+        for folder, row in zip(folders, table.to_dict("records"), strict=True)
+    }
+
+
+def _positive(*values: object) -> bool:
+    return all(isinstance(value, int | float) and 0 < value < np.inf for value in values)
 
 
 def _read(file: Path) -> pd.DataFrame | None:

@@ -10,10 +10,12 @@ from analysis.cautions import Caution, Code
 from analysis.errors import AnalysisError
 from analysis.formatting import listing, plural
 from analysis.points.series import name_series
+from ledger.damage import check_digest
+from ledger.errors import DamagedFile
 from ledger.folder import RunFolder
 from ledger.ids import is_trunk
 from ledger.plan_file import StudyFolder
-from ledger.result import DONE, LOSS_KEYS, RESULT_SCHEMA
+from ledger.result import BYTE_KEYS, DONE, LOSS_KEYS, RESULT_SCHEMA
 
 RESULT = RunFolder(Path()).result_file.name
 PARAMS_KEYS = {"nonembedding": "n_params_nonembedding", "total": "n_params"}
@@ -95,10 +97,19 @@ def read_runs(
                 f"{listing(pending)}.",
             )
         )
+    damaged = {name for name in files if _damaged(RunFolder(store / name))}
+    if damaged:
+        warnings.append(
+            Caution(
+                Code.DAMAGED,
+                f"Left out {plural(len(damaged), 'run')} whose result.json is not what was "
+                f"written: {listing(sorted(damaged))}. Launched again, the study makes it again.",
+            )
+        )
     results = {
         name: (str(file), _read_result(file))
         for name, file in files.items()
-        if name not in set(pending)
+        if name not in {*pending, *damaged}
     }
     rows, said = rows_of(results, str(store), loss, params, labels)
     return rows, [*warnings, *said]
@@ -118,7 +129,9 @@ def rows_of(
     for name, (where, result) in results.items():
         status = _need(result, "status", str, where)
         if status == DONE:
-            rows.append(_point(result, where, LOSS_KEYS[loss], PARAMS_KEYS[params]))
+            rows.append(
+                _point(result, where, {**LOSS_KEYS, **BYTE_KEYS}[loss], PARAMS_KEYS[params])
+            )
         else:
             skipped.setdefault(status, []).append(name)
     for status, left_out in skipped.items():
@@ -133,7 +146,7 @@ def rows_of(
         if label := (labels or {}).get(row["run_id"]):
             row["label"] = row["curve"] = label
     settings = {name: result.get("settings", {}) for name, (_, result) in results.items()}
-    warnings.extend(name_series(rows, settings))
+    warnings.extend(name_series(rows, settings, corpora=loss in BYTE_KEYS))
     if not rows:
         raise AnalysisError(
             f"{source} holds {plural(len(results), 'result')} and not one with status {DONE!r} "
@@ -161,6 +174,14 @@ def _point(result: dict[str, Any], where: str, loss_key: str, params_key: str) -
         "source": where.removesuffix(f"/{RESULT}"),
         "trunk": result.get("trunk"),
     }
+
+
+def _damaged(folder: RunFolder) -> bool:
+    try:
+        check_digest(folder.result_file, folder.digest_file)
+    except DamagedFile:
+        return True
+    return False
 
 
 def _read_result(file: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 from analysis.cautions import Caution, Code
 
 AXES = ("budget", "seed", "size.", "data.", "flops.")  # data and flops: refused when mixed
+DATA = "data."
 
 USUAL_ORDER = ("vanilla", "recursive", "mor", "mor_token")
 
@@ -20,13 +21,16 @@ def ordered(models: Sequence[str]) -> list[str]:
     return sorted(models, key=lambda m: (known.index(m) if m in known else len(known), m))
 
 
-def name_series(rows: list[dict[str, Any]], settings: dict[str, dict[str, Any]]) -> list[Caution]:
+def name_series(
+    rows: list[dict[str, Any]], settings: dict[str, dict[str, Any]], corpora: bool = False
+) -> list[Caution]:
     """Name the `curve` of each row, in place, by the settings that differ among its runs, and note
     these, as the command line takes them, in the row's `overrides`.
 
     A row's curve so far is its label, else its model, which stay as they are. `settings` holds each
-    run's identity fields by run id; runs without them keep their name. Returns a note for each
-    curve that was split.
+    run's identity fields by run id; runs without them keep their name. With `corpora` those of
+    several corpora or tokenizers, whose losses are in bits per byte, are curves of their own.
+    Returns a note for each curve that was split.
     """
     known = {
         row["run_id"]: flatten(settings[row["run_id"]])
@@ -43,7 +47,8 @@ def name_series(rows: list[dict[str, Any]], settings: dict[str, dict[str, Any]])
                 row["overrides"] = " ".join(f"{key}={values.get(key)}" for key in differing)
     notes = []
     for name, own in _groups(told, lambda row: row.get("curve") or str(row["model"])).items():
-        differing = _differing([known[row["run_id"]] for row in own])
+        runs = [known[row["run_id"]] for row in own]
+        differing = [*_differing(runs), *(_differing_data(runs) if corpora else ())]
         if not differing:
             continue
         for row in own:
@@ -68,6 +73,14 @@ def _groups(
     for row in rows:
         groups.setdefault(key(row), []).append(row)
     return groups
+
+
+def _differing_data(runs: list[dict[str, Any]]) -> list[str]:
+    """What tells their data apart: its settings, or its fingerprint where they are the same."""
+    keys = sorted({key for run in runs for key in run if key.startswith(DATA)})
+    found = [key for key in keys if len({repr(run.get(key)) for run in runs}) > 1]
+    told = [key for key in found if key != f"{DATA}fingerprint"]
+    return told or found
 
 
 def _differing(runs: list[dict[str, Any]]) -> list[str]:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from analysis.compare import verdict
-from analysis.fits.isoflop import IsoflopResult, Minimum, ModelFrontier
+from analysis.fits.isoflop import IsoflopResult, ModelFrontier
+from analysis.fits.minimum import Minimum
 from analysis.formatting import compute, count
 from analysis.points.series import USUAL_ORDER, ordered
 from analysis.points.table import PointSet, curve_of
@@ -138,11 +139,15 @@ def _minimum(model: str, minimum: Minimum) -> dict[str, Any]:
             "text": [f"{at}: no minimum ({minimum.status})", minimum.reason],
         }
     where = f"{count(minimum.params)} parameters, {count(minimum.tokens)} tokens"
+    text = [f"{at}: enclosed minimum", f"loss {minimum.loss:.4f} at {where}"]
+    if minimum.uncorrected is not None:
+        own = minimum.uncorrected
+        text.append(f"the parabola's own: loss {own.loss:.4f} at {count(own.params)} parameters")
     return {
         "x": _short(minimum.params),
         "y": _short(minimum.loss),
         "hollow": False,
-        "text": [f"{at}: enclosed minimum", f"loss {minimum.loss:.4f} at {where}"],
+        "text": text,
     }
 
 

@@ -1,7 +1,8 @@
 """The three approaches side by side: an exponent with its interval, or the reason for none."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from analysis.fits.isoflop import IsoflopResult, PowerLaw
 from analysis.fits.parametric import lawfit
 from analysis.fits.parametric.laws import Chinchilla
 from analysis.fits.parametric.optimum import LawFit
-from analysis.points.curves import from_points
+from analysis.points.curves import from_points, validated
 from analysis.points.series import ordered
 from analysis.points.table import curve_of
 
@@ -49,16 +50,20 @@ class Exponent:
         return APPROACHES[self.approach]
 
 
-def exponents(table: pd.DataFrame, result: IsoflopResult) -> list[Exponent]:
+def exponents(
+    table: pd.DataFrame, result: IsoflopResult, loss: str | None = None
+) -> list[Exponent]:
     """Every model by every approach, with the resamples and the seed of the isoFLOP fit.
 
-    `table` needs the column trunk, missing where points share none.
+    `table` needs the column trunk, missing where points share none. With `loss` (causal | topk),
+    approach 1 takes the validations on the way of a model whose every size has them; otherwise,
+    and for all others, its finished points.
     """
     found = []
     for name in ordered(list(result.models)):
         rows = table[curve_of(table) == name]
         found += [
-            _or_refusal(_envelope, 1, name, rows, result),
+            _or_refusal(partial(_envelope, loss=loss), 1, name, rows, result),
             _isoflop(name, result),
             _or_refusal(_law, 3, name, rows, result),
         ]
@@ -77,16 +82,21 @@ def _or_refusal(
         return Exponent(model, approach, reason=str(error))
 
 
-def _envelope(model: str, rows: pd.DataFrame, result: IsoflopResult) -> Exponent:
-    done = fit_envelope(model, from_points(rows), resamples=result.resamples, seed=result.seed)
+def _envelope(model: str, rows: pd.DataFrame, result: IsoflopResult, loss: str | None) -> Exponent:
+    seen = validated(rows, loss) if loss else None
+    curves = from_points(rows) if seen is None else seen
+    done = fit_envelope(model, curves, resamples=result.resamples, seed=result.seed)
     largest = float(rows["budget"].max())
-    return _of_laws(model, 1, done.params_law, done.tokens_law, done.warnings, largest)
+    found = _of_laws(model, 1, done.params_law, done.tokens_law, done.warnings, largest)
+    if seen is None:
+        return found
+    return replace(found, law=f"{done.n_points} validations on the way of {done.n_curves} sizes")
 
 
 def _isoflop(model: str, result: IsoflopResult) -> Exponent:
     frontier = result.models[model]
     laws, largest = (frontier.params_law, frontier.tokens_law), frontier.minima[-1].budget
-    return _of_laws(model, 2, *laws, frontier.warnings, largest)
+    return _of_laws(model, 2, *laws, (*frontier.warnings, frontier.note), largest)
 
 
 def _of_laws(

@@ -20,7 +20,7 @@ from analysis.fits.isoflop import IsoflopResult, fit_isoflop
 from analysis.formatting import compute, count, plural
 from analysis.points.table import PointSet, curve_of
 from analysis.reference import TABLE9_SOURCE, load_table9
-from analysis.report import charts, fits, records, routing, words
+from analysis.report import charts, curves, fits, records, routing, words
 from analysis.report.evaluations import evaluations
 from analysis.report.pages import environment
 from analysis.report.study import study_facts
@@ -66,12 +66,15 @@ def gather(
     """Everything the page shows; links are relative to `folder`, where the page will stand."""
     found = records.of_points(points.table)
     runs = _runs(points, found, folder)
-    exponents = fits.exponents(points.table, result)
+    exponents = fits.exponents(points.table, result, points.loss)
     routed = {name: r.routing for name, r in found.items() if r.routing}
     routing_found = routing.routing(points.table, routed) if routed else None
     drawn: dict[str, Any] = {"isoflop": charts.isoflop(result, points, 0)}
     drawn["loss_frontier"], drawn["size_frontier"] = charts.frontier(result, points)
     drawn["exponents"] = charts.exponents(exponents)
+    learning = curves.learning(points, records.bits_a_nat(found.values()))
+    if learning:
+        drawn["learning"] = learning.chart
     for number, run in enumerate(routing_found.runs if routing_found else []):
         drawn |= {f"routing_{number}_{i}": chart for i, chart in enumerate(run.charts)}
     paper = None
@@ -97,6 +100,8 @@ def gather(
         "variants": _variants(result, points),
         "exponents": exponents,
         "routing": routing_found,
+        "learning": learning,
+        "in_bits": any(run["bits"] for run in shown),
         "evaluations": evaluations(points.table),
         "runs": sorted(shown, key=lambda run: (run["model"], run["budget_value"], run["n"])),
         "reference": paper,
@@ -153,9 +158,10 @@ def _runs(
         link = _link(Path(str(row["source"])), folder)
         seed = "" if pd.isna(row["seed"]) else f"{row['seed']:g}"
         budget = f"{compute(row['budget'])} {points.convention or ''}".strip()
+        bits = record.bits_per_byte(points.loss) if record else None
         tip = [
             run_id,
-            f"loss {row['loss']:.4f}",
+            f"loss {row['loss']:.4f}" + (f", {bits:.4f} bits per byte" if bits else ""),
             f"{count(row['params'])} parameters, {count(row['tokens'])} tokens",
             f"FLOPs: budget {budget}" + (f"; spent {spent}" if spent else ""),
         ]
@@ -173,6 +179,7 @@ def _runs(
                 "d": row["tokens"],
                 "loss": f"{row['loss']:.4f}",
                 "loss_value": row["loss"],
+                "bits": f"{bits:.4f}" if bits else "",
                 "exact": compute(record.flops["exact"])
                 if record and "exact" in record.flops
                 else "",

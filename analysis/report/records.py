@@ -5,6 +5,7 @@ elsewhere (a CSV, W&B) have no such files and no records.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pandas as pd
 
 from ledger.conventions import CONVENTIONS
 from ledger.folder import RunFolder
+from ledger.result import BITS_KEYS, LOSS_KEYS
 
 FINISHED = ("done", "diverged")
 
@@ -33,6 +35,11 @@ class Record:
     versions: dict[str, str] = field(default_factory=dict)
     error: str | None = None
     routing: dict[str, Any] | None = None
+    loss: dict[str, float] = field(default_factory=dict)
+
+    def bits_per_byte(self, rule: str) -> float | None:
+        """Validation loss in bits per byte, where the run has kept it."""
+        return self.loss.get(BITS_KEYS.get(rule, BITS_KEYS["causal"]))
 
 
 def of_points(table: pd.DataFrame) -> dict[str, Record]:
@@ -43,6 +50,14 @@ def of_points(table: pd.DataFrame) -> dict[str, Record]:
         if isinstance(run_id, str) and RunFolder(folder).result_file.is_file():
             found[run_id] = read(folder)
     return found
+
+
+def bits_a_nat(records: Iterable[Record]) -> float | None:
+    """Bits per byte of one nat per token, where all runs have it and it is the same for all."""
+    pairs = [(r.loss.get(LOSS_KEYS["causal"]), r.bits_per_byte("causal")) for r in records]
+    found = [bits / nats for nats, bits in pairs if nats and bits]
+    same = len(found) == len(pairs) > 0 and max(found) - min(found) <= 1e-9 * max(found)
+    return found[0] if same else None
 
 
 def read(folder: Path) -> Record:
@@ -73,6 +88,11 @@ def read(folder: Path) -> Record:
         versions={str(k): str(v) for k, v in _dict(result.get("versions")).items()},
         error=_text(result.get("error")),
         routing=_dict(result.get("routing")) or None,
+        loss={
+            name: value
+            for name, found in _dict(result.get("loss")).items()
+            if (value := _number(found)) is not None
+        },
     )
 
 

@@ -9,7 +9,7 @@ from analysis.errors import AnalysisError
 from analysis.fits.isoflop import IsoflopResult
 from analysis.formatting import compute, count, listing
 from analysis.points.table import PointSet, curve_of
-from analysis.report.records import Record
+from analysis.report.records import Record, bits_a_nat
 
 BASELINE = "vanilla"
 TOLD = {
@@ -56,7 +56,8 @@ def say(result: IsoflopResult, points: PointSet, records: Mapping[str, Record]) 
     except AnalysisError as error:
         return Said(baseline, "", [], [], refusal=str(error))
     budgets = sorted({row.budget for row in done.comparisons})
-    told = [_at_budget(budget, done, result, points) for budget in reversed(budgets)]
+    bits = bits_a_nat(records.values())
+    told = [_at_budget(budget, done, result, bits) for budget in reversed(budgets)]
     return Said(baseline, _summary(done, budgets), told, _limits(done, points, records))
 
 
@@ -89,7 +90,9 @@ def _side(row: Comparison) -> str:
     return "ahead" if row.gap < 0 else "behind"
 
 
-def _at_budget(budget: float, done: Compared, result: IsoflopResult, points: PointSet) -> AtBudget:
+def _at_budget(
+    budget: float, done: Compared, result: IsoflopResult, bits: float | None
+) -> AtBudget:
     best = {
         name: best_loss(minimum)
         for name, frontier in result.models.items()
@@ -100,6 +103,9 @@ def _at_budget(budget: float, done: Compared, result: IsoflopResult, points: Poi
     ranked = ", ".join(f"{name} {best[name]:.4f}" for name in order)
     rows = [row for row in done.comparisons if row.budget == budget]
     headline = f"Best losses (nats per token): {ranked}."
+    if bits:
+        in_bits = ", ".join(f"{name} {bits * best[name]:.4f}" for name in order)
+        headline += f" In bits per byte: {in_bits}."
     return AtBudget(compute(budget), headline, [_line(row, done.baseline) for row in rows])
 
 
@@ -168,16 +174,16 @@ def _limits(done: Compared, points: PointSet, records: Mapping[str, Record]) -> 
         )
     if "trunk" in table and table["trunk"].notna().any():
         said.append(
-            "Budgets of a size share a training trunk, so the budgets are not independent and "
-            "their intervals are too narrow by as much."
+            "Budgets of a size share a training trunk. Intervals take 70 % of a run's noise at "
+            "least as the trunk's, so they rest on fewer spare points than there are."
         )
     return [*said, *map(str, done.warnings)]
 
 
 def _conventions(points: PointSet, records: Mapping[str, Record]) -> list[str]:
     """Equal under the budgets' convention is not equal under another: by how much."""
-    ours = points.convention or "this"
-    if ours == "exact":
+    ours = f"the {points.convention} convention" if points.convention else "the budgets' own count"
+    if points.convention == "exact":
         return []
     table = points.table[points.table["budget"] == points.table["budget"].max()]
     exact: dict[str, list[float]] = {}
@@ -186,14 +192,11 @@ def _conventions(points: PointSet, records: Mapping[str, Record]) -> list[str]:
         if flops:
             exact.setdefault(str(model), []).append(flops)
     if len(exact) < 2:
-        return [
-            f"Equal compute means equal under the {ours} convention; what the models cost in full "
-            "may differ."
-        ]
+        return [f"Equal compute means equal under {ours}; what the models cost in full may differ."]
     mean = {model: sum(values) / len(values) for model, values in exact.items()}
     shown = _shares(mean)
     return [
-        f"Equal compute means equal under the {ours} convention. Counted in full (exact: forward "
+        f"Equal compute means equal under {ours}. Counted in full (exact: forward "
         f"and backward of every matmul), the runs at the largest budget spent on average {shown}."
     ]
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ledger.damage import META
 from ledger.evaluation import Evaluation
-from ledger.folder import META, RunFolder
+from ledger.folder import RunFolder
 from mor.config import Config, ConfigError, UserError
+from mor.data.hub import first_line
+from mor.data.needs import Need
 from mor.data.prepare import prepare
 from mor.evaluate.scoring import CausalScorer
 from mor.evaluate.task_sets import TaskSet, harness_version
@@ -66,10 +71,10 @@ def evaluate_run(
         )
     weights = read_origin(folder.path)[1]
     config = read_config(folder)
-    corpus = prepare(config.data)
+    corpus = prepare(config.data, need=Need(val=config.train.val_tokens))
     from mor.evaluate.harness.tasks import load_tasks
 
-    loaded = load_tasks(tasks, corpus, extent.shots)
+    loaded = load_tasks(tasks, corpus, config.train.val_tokens, extent.shots)
     torch.set_num_threads(config.runtime.threads)
     device = choose_device(config)
     model = trained_model(folder.path).to(device)
@@ -83,7 +88,8 @@ def evaluate_run(
     from mor.evaluate.harness.model import HarnessModel
 
     harness_model = HarnessModel(scorer, corpus.tokenizer())
-    found, documents = run_harness(harness_model, loaded, extent.limit)
+    with of_own_tasks(tasks):
+        found, documents = run_harness(harness_model, loaded, extent.limit)
     evaluation = Evaluation(
         run_id=folder.run_id,
         task_set=tasks.name,
@@ -115,6 +121,22 @@ def evaluate_run(
     tracked = {f"evaluations/{name}/{key}": value for key, value in evaluation.scores.items()}
     tracker(config, folder, hooks.group).finish(**tracked)
     return evaluation
+
+
+@contextlib.contextmanager
+def of_own_tasks(tasks: TaskSet) -> Iterator[None]:
+    """What goes wrong in a task of the user's (a template, a missing column) as a sentence."""
+    try:
+        yield
+    except (UserError, Stopped, RuntimeError, MemoryError):  # ours, or torch's
+        raise
+    except Exception as error:
+        if tasks.path is None:
+            raise
+        raise UserError(
+            f"tasks={tasks.path}: its documents cannot be asked or scored "
+            f"({type(error).__name__}: {first_line(error)}); fix the task"
+        ) from error
 
 
 def _scores(tasks: TaskSet, found: dict[str, dict[str, float]]) -> dict[str, float]:

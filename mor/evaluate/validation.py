@@ -7,6 +7,7 @@ router), which sees the past only. Fits use the causal one unless told otherwise
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +16,9 @@ import torch
 from torch import Tensor
 
 from mor.data.batches import Batches
+from mor.data.packed import Meta
 from mor.evaluate.keys_values import kv_statistics
-from mor.evaluate.routing import DepthObserver, RoutingFigures, ScoreObserver, figures
+from mor.evaluate.routing import DepthObserver, RoutingFigures, ScoreObserver, figures, scalars
 from mor.model.components import recurrence_of, router_of
 from mor.model.routers.routes import Routes
 from mor.model.transformer import Transformer
@@ -34,6 +36,7 @@ class Validation:
 
     nll: float
     mean_recursions: float  # recursions per token, averaged over the tokens
+    bits_per_byte: float  # of text
 
 
 @torch.no_grad()
@@ -55,23 +58,31 @@ def validate(
     device = next(model.parameters()).device
     total, count, routed = 0.0, 0, 0.0
     at_once = max(1, FORWARD_TOKENS // batches.seq_len)
-    for rows, next_rows in batches.validation(n_tokens, at_once):
-        tokens = torch.from_numpy(rows).to(device)
-        with precision:
-            out = model(
-                tokens,
-                torch.from_numpy(next_rows).to(device),
-                routing=routing,
-                max_recursions=max_recursions,
-                keep_logits=False,
-            )
-        for observe in observers:
-            observe(tokens, out.routed)
-        total += out.loss.double().item() * rows.size
-        count += rows.size
-        routed += sum(out.routed.tokens)
-    model.train()
-    return Validation(total / count, routed / count)
+    try:
+        for rows, next_rows in batches.validation(n_tokens, at_once):
+            tokens = torch.from_numpy(rows).to(device)
+            with precision:
+                out = model(
+                    tokens,
+                    torch.from_numpy(next_rows).to(device),
+                    routing=routing,
+                    max_recursions=max_recursions,
+                    keep_logits=False,
+                )
+            for observe in observers:
+                observe(tokens, out.routed)
+            total += out.loss.double().item() * rows.size
+            count += rows.size
+            routed += sum(out.routed.tokens)
+    finally:
+        model.train()
+    nll = total / count
+    return Validation(nll, routed / count, bits_per_byte(nll, batches.corpus.meta))
+
+
+def bits_per_byte(nll: float, meta: Meta) -> float:
+    """Nats per token as bits per byte of UTF-8 text, at the held-out text's bytes per token."""
+    return nll / math.log(2) * meta.val_tokens / meta.val_bytes
 
 
 @dataclass(frozen=True)
@@ -89,9 +100,16 @@ class FinalValidation:
         return {
             "val_nll_causal": self.causal.nll,
             "val_nll_topk": self.topk.nll,
+            "val_bpb_causal": self.causal.bits_per_byte,
+            "val_bpb_topk": self.topk.bits_per_byte,
             "mean_recursions_causal": self.causal.mean_recursions,
             "mean_recursions_topk": self.topk.mean_recursions,
         }
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The losses, and the routing figures that are single numbers."""
+        return self.losses | (scalars(self.routing.as_json()) if self.routing else {})
 
 
 def final_validation(
@@ -114,12 +132,46 @@ def final_validation(
         depths = recurrence_of(config).validated_depths(config)
         by_depth = {r: run("causal", at_most=r).nll for r in depths} if depths else None
         return FinalValidation(causal, causal, None, statistics, by_depth)
-    observer = DepthObserver(model.router, model.n_blocks)
-    scores = ScoreObserver(model.router, model.n_blocks, next(model.parameters()).device)
-    if spec.chooses_tokens:
-        causal, topk = run("causal", observer), run("topk", scores)
-    else:
-        causal = topk = run("causal", observer, scores)
+    causal, topk, observer, scores = _routed(model, run)
     shallow = [run("causal", at_most=r).nll for r in spec.shallower(config)]
     routing = figures(observer, scores, [*shallow, causal.nll], batches.corpus.tokenizer())
     return FinalValidation(causal, topk, routing)
+
+
+def validation_on_the_way(
+    model: Transformer,
+    batches: Batches,
+    n_tokens: int,
+    precision: torch.autocast,
+    watch: Observer,
+) -> FinalValidation:
+    """Both losses, and of a routed model its routing, without the passes at smaller depths.
+
+    `watch` sees each batch; what it raises ends the validation. No random number is drawn from
+    the generators of training.
+    """
+
+    def run(routing: str, *observers: Observer) -> Validation:
+        seen = (*observers, watch)
+        return validate(model, batches, n_tokens, routing, precision, observers=seen)
+
+    device = next(model.parameters()).device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        if not router_of(model.model).routes:
+            causal = run("causal")
+            return FinalValidation(causal, causal)
+        causal, topk, observer, scores = _routed(model, run)
+    routing = figures(observer, scores, [], batches.corpus.tokenizer())
+    return FinalValidation(causal, topk, routing)
+
+
+def _routed(
+    model: Transformer, run: Callable[..., Validation]
+) -> tuple[Validation, Validation, DepthObserver, ScoreObserver]:
+    """Causal and top-k validation of a routed model, and where its tokens went."""
+    observer = DepthObserver(model.router, model.n_blocks)
+    scores = ScoreObserver(model.router, model.n_blocks, next(model.parameters()).device)
+    if router_of(model.model).chooses_tokens:
+        return run("causal", observer), run("topk", scores), observer, scores
+    both = run("causal", observer, scores)
+    return both, both, observer, scores

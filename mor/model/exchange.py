@@ -14,34 +14,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mor.config import ModelConfig, to_dict
 from mor.model.checks import has_all_weights
 from mor.model.llama import (
+    EMBEDDING,
+    FREQUENCIES,
+    HEAD,
     HF_PREFIX,
     HF_TYPE,
     LLAMA,
     OWN,
-    ExchangeError,
+    Shape,
     is_hf,
+    llama_name,
     read_json,
     read_shape,
 )
+from mor.model.published import AGAIN, WEIGHTS, ExchangeError, account, stored
 from mor.model.transformer import Transformer
-
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-PIECES = {
-    "attention.q": "self_attn.q_proj",
-    "attention.k": "self_attn.k_proj",
-    "attention.v": "self_attn.v_proj",
-    "attention.o": "self_attn.o_proj",
-    "mlp.gate": "mlp.gate_proj",
-    "mlp.up": "mlp.up_proj",
-    "mlp.down": "mlp.down_proj",
-    "attention_norm": "input_layernorm",
-    "mlp_norm": "post_attention_layernorm",
-}
 
 
 def save(model: Transformer, folder: Path) -> None:
@@ -101,20 +94,14 @@ def load(folder: Path) -> Transformer:
     model = Transformer(
         shape.model, shape.size, shape.vocab_size, shape.seed, separator=shape.separator
     )
-    tensors = read_weights(folder)
-    name_of = _name_in(folder)
-    wanted = {name: name_of(name) for name in model.state_dict()}
-    missing = next((theirs for theirs in wanted.values() if theirs not in tensors), None)
-    if missing:
-        raise ExchangeError(f"{folder}: has no {missing}; its weights are not of its configuration")
-    for name, own in model.state_dict().items():
-        found = tensors[wanted[name]].shape
-        if found != own.shape:
-            raise ExchangeError(
-                f"{folder}: {wanted[name]} has shape {tuple(found)} and its configuration says "
-                f"{tuple(own.shape)}; name a whole folder"
-            )
-    model.load_state_dict({name: tensors[theirs] for name, theirs in wanted.items()})
+    tensors, name_of = read_weights(folder), _name_in(folder)
+    if name_of is llama_name:
+        refuse_disagreement(folder, tensors, shape)
+    else:
+        wanted = {name_of(name): tuple(own.shape) for name, own in model.state_dict().items()}
+        source = OWN if (folder / OWN).exists() else LLAMA
+        account(folder, stored(folder), wanted, source)
+    model.load_state_dict({name: tensors[name_of(name)] for name in model.state_dict()})
     return model
 
 
@@ -126,46 +113,54 @@ def _name_in(folder: Path) -> Callable[[str], str]:
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a folder, of one file or several, in float32. Raises ExchangeError."""
+    """All tensors of a folder, of one file or several, in float32.
+
+    Raises ExchangeError, also where a number is not finite.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    files = [WEIGHTS]
-    if (folder / INDEX).exists():
-        shards = read_json(folder / INDEX).get("weight_map")
-        if not isinstance(shards, dict) or not shards:
-            raise ExchangeError(f"{folder / INDEX}: names no file; download the whole model")
-        files = sorted({Path(str(name)).name for name in shards.values()})  # beside the index only
-    missing = [name for name in files if not (folder / name).exists()]
-    if missing:
-        raise ExchangeError(f"{folder}: {missing[0]} is missing; download the whole model")
     tensors: dict[str, Tensor] = {}
-    for name in files:
+    for path in sorted({tensor.file for tensor in stored(folder).values()}):
         try:
-            tensors |= load_file(folder / name)
+            tensors |= load_file(path)
         except (SafetensorError, OSError) as error:
-            raise ExchangeError(
-                f"{folder / name}: damaged or cut off ({error}); copy or download it again"
-            ) from None
+            raise ExchangeError(f"{path}: cannot be read ({error}); download it again") from None
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise ExchangeError(f"{folder}: {name} has numbers that are not finite; {AGAIN}")
     return {name: tensor.float() for name, tensor in tensors.items()}
 
 
 # -- Llama -------------------------------------------------------------------------------------
 
 
+def refuse_disagreement(folder: Path, tensors: dict[str, Tensor], shape: Shape) -> None:
+    """Refuse a head that is not the embedding although it is tied, and frequencies that are not
+    those of rope_theta: leaving them out would be another model. Raises ExchangeError."""
+    if HEAD in tensors and not torch.equal(tensors[HEAD], tensors[EMBEDDING]):
+        raise ExchangeError(
+            f"{folder}: {HEAD} differs from {EMBEDDING} although {LLAMA} says "
+            "tie_word_embeddings=true; a model with a head of its own cannot be read"
+        )
+    pairs = torch.arange(0, shape.size.d_head, 2, dtype=torch.float64) / shape.size.d_head
+    ours = (shape.model.rope_theta**-pairs).float()
+    for name, tensor in tensors.items():
+        if FREQUENCIES.fullmatch(name) and not _alike(tensor, ours):
+            raise ExchangeError(
+                f"{folder}: {name} are not the frequencies of rope_theta="
+                f"{shape.model.rope_theta:g}; correct rope_theta in {LLAMA}"
+            )
+
+
+def _alike(given: Tensor, ours: Tensor) -> bool:
+    """Equal up to the rounding of bfloat16, in which they may have been stored."""
+    return given.shape == ours.shape and torch.allclose(given, ours, rtol=2**-7, atol=0)
+
+
 def is_llama(model: ModelConfig) -> bool:
     """Whether transformers' LlamaForCausalLM is this model."""
     return has_all_weights(model) and not model.document_mask
-
-
-def llama_name(name: str) -> str:
-    """Their name of one of our tensors."""
-    if not name.startswith("layers."):
-        return {"embed.weight": "model.embed_tokens.weight", "norm.weight": "model.norm.weight"}[
-            name
-        ]
-    _, layer, piece = name.removesuffix(".weight").split(".", 2)
-    return f"model.layers.{layer}.{PIECES[piece]}.weight"
 
 
 def llama_config(model: Transformer) -> dict[str, Any]:

@@ -21,6 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mor.config import ModelConfig, SizeConfig
+from mor.model.attention import attend
+from mor.model.masks import Mask
 from mor.model.spans import Span, Tables
 
 KV = tuple[Tensor, Tensor]  # keys and values, each (B, n, H_kv, Dh)
@@ -30,7 +32,7 @@ class Reads(NamedTuple):
     """What a layer attends to: by default the keys and values of its own tokens, plain causal."""
 
     kv: KV | None = None  # reused ones
-    mask: Tensor | None = None  # (B, 1, n, n_keys), added to the scores; None: plain causal
+    mask: Mask | None = None  # None: plain causal
     cells: Tensor | None = None  # (T,): write own keys and values over `kv` there
 
 
@@ -90,6 +92,7 @@ def rotary_tables(
     dtype: torch.dtype,
     documents: Tensor | None = None,
     start: int = 0,
+    blocks: bool = False,
 ) -> Tables:
     """Angles position / theta^(2i/Dh), Llama style: dimension i turns with i + Dh/2."""
     exponents = torch.arange(0, d_head, 2, device=device, dtype=torch.float32) / d_head
@@ -97,7 +100,7 @@ def rotary_tables(
     angles = positions[:, None, None] / theta**exponents  # (S, 1, Dh/2)
     cos, sin = angles.cos(), angles.sin()
     cos, sin = torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)
-    return Tables(cos.to(dtype), sin.to(dtype), documents, start)
+    return Tables(cos.to(dtype), sin.to(dtype), documents, start, blocks)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -128,7 +131,6 @@ class Attention(nn.Module):
     def __init__(self, size: SizeConfig, computes_kv: bool) -> None:
         super().__init__()
         self.n_heads, self.n_kv_heads, self.d_head = size.n_heads, size.n_kv_heads, size.d_head
-        self.grouped = size.n_heads != size.n_kv_heads
         self.q = Linear(size.d_model, size.n_heads * size.d_head)
         if computes_kv:
             self.k = Linear(size.d_model, size.n_kv_heads * size.d_head)
@@ -139,14 +141,7 @@ class Attention(nn.Module):
         q = adapter.q(self.q, x).view(*span.shape, self.n_heads, self.d_head)
         q = span.to_grid(rotate(q, span.cos, span.sin)).transpose(1, 2)  # (B, H, n, Dh)
         k, v = kv = self.keys_values(x, span, reads, adapter)
-        mixed = F.scaled_dot_product_attention(
-            q,
-            k.transpose(1, 2),
-            v.transpose(1, 2),
-            attn_mask=reads.mask,
-            is_causal=reads.mask is None,
-            enable_gqa=self.grouped,
-        )  # (B, H, n, Dh)
+        mixed = attend(q, k.transpose(1, 2), v.transpose(1, 2), reads.mask)  # (B, H, n, Dh)
         mixed = adapter.attend(mixed, q)
         return self.o(span.from_grid(mixed.transpose(1, 2))), kv
 

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mor.model.masks import Mask, Places, mask_between
+
 
 @dataclass(frozen=True)
 class Tables:
@@ -27,6 +29,7 @@ class Tables:
     sin: Tensor  # (S, 1, Dh)
     documents: Tensor | None = None  # (B, S + 1), the document of each token, -1 at the end (pads)
     start: int = 0  # position of the first token; above 0 only while decoding
+    blocks: bool = False  # masks are block masks, not dense
 
     @property
     def length(self) -> int:
@@ -66,7 +69,7 @@ class Rectangle:
     def positions(self) -> Tensor:
         return self.grid().flatten()  # (T,), in flat order
 
-    def own_mask(self) -> Tensor | None:
+    def own_mask(self) -> Mask | None:
         """The mask among the span's own tokens; None: plain causal."""
         return None if self.tables.documents is None else attention_mask(self, self)
 
@@ -104,7 +107,7 @@ class Ragged:
     def positions(self) -> Tensor:
         return self.where % self.tables.length + self.tables.start  # (T,), in flat order
 
-    def own_mask(self) -> Tensor | None:
+    def own_mask(self) -> Mask | None:
         """The mask among the span's own tokens; None: plain causal."""
         return None if self.tables.documents is None else attention_mask(self, self)
 
@@ -127,18 +130,20 @@ def ragged(active: Tensor, where: Tensor, counts: Sequence[int], tables: Tables)
     return Ragged(counts, where, slots, tables)
 
 
-def attention_mask(queries: Span, keys: Span) -> Tensor:
-    """0 where a key stands at or before its query, in its document; -inf elsewhere.
+def attention_mask(queries: Span, keys: Span) -> Mask:
+    """Each query sees the keys at or before its position, in its document."""
+    tables = queries.tables
+    return mask_between(_places(queries), _places(keys), tables.dtype, tables.blocks)
 
-    Pads see pads, so that no row is void.
-    """
-    own, other = queries.grid(), keys.grid()
-    sees = own[:, :, None] >= other[:, None, :]
-    documents = queries.tables.documents
-    if documents is not None:
-        sees &= documents.gather(1, own)[:, :, None] == documents.gather(1, other)[:, None, :]
-    mask = torch.zeros(sees.shape, dtype=queries.tables.dtype, device=sees.device)
-    return mask.masked_fill_(~sees, -torch.inf)[:, None]  # (B, 1, n, n_keys)
+
+def _places(span: Span) -> Places:
+    positions, documents = span.grid(), span.tables.documents
+    return Places(
+        positions,
+        None if documents is None else documents.gather(1, positions),
+        span.tables.start + span.tables.length,
+        span.tables.length if isinstance(span, Ragged) else span.length,
+    )
 
 
 def cells_of(tokens: Span, within: Span) -> Tensor:

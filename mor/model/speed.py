@@ -23,6 +23,11 @@ class Speed:
     loss_chunk: int | None = None  # tokens whose logits are held at once; None: all
     recompute: str = "none"  # none | recursion | layer: what the backward runs a second time
     fixed_shapes: bool = False  # compiled for the shapes of training and no others
+    masks: str = "auto"  # blocks | dense | auto: blocks on CUDA
+
+    def in_blocks(self, device: torch.device) -> bool:
+        """Whether attention masks on a device are block masks."""
+        return self.masks == "blocks" or (self.masks == "auto" and device.type == "cuda")
 
     def whole(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A recursion's pass, run again in the backward if that is asked for."""

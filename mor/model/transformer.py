@@ -101,7 +101,7 @@ class Transformer(nn.Module):
         """Take up the switches that change time and memory and not the loss."""
         stable = router_of(self.model).has_stable_shapes(self.model.router)
         fixed = runtime.compile and stable
-        self.speed = Speed(runtime.loss_chunk, runtime.recompute, fixed)
+        self.speed = Speed(runtime.loss_chunk, runtime.recompute, fixed, runtime.masks)
         if runtime.compile:
             for layer in self.layers:
                 layer.compile(dynamic=False if fixed else None)
@@ -157,9 +157,8 @@ class Transformer(nn.Module):
         if self.separator is not None and cache is None:
             documents = documents_of(tokens, self.separator)
         start = 0 if cache is None else cache.start
-        tables = rotary_tables(
-            length, self.size.d_head, self.model.rope_theta, x.device, dtype, documents, start
-        )
+        angles = (length, self.size.d_head, self.model.rope_theta, x.device, dtype)
+        tables = rotary_tables(*angles, documents, start, self.speed.in_blocks(x.device))
         everyone = Rectangle(batch, length, tables)
         return self._pass(
             self.layout.prologue, x, everyone, cache.prologue if cache else None
@@ -226,7 +225,7 @@ class Transformer(nn.Module):
         """How many tokens choose each depth, of a router whose loss reads it. Embedding, prologue
         and router only."""
         depth = self.router.depth(self, *self._enter(tokens), step)
-        return torch.bincount(depth, minlength=self.model.n_recursions)  # (Nr,)
+        return (depth == torch.arange(self.model.n_recursions, device=depth.device)[:, None]).sum(1)
 
     @torch.no_grad()
     def after_step(self, load: Tensor, step: int | None = None) -> None:

@@ -1,15 +1,14 @@
 """Training state on disk, atomic and checked.
 
 A checkpoint is a folder: the tensors as torch.distributed.checkpoint writes them, each rank its
-own share, so that any other number of ranks can read them; and `meta.json` with the loop's numbers
-and a digest of every file. It is written under a temporary name and renamed when it is complete
-and synced; a folder without that name is never read. `plateau-<FLOPs>` is kept for ever,
+own share, so that any other number of ranks can read them; and `meta.json` with the loop's numbers,
+and the size and digest of every file. It is written under a temporary name and renamed when it is
+complete and synced; a folder without that name is never read. `plateau-<FLOPs>` is kept for ever,
 `step-<n>` while it is among the newest.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -21,14 +20,16 @@ from pathlib import Path
 
 import torch
 import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint import CheckpointException, FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint import CheckpointException, FileSystemWriter
 from torch.distributed.tensor import DTensor
 
+from ledger.damage import META, checkpoint_digests_differ, file_digest, read_meta, sealed
+from ledger.errors import DamagedFile
 from ledger.files import sync_to_disk
 from mor.flops import Routed
 from mor.train.distributed import OtherRankFailed, Ranks
+from mor.train.reader import Foreign, Reader, read_index
 
-META = "meta.json"
 Tensors = dict[str, torch.Tensor]
 
 
@@ -43,6 +44,7 @@ class Progress:
     step: int
     spent: float  # FLOPs under the run's convention
     work: Routed  # all that was routed so far
+    loss: float | None = None  # of the last step, nats per token
 
     @property
     def tokens(self) -> int:
@@ -97,16 +99,20 @@ def own(tensors: Tensors, ranks: Ranks) -> Tensors:
 
 def _complete(temporary: Path, path: Path, progress: Progress) -> None:
     """Seal a folder that all ranks have written, and give it its name."""
-    meta = {"progress": asdict(progress), "files": _digests(temporary)}
+    digests = _digests(temporary)
+    sizes = {name: (temporary / name).stat().st_size for name in digests}
+    meta = {"progress": asdict(progress), "files": digests, "sizes": sizes}
     with (temporary / META).open("w") as file:
-        json.dump(meta, file)
+        json.dump(sealed(meta), file)
         file.flush()
         os.fsync(file.fileno())
     sync_to_disk(temporary)
+    earlier = temporary.with_name(f"{temporary.name}.earlier.tmp")
     if path.exists():
-        shutil.rmtree(path)
+        path.rename(earlier)
     temporary.rename(path)
     sync_to_disk(path.parent)
+    shutil.rmtree(earlier, ignore_errors=True)
 
 
 def _by_first(ranks: Ranks, act: Callable[[], None]) -> None:
@@ -136,34 +142,48 @@ def load(path: Path, tensors: Tensors, ranks: Ranks | None = None) -> Progress:
     alone = ranks.size == 1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        dcp.load(
-            dict(tensors),
-            storage_reader=FileSystemReader(path),
-            no_dist=alone,
-            process_group=None if alone else ranks.group,
-        )
+        try:
+            dcp.load(
+                dict(tensors),
+                storage_reader=Reader(path),
+                no_dist=alone,
+                process_group=None if alone else ranks.group,
+            )
+        except CheckpointException as failure:  # no Exception: it would pass by every handler
+            causes = [cause for cause, _ in failure.failures.values()]
+            if any(isinstance(cause, OSError) for cause in causes):  # set aside meanwhile
+                raise CorruptCheckpoint(f"{path}: {causes[0]}") from None
+            raise RuntimeError(f"{path}: {causes[0] if causes else failure}") from failure
     return progress
+
+
+def is_damaged(path: Path) -> bool:
+    """Whether something is there that is no whole checkpoint; reads all of it."""
+    return path.exists() and isinstance(_checked(path), CorruptCheckpoint)
 
 
 def _checked(path: Path) -> Progress | CorruptCheckpoint:
     try:
         progress = read_progress(path)
-        if _digests(path) != json.loads((path / META).read_text()).get("files"):
+        if checkpoint_digests_differ(path):
             return CorruptCheckpoint(f"{path}: its files are not those that were written")
+        read_index(path)
     except CorruptCheckpoint as error:
         return error
+    except (DamagedFile, Foreign, OSError) as error:
+        return CorruptCheckpoint(f"{path}: {error}")
     return progress
 
 
 def read_progress(path: Path) -> Progress:
     """The loop's numbers of a checkpoint. Raises CorruptCheckpoint."""
     try:
-        values = json.loads((path / META).read_text())["progress"]
+        values = read_meta(path)["progress"]
         work = values["work"]
         names = ("tokens", "pairs", "forward_tokens", "forward_pairs")
         routed = Routed(work["processed"], *(tuple(work.get(name, ())) for name in names))
-        return Progress(int(values["step"]), float(values["spent"]), routed)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return Progress(int(values["step"]), float(values["spent"]), routed, values.get("loss"))
+    except (DamagedFile, ValueError, KeyError, TypeError) as error:
         raise CorruptCheckpoint(f"{path}: {error}") from None
 
 
@@ -200,6 +220,5 @@ def _digests(folder: Path) -> dict[str, str]:
     digests = {}
     for path in sorted(folder.iterdir()):
         if path.name != META:
-            with path.open("rb") as file:
-                digests[path.name] = hashlib.file_digest(file, "blake2b").hexdigest()
+            digests[path.name] = file_digest(path)
     return digests

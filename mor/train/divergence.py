@@ -7,9 +7,8 @@ FLOPs at which it happened: plateau ends before them are as good as ever, one be
 
 from __future__ import annotations
 
-import json
-
-from ledger.files import write_json
+from ledger.errors import DamagedFile
+from ledger.files import read_json, write_json
 from ledger.folder import RunFolder
 
 
@@ -25,12 +24,13 @@ def mark_diverged(folder: RunFolder, step: int, spent: float, error: str) -> Non
 def known_divergence(folder: RunFolder, target: float) -> str | None:
     """How a trunk is known to diverge before `target` FLOPs; None: it is not."""
     try:
-        known = json.loads(folder.diverged_file.read_text())
-    except FileNotFoundError:
+        known = read_json(folder.diverged_file) or {}
+        spent = float(known["spent"])
+    except (DamagedFile, KeyError, TypeError, ValueError):  # not there, or torn: train it and see
         return None
-    if known["spent"] >= target:
+    if spent >= target:
         return None
-    return f"{known['error']} (known from an earlier launch: not trained again)"
+    return f"{known.get('error')} (known from an earlier launch: not trained again)"
 
 
 def clear_diverged(folder: RunFolder) -> bool:

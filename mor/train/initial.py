@@ -17,6 +17,10 @@ from mor.train.folder import read_config
 from mor.train.origin import DEFAULT_METHOD, final_checkpoint, read_origin
 
 
+class DamagedWeights(ExchangeError):
+    """The final checkpoint of a run is not what was written."""
+
+
 def initial_model(config: Config, separator: int | None) -> Transformer:
     """The model before its first step, on CPU. Raises ConfigError, ExchangeError."""
     model = Transformer(
@@ -53,5 +57,5 @@ def trained_model(folder: Path) -> Transformer:
     try:
         checkpoint.load(final, weights)
     except CorruptCheckpoint as error:
-        raise ExchangeError(f"{folder}: its weights are damaged ({error}); name another") from None
+        raise DamagedWeights(f"{folder}: its weights are damaged ({error}); name another") from None
     return model

@@ -19,22 +19,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ledger.folder import MetricsWriter, RunFolder
+from ledger.damage import set_aside
+from ledger.folder import VALIDATION, MetricsWriter, RunFolder
+from mor.evaluate.validation import bits_per_byte
 from mor.train import checkpoint
 from mor.train.checkpoint import CorruptCheckpoint
 from mor.train.distributed import OtherRankFailed
 from mor.train.divergence import Diverged
+from mor.train.on_the_way import Interrupted, Points, validated
 from mor.train.schedule import Schedule
 from mor.train.tracking import NoTracker, Tracker
 from mor.train.trainer import Trainer
 from mor.train.writer import Writer
 
-__all__ = ["Diverged", "Leg", "Stopped", "Trainer", "status_of", "train_leg"]
+__all__ = ["DamagedStart", "Diverged", "Leg", "Stopped", "Trainer", "status_of", "train_leg"]
 
 log = logging.getLogger(__name__)
 
 STATUS_S = 1.0  # seconds between heartbeats
 LOG_S = 10.0  # seconds between lines of the run's log
+
+
+class DamagedStart(CorruptCheckpoint):
+    """The plateau that a run branches off is damaged; it is set aside, to be trained again."""
 
 
 class Stopped(Exception):
@@ -51,6 +58,12 @@ class Leg:
     start: Path | None = None  # a trunk's checkpoint, where the folder has none of its own
     keep_as: Path | None = None  # the checkpoint at the end; None: none is written
     tracker: Tracker = NoTracker()  # noqa: RUF009 (it has no state)
+    points: Points = Points()  # noqa: RUF009 (frozen); steps that are validated on the way
+    ends: bool = False  # in a run's validation, and not at a plateau of its trunk
+
+    def at_end(self, spent: float) -> bool:
+        """Whether the whole validation of a finished run comes next."""
+        return self.ends and self.schedule.reached(spent, self.target)
 
 
 def train_leg(
@@ -63,14 +76,16 @@ def train_leg(
     """Train `trainer` until `leg.target` is reached; `trainer` holds the final state.
 
     Raises Diverged (a number is not finite), Stopped (after a checkpoint), OutOfMemory, OSError
-    (disk full), OtherRankFailed, and what `on_status` raises.
+    (disk full), OtherRankFailed, DamagedStart, and what `on_status` raises.
     """
     ranks, runtime = trainer.ranks, trainer.config.runtime
-    _resume(trainer, leg)
+    own = _resume(trainer, leg)  # else it begins where another has been validated
     writer = Writer(ranks, background=runtime.async_checkpoint, keep=runtime.keep_checkpoints)
     journal = _Journal(trainer, leg, on_status) if ranks.first else None
     clock = _Clock(runtime.checkpoint_s)
     try:
+        if own:
+            _validate(trainer, leg, journal, writer, should_stop)
         while not leg.schedule.reached(trainer.meter.spent, leg.target):
             values = _timed_step(trainer, leg.schedule)
             failure: BaseException | None = None
@@ -89,6 +104,7 @@ def train_leg(
             if stop:
                 writer.wait()
                 raise Stopped(f"stopped at step {trainer.step_index}")
+            _validate(trainer, leg, journal, writer, should_stop)
         if leg.keep_as and not ranks.shared(leg.keep_as.exists()):
             writer.save(leg.keep_as, *trainer.state())
         writer.wait()
@@ -98,17 +114,58 @@ def train_leg(
         writer.close()
 
 
-def _resume(trainer: Trainer, leg: Leg) -> None:
-    """Take up the newest whole checkpoint, or the one that the leg starts from."""
+def _validate(
+    trainer: Trainer,
+    leg: Leg,
+    journal: _Journal | None,
+    writer: Writer,
+    should_stop: Callable[[], bool],
+) -> None:
+    """Validate this step if it is a point on the way that is not in the metrics yet.
+
+    Raises Stopped, after a checkpoint whose run validates the step first when it goes on.
+    """
+    ranks, step = trainer.ranks, trainer.step_index
+    if leg.at_end(trainer.meter.spent) or not leg.points.due(step):
+        return
+    if ranks.shared(bool(journal and journal.has(step))):
+        return
+    failure: BaseException | None = None
+    try:
+        found = validated(trainer, journal.beat if journal else lambda: None, should_stop)
+        if journal and found:
+            journal.write_validation(found.figures)
+    except Exception as error:
+        failure = error
+    stop = isinstance(failure, Interrupted)
+    stop, failed = ranks.any(stop, failure is not None and not stop)
+    if failed:
+        raise failure or OtherRankFailed("another process of this run failed; see its log")
+    if stop:
+        writer.save(leg.folder.rolling(step), *trainer.state())
+        writer.wait()
+        raise Stopped(f"stopped at step {step}")
+
+
+def _resume(trainer: Trainer, leg: Leg) -> bool:
+    """Take up the newest whole checkpoint, or the one that the leg starts from; whether it is
+    the folder's own."""
     ranks, folder = trainer.ranks, leg.folder
     paths: list[Path] = []
     if ranks.first:
         folder.checkpoints.mkdir(parents=True, exist_ok=True)
         checkpoint.prune(folder.checkpoints, trainer.config.runtime.keep_checkpoints)
+        if leg.keep_as and checkpoint.is_damaged(leg.keep_as):
+            log.warning("%s is damaged: set aside, made again", leg.keep_as.name)
+            set_aside(leg.keep_as)
         paths = checkpoint.candidates(folder.checkpoints, at_most=leg.target)
+        if leg.keep_as and leg.keep_as.exists():  # the process ended after it was written
+            paths = [leg.keep_as, *(path for path in paths if path != leg.keep_as)]
     paths = ranks.shared(paths)
-    if not trainer.restore(paths + ([leg.start] if leg.start else [])) and leg.start:
-        raise CorruptCheckpoint(f"{leg.start}: the trunk's plateau cannot be read")
+    found = trainer.restore(paths + ([leg.start] if leg.start else []))
+    if found is None and leg.start:
+        raise DamagedStart(f"{leg.start}: damaged and set aside; the trunk is trained there again")
+    return found in paths
 
 
 def _timed_step(trainer: Trainer, schedule: Schedule) -> dict[str, float]:
@@ -144,6 +201,18 @@ class _Journal:
         self._trainer, self._leg, self._on_status = trainer, leg, on_status
         self._metrics = MetricsWriter(leg.folder.metrics_file)
         self._heartbeat = self._logged = -math.inf
+        self._say_gap()
+
+    def _say_gap(self) -> None:
+        """Lines that were lost stay so: training to a checkpoint again for them is not worth it."""
+        trainer, last = self._trainer, max(self._metrics.last, 0)
+        own = trainer.resumed_from and trainer.resumed_from.parent == self._leg.folder.checkpoints
+        if own and last + trainer.config.runtime.log_steps <= trainer.step_index:
+            name = self._leg.folder.metrics_file.name
+            log.warning(
+                "%s ends at step %d and training goes on at %d: the steps between are lost",
+                *(name, last, trainer.step_index),
+            )
 
     def write(self, values: dict[str, float]) -> None:
         trainer = self._trainer
@@ -158,10 +227,28 @@ class _Journal:
                 "micro_batch": trainer.micro_batch.parts()[0].stop,
             }
             self._metrics.write(trainer.step_index, **entry)
-            self._leg.tracker.log(trainer.step_index, **entry)
+            # W&B takes a step once: one that is validated next is sent with its validation.
+            step, leg = trainer.step_index, self._leg
+            if not (leg.at_end(trainer.meter.spent) or leg.points.due(step)):
+                leg.tracker.log(step, **entry)
+        self.beat()
+
+    def has(self, step: int) -> bool:
+        """Whether the metrics hold the validation of a step."""
+        return step <= self._metrics.validated
+
+    def write_validation(self, figures: dict[str, float]) -> None:
+        trainer, step = self._trainer, self._trainer.step_index
+        place = {"tokens": int(trainer.meter.work.processed), "spent": trainer.meter.spent}
+        self._metrics.write_validation(step, **place, **figures)
+        self._leg.tracker.log(step, **{**self._leg.folder.metrics_at(step), **place, **figures})
+        log.info("step %d: validation loss %.4f", step, figures[VALIDATION])
+
+    def beat(self) -> None:
+        """A heartbeat, where the last one is a second ago."""
         if time.monotonic() - self._heartbeat >= STATUS_S:
             self._heartbeat = time.monotonic()
-            self._on_status(status_of(trainer))
+            self._on_status(status_of(self._trainer))
 
     def _log(self) -> None:
         """A line for who reads the log: where training stands."""
@@ -183,12 +270,14 @@ class _Journal:
 
 
 def status_of(trainer: Trainer) -> dict[str, Any]:
-    """What a heartbeat says of a run in progress."""
+    """What a heartbeat says of a run in progress; its loss is that of the newest batch."""
+    loss = trainer.last_loss if math.isfinite(trainer.last_loss) else None
     return {
         "step": trainer.step_index,
         "spent": trainer.meter.spent,
         "tokens": int(trainer.meter.work.processed),
-        "loss": trainer.last_loss if math.isfinite(trainer.last_loss) else None,
+        "loss": loss,
+        "bits_per_byte": loss and bits_per_byte(loss, trainer.batches.corpus.meta),
         "tokens_per_s": trainer.throughput.tokens_per_s,
         "flops_per_s": trainer.throughput.flops_per_s,
         "micro_batch": trainer.micro_batch.parts()[0].stop,

@@ -13,6 +13,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from ledger.damage import read_meta
+from ledger.errors import DamagedFile
 from ledger.folder import RunFolder
 from mor.config import Config
 from mor.model.checks import check_start
@@ -32,7 +34,7 @@ def with_origin(config: Config) -> Config:
     train = config.train
     if train.init_from is None:
         return config
-    folder = Path(train.init_from).absolute()
+    folder = Path(train.init_from).expanduser().absolute()
     try:
         shape, fingerprint = read_origin(folder)
     except ExchangeError as mistake:
@@ -56,7 +58,10 @@ def read_origin(folder: Path) -> tuple[Shape, str]:
     digest = hashlib.sha256()
     if (final_checkpoint(folder) / "meta.json").exists():
         config = read_config(RunFolder(folder))
-        meta = json.loads((final_checkpoint(folder) / "meta.json").read_text())
+        try:
+            meta = read_meta(final_checkpoint(folder))
+        except DamagedFile as damage:
+            raise ExchangeError(f"{folder}: its weights are damaged ({damage})") from None
         digest.update(json.dumps(meta["files"], sort_keys=True).encode())
         shape = Shape(config.model, config.size, config.data.vocab_size)
     elif (folder / LLAMA).exists() or (folder / OWN).exists():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import functools
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from mor.train.distributed import join, local_device
 from mor.train.divergence import known_divergence, mark_diverged
 from mor.train.folder import create_folder
 from mor.train.loop import Diverged, Leg, Stopped, Trainer, status_of, train_leg
+from mor.train.on_the_way import points_of
 from mor.train.schedule import data_rows, has_trunk, schedule
 from mor.train.tracking import NoTracker, tracker
 
@@ -64,6 +66,7 @@ def train_trunk(config: Config, folder: RunFolder, hooks: Hooks) -> None:
         target=plan.plateau_end,
         keep_as=folder.plateau(plan.plateau_end),
         tracker=tracker(config, folder, hooks.group) if ranks.first else NoTracker(),
+        points=points_of(config),
     )
     trainer = _trainer(config, folder)
     try:
@@ -92,6 +95,8 @@ def train_run(config: Config, folder: RunFolder, start: Path | None, hooks: Hook
         start=start,
         keep_as=folder.final,
         tracker=tracker(config, folder, hooks.group) if ranks.first else NoTracker(),
+        points=points_of(config),
+        ends=True,
     )
     trainer = _trainer(config, folder)
     try:
@@ -113,7 +118,8 @@ def train_run(config: Config, folder: RunFolder, start: Path | None, hooks: Hook
     result = _result(config, trainer, hooks, "done", found)
     folder.write_result(result)
     routing = scalars(result.routing) if result.routing else {}
-    leg.tracker.log(trainer.step_index, **found.losses, **routing)
+    last = folder.metrics_at(trainer.step_index)  # held back until now: W&B takes a step once
+    leg.tracker.log(trainer.step_index, **{**last, **found.losses, **routing})
     leg.tracker.finish(**{**result.to_dict(), "routing": routing or None, "kv_statistics": None})
 
 
@@ -188,15 +194,15 @@ def _result(
         epochs=trainer.batches.epoch(trainer.step_index),
         mean_recursions_train=sum(meter.work.tokens) / max(1.0, meter.work.processed),
         flops=Flops(planned=config.budget, spent=meter.spent, extra=meter.all_flops()),
-        loss={"train": trainer.last_loss, **found.losses} if found else {},
+        loss={**_training_loss(trainer), **found.losses} if found else {},
         routing=found.routing.as_json() if found and found.routing else None,
         kv_statistics=found.kv_statistics if found else None,
         throughput=Throughput(
             device=device,
             devices=trainer.ranks.size,
-            tokens_per_s=speed.tokens_per_s,
-            flops_per_s=speed.flops_per_s,
-            mfu=_mfu(config, trainer, device),
+            tokens_per_s=speed.tokens_per_s or None,
+            flops_per_s=speed.flops_per_s or None,
+            mfu=_mfu(config, trainer, device) or None,
             seconds=speed.seconds,
         ),
         trunk=trunk_id(config) if has_trunk(config) else None,
@@ -205,6 +211,11 @@ def _result(
         finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         extra={**extra, **hooks.provenance},
     )
+
+
+def _training_loss(trainer: Trainer) -> dict[str, float]:
+    """Of the last step; nothing where the process has trained none and the checkpoint is old."""
+    return {"train": trainer.last_loss} if math.isfinite(trainer.last_loss) else {}
 
 
 def device_name(device: torch.device) -> str:

@@ -11,12 +11,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 
+from ledger.damage import set_aside
 from mor.config import Config
 from mor.data.batches import Batches
 from mor.flops import Routed, no_work
@@ -99,6 +100,7 @@ class Trainer:
         self.step_index = 0
         self.throughput = Throughput()
         self.last_loss = math.nan
+        self.resumed_from: Path | None = None
 
     # -- one step -------------------------------------------------------------------------------
 
@@ -113,13 +115,13 @@ class Trainer:
             self._lower_micro_batch()
         train = self.config.train
         norm = self.spread.clip(train.clip)
-        metrics = {**self._add_up(tally), "grad_norm": norm.item(), "lr": train.lr * factor}
+        metrics = {**self._add_up(tally, norm), "lr": train.lr * factor}
         self.last_loss = metrics["loss"]
         self._refuse_divergence(metrics)
         self.optimizer.set_rate(factor)
         self.optimizer.step()
         self.meter.work = self.meter.work + tally.work
-        load = torch.tensor(tally.load, device=self.device)
+        load = torch.tensor(tally.load).to(self.device, non_blocking=True)
         self.model.after_step(load, self.step_index)
         self.step_index += 1
         return metrics
@@ -184,11 +186,15 @@ class Trainer:
         bf16 = self.config.train.precision == "bf16"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=bf16)
 
-    def _add_up(self, tally: Tally) -> dict[str, float]:
-        """Sum a tally over ranks; returns the losses of the whole batch."""
-        means = {name: value.item() for name, value in tally.sums.items()}
+    def _add_up(self, tally: Tally, norm: torch.Tensor) -> dict[str, float]:
+        """Sum a tally over ranks; returns the losses of the whole batch and the gradient's norm.
+
+        The only time in a step that the host waits for the device, unless routing makes it.
+        """
+        *losses, grad_norm = torch.stack([*tally.sums.values(), norm]).tolist()
+        means = dict(zip(tally.sums, losses, strict=True))
         if self.ranks.size == 1:
-            return means
+            return {**means, "grad_norm": grad_norm}
         work, n = tally.work, self.model.n_blocks
         parts = [work.tokens, work.pairs, work.forward_tokens, work.forward_pairs]
         flat = self.ranks.total(
@@ -198,7 +204,8 @@ class Trainer:
         tally.load, rest = [int(value) for value in rest[:n]], rest[n:]
         sums = [tuple(rest[start : start + n]) for start in range(0, len(rest), n)]
         tally.work = Routed(processed, *sums)
-        return {name: loss / self.ranks.size for name, loss in zip(means, losses, strict=True)}
+        whole = {name: loss / self.ranks.size for name, loss in zip(means, losses, strict=True)}
+        return {**whole, "grad_norm": grad_norm}
 
     def _refuse_divergence(self, values: dict[str, float]) -> None:
         if not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])):
@@ -224,7 +231,8 @@ class Trainer:
         """The load of the whole batch, so that the balancing loss is the batch's."""
         if not own:
             return None
-        return torch.tensor([int(value) for value in self.ranks.total(own)], device=self.device)
+        whole = torch.tensor([int(value) for value in self.ranks.total(own)])
+        return whole.to(self.device, non_blocking=True)
 
     # -- memory ---------------------------------------------------------------------------------
 
@@ -276,13 +284,15 @@ class Trainer:
     def state(self) -> tuple[checkpoint.Tensors, Progress]:
         """All that this rank writes of a checkpoint; the tensors themselves, not copies."""
         tensors = checkpoint.own(named_state(self.model, self.optimizer), self.ranks)
-        return tensors, self.meter.progress(self.step_index)
+        loss = self.last_loss if math.isfinite(self.last_loss) else None
+        return tensors, replace(self.meter.progress(self.step_index), loss=loss)
 
     def save(self, path: Path) -> None:
         checkpoint.save(path, *self.state(), self.ranks)
 
-    def restore(self, paths: list[Path]) -> bool:
-        """Take up the first checkpoint that is whole; say which are not. False: none is.
+    def restore(self, paths: list[Path]) -> Path | None:
+        """Take up the first checkpoint that is whole, and return it; set those before it aside and
+        say so.
 
         All ranks call it with the same paths.
         """
@@ -292,12 +302,16 @@ class Trainer:
                 progress = checkpoint.load(path, tensors, self.ranks)
             except CorruptCheckpoint as error:
                 log.warning("corrupt checkpoint left out (%s); taking the one before", error)
+                if self.ranks.first:
+                    set_aside(path)
                 continue
             self._take_up(progress)
+            self.resumed_from = path
             log.info("resumed from %s at step %d", path.name, progress.step)
-            return True
-        return False
+            return path
+        return None
 
     def _take_up(self, progress: Progress) -> None:
         self.step_index = progress.step
         self.meter.work = progress.work
+        self.last_loss = math.nan if progress.loss is None else progress.loss

@@ -25,6 +25,7 @@ from mor.devices import device_key
 from sweeps.backends.base import Backend, LaunchFailed, Submission
 from sweeps.board import board
 from sweeps.config import ClusterConfig, LaunchConfig, SweepConfig
+from sweeps.damage import SetAside
 from sweeps.launches import Launch, add_to_study, keep_settings, new_launch
 from sweeps.plan import Plan
 from sweeps.routing import print_routing
@@ -171,18 +172,22 @@ def carry_out(
     """Carry out a plan with a pool of `workers` processes; blocks until all runs have ended."""
     files = new_launch(plan, ledger, study_folder)
     add_to_study(files)
+    damaged = SetAside(plan)
     pool = _Pool(files, 0 if plan.gpu == "cpu" else len(gpu_names()))
     view = StudyView(files.folder.plan_file, ledger)
     with contextlib.ExitStack() as stack:
         stack.callback(pool.stop)
         stack.enter_context(_terminated_as_interrupted())
-        pool.start(min(workers, max(1, _parallel(plan))))
+        pool.start(min(workers, _parallel(plan)))
         _show_until_ended(pool, view, console, workers)
+    damaged.say(console)
     return _summary(plan, ledger, console)
 
 
 def _parallel(plan: Plan) -> int:
-    """How many tasks of the plan can ever run at once."""
+    """How many tasks of the plan can ever run at once; none where all is done."""
+    if not plan.graph.left():
+        return 0
     return (
         len({run.trunk_id or run.run_id for run in plan.runs})
         + len(plan.runs)
@@ -296,6 +301,7 @@ def _print_ended(view: StudyView, seen: set[str], console: Console, workers: int
         seen.add(row.name)
         hours = view.remaining_hours(workers)
         loss = "" if row.loss is None else f" loss {row.loss:.4f}"
+        loss += f" ({row.bits_per_byte:.4f} bits/B)" if row.bits_per_byte else ""
         speed = "" if not row.tokens_per_s else f" {row.tokens_per_s:,.0f} tokens/s"
         eta = "" if hours is None else f" ETA {duration(hours)}"
         line = f"[{len(seen)}/{len(rows)}] {row.name} {row.state}{loss}{speed}{eta}"

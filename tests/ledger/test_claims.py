@@ -12,6 +12,7 @@ import time
 import pytest
 
 from ledger import claims as module
+from ledger import processes
 from ledger.claims import Claim, LostClaim
 
 
@@ -74,3 +75,44 @@ def test_a_pid_given_anew_is_not_the_holder(tmp_path):
     holder = {"token": "x", "host": os.uname().nodename, "pid": os.getpid(), "started": 1.0}
     (tmp_path / "claim.json").write_text(json.dumps(holder))
     assert Claim(tmp_path).acquire()
+
+
+def test_clocks_that_jump_take_no_claim_from_a_process_that_lives(tmp_path, monkeypatch):
+    """Neither this host's clock, nor the boot time that shifts with it, says who lives."""
+    holder = subprocess.Popen(
+        [
+            *(sys.executable, "-c"),
+            "import sys, pathlib; from ledger.claims import Claim;"
+            "assert Claim(pathlib.Path(sys.argv[1])).acquire(); print('held', flush=True);"
+            "sys.stdin.read()",
+            str(tmp_path),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout.readline() == b"held\n"
+    now, boot = time.time(), processes._boot_time()
+    for jump in (-1e5, -600.0, 600.0, 1e5):
+        monkeypatch.setattr(time, "time", lambda jump=jump: now + jump)
+        monkeypatch.setattr(processes, "_boot_time", lambda jump=jump: boot + jump)
+        assert Claim(tmp_path).held()
+        assert not Claim(tmp_path).acquire()
+    holder.kill()
+    holder.wait()
+    assert Claim(tmp_path).acquire()
+
+
+def test_a_claim_that_cannot_be_read_is_stale_in_time(tmp_path):
+    file = tmp_path / "claim.json"
+    for content in (b"\xff{", b"{", b"[1]", b""):
+        file.write_bytes(content)
+        assert not Claim(tmp_path).acquire()
+        old = time.time() - module.TORN_S - 1
+        os.utime(file, (old, old))
+        claim = Claim(tmp_path)
+        assert claim.acquire()
+        file.write_bytes(content)
+        claim.renew()  # its holder lives, and writes it anew
+        assert json.loads(file.read_text())["pid"] == os.getpid()
+        claim.release()
+        assert not file.exists()

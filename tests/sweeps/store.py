@@ -11,6 +11,7 @@ from typing import Any
 
 from ledger.attempts import AttemptLog
 from ledger.claims import Claim
+from ledger.damage import META, sealed
 from ledger.result import Result
 from ledger.store import Ledger
 from mor.config import Config, ModelConfig, RuntimeConfig, SizeConfig, TrainConfig
@@ -67,7 +68,7 @@ class Store:
         segment = next(s for s in self.plan.segments if s.segment_id == segment_id)
         path = self.ledger.folder(segment.trunk_id).plateau(segment.target)
         path.mkdir(parents=True)
-        (path / "meta.json").write_text("{}")
+        (path / META).write_text(json.dumps(sealed({"progress": {}, "files": {}, "sizes": {}})))
 
     def result(self, run_id: str, status: str = "done") -> None:
         folder = self.ledger.folder(run_id)

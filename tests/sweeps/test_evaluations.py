@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from ledger.plan_file import PlanFile
 from mor.config import Config, ConfigError, UserError
 from mor.evaluate.task_sets import TaskSet, task_set
 from sweeps.backends.slurm.jobs import Node, arrays_of
+from sweeps.board import board
 from sweeps.commands.cancel import cancel_run
 from sweeps.commands.find import find_target
 from sweeps.commands.retry import runs_to_retry
@@ -123,6 +125,41 @@ def test_tasks_that_changed_since_the_plan_are_refused(
         Order(task, None).carry_out(Hooks())
 
 
+@pytest.mark.parametrize("error", [None, UserError("no such task")])
+def test_other_ranks_hear_from_the_first_until_it_has_scored(
+    store: Store, mine: TaskSet, monkeypatch: Any, error: Exception | None
+) -> None:
+    from mor.train.run import Hooks
+
+    said: list[Any] = []
+
+    class Ranks:
+        first = True
+
+        def shared(self, value: Any) -> Any:
+            said.append(value)
+            return value
+
+    def score(folder: Any, tasks: Any, extent: Any, hooks: Hooks) -> None:
+        assert not any(hooks.should_stop() for _ in range(3))
+        if error:
+            raise error
+
+    monkeypatch.setattr("sweeps.ranks._join", Ranks)
+    monkeypatch.setattr("sweeps.ranks.KEEP_ALIVE_S", -1.0)
+    monkeypatch.setattr("mor.evaluate.evaluation.evaluate_run", score)
+    order = Order(evaluations(planned(store, mine).graph)[0], None)
+    with contextlib.nullcontext() if error is None else pytest.raises(UserError):
+        order.carry_out(Hooks())
+    assert said == [False, False, False, True]
+
+    heard = iter(said)
+    monkeypatch.setattr(Ranks, "first", False)
+    monkeypatch.setattr(Ranks, "shared", lambda self, value: next(heard))
+    order.carry_out(Hooks())
+    assert list(heard) == []
+
+
 def test_a_study_that_grows_keeps_its_evaluations(store: Store, mine: TaskSet) -> None:
     for plan in (planned(store, mine), planned(store)):
         add_to_study(new_launch(plan, store.ledger, store.studies_dir / "s"))
@@ -142,6 +179,9 @@ def test_commands_know_evaluations(store: Store, mine: TaskSet) -> None:
     assert states[task.task_id] == "failed"
     assert {row.name for row in look.rows} == {first, second}
     assert next(row for row in look.rows if row.name == first).state == "done"
+    text = str(board(look, 400))
+    assert "2 evaluations not done (1 failed, 1 planned)" in text
+    assert f"python -m sweeps why {task.task_id}" in text
     for named in (None, store.view().tasks[first], task):
         chosen, _ = runs_to_retry(look, named, failed=True, diverged=False)
         assert task.task_id in chosen

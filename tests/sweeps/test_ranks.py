@@ -58,6 +58,16 @@ def test_torchrun_trains_one_run_to_the_numbers_of_one_process(sweep, tmp_path):
 
 
 @pytest.mark.slow
+def test_torchrun_scores_a_run_that_is_done_once(sweep, tmp_path):
+    assert sweep(*ONE, "budget=4e8").returncode == 0
+    command = [str(REPO / "sweep.py"), *ONE, "budget=4e8", "study.evaluate=corpus"]
+    outputs = finish(start_ranks(command, cwd=tmp_path), codes=(0, 0))
+    assert outputs[0].count("corpus, bits per byte") == 1
+    assert "corpus, bits per byte" not in outputs[1]
+    assert len(list((tmp_path / "runs").glob("*/evaluations/corpus.json"))) == 1
+
+
+@pytest.mark.slow
 def test_a_stop_asked_of_one_rank_stops_all_and_one_process_goes_on(sweep, tmp_path):
     command = [str(REPO / "sweep.py"), *ONE, "budget=2e9"]
     ranks = start_ranks(command, cwd=tmp_path)

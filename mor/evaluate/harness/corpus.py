@@ -1,6 +1,7 @@
 """Tasks made from the held-out text of a run's own corpus: no download, scored in seconds.
 
-Each is made from the first held-out tokens alone, so all runs on a corpus meet the same documents:
+Each is made from the held-out tokens that the run was validated on (`train.val_tokens`), so that
+all runs of a study meet the same documents, however much of the corpus is prepared:
 
 - `corpus_text`: bits per byte of passages, each on its own (rolling likelihood);
 - `corpus_continuation`: which of four passages goes on, the others being from elsewhere;
@@ -24,9 +25,9 @@ READ = 400_000  # held-out tokens that are read at most
 WORD = re.compile(r"\b[A-Za-z_]{4,}\b")
 
 
-def corpus_tasks(corpus: Corpus) -> list[dict[str, Any]]:
-    """The tasks of a corpus. Raises ConfigError where its held-out text is too short."""
-    passages = _passages(corpus)
+def corpus_tasks(corpus: Corpus, val_tokens: int) -> list[dict[str, Any]]:
+    """The tasks of the first `val_tokens` held out. Raises ConfigError for too short a text."""
+    passages = _passages(corpus, val_tokens)
     if len(passages) < CHOICES:
         raise ConfigError(
             "tasks", "corpus", f"only {len(passages)} passages of held-out text, {CHOICES} needed",
@@ -42,9 +43,9 @@ def corpus_tasks(corpus: Corpus) -> list[dict[str, Any]]:
     return [task_config(name, kind, rows) for name, kind, rows in kinds if rows]
 
 
-def _passages(corpus: Corpus) -> list[str]:
+def _passages(corpus: Corpus, val_tokens: int) -> list[str]:
     """Stretches of held-out text, spread evenly over what is read."""
-    text = corpus.tokenizer().decode(corpus.val[:READ])
+    text = corpus.tokenizer().decode(corpus.val[: min(READ, val_tokens)])
     length = PASSAGE + NEXT
     starts = range(0, len(text) - length + 1, length)
     step = max(1, len(starts) // (4 * DOCUMENTS))

@@ -102,7 +102,7 @@ def read_jsonl(path: Path) -> dict[str, Any]:
     """The task of a .jsonl file. Raises ConfigError that names the line."""
     rows: list[Row] = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # other line ends may stand in a text
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError("tasks", path, f"cannot be read ({error})", "name a text file") from None
     for number, line in enumerate(lines, start=1):

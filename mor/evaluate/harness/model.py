@@ -47,15 +47,17 @@ class HarnessModel(LM):
         return [int(token) for token in self.tokenizer.encode([text])[0][:-1]]
 
     def pair(self, context: str, continuation: str) -> Pair:
-        """Tokens of both, cut where the context ends if it were encoded alone. Spaces at its end
-        go with the continuation, whose first word they are part of."""
+        """Tokens of both, cut where the context ends if it were encoded alone, before the last
+        token at the latest. Spaces at its end go with the continuation, whose first word they are
+        part of."""
         spaces = len(context) - len(context.rstrip())
         if spaces and context.strip():
             context, continuation = context[:-spaces], context[-spaces:] + continuation
         if not context:
             return [self.tokenizer.separator], self.encode(continuation)
-        whole, before = self.encode(context + continuation), self.encode(context)
-        return whole[: len(before)], whole[len(before) :]
+        whole = self.encode(context + continuation)
+        cut = min(len(self.encode(context)), len(whole) - 1)
+        return whole[:cut] or [self.tokenizer.separator], whole[cut:]
 
     def _score(self, pairs: list[Pair]) -> list[Scored]:
         """Log-likelihoods of pairs; a pair that stands several times is scored once."""

@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 Config = dict[str, Any]
 
 
-def load_tasks(tasks: TaskSet, corpus: Corpus, shots: int | None) -> dict[str, Task]:
-    """The tasks of a set by name, their documents loaded. `shots` replaces what tasks say.
+def load_tasks(
+    tasks: TaskSet, corpus: Corpus, val_tokens: int, shots: int | None
+) -> dict[str, Task]:
+    """The tasks of a set by name, their documents loaded. `shots` replaces what tasks say; of the
+    corpus, the first `val_tokens` of its held-out text are read.
 
     Raises ConfigError, UserError for what cannot be read or had.
     """
@@ -35,7 +38,7 @@ def load_tasks(tasks: TaskSet, corpus: Corpus, shots: int | None) -> dict[str, T
     if tasks.path is not None:
         configs = [config for file in tasks.files for config in _of_file(file)]
     elif tasks.name == "corpus":
-        configs = corpus_tasks(corpus)
+        configs = corpus_tasks(corpus, val_tokens)
     else:
         configs = [config for name in BENCHMARKS for config in benchmark_configs(name)]
     _refuse_twice(configs, tasks)

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mor.config import ModelConfig, RelaxationConfig, SizeConfig
+from mor.model.attention import attend
 from mor.model.kv.spec import computes_kv
 from mor.model.layers import PLAIN, Adapter, Layer, Linear
 from mor.model.layout import Layout
@@ -92,9 +92,7 @@ class Prompt(Adapter):
     def attend(self, mixed: Tensor, queries: Tensor) -> Tensor:
         batch = len(queries)
         k, v = (x.to(queries.dtype).expand(batch, -1, -1, -1) for x in (self.keys, self.values))
-        seen = F.scaled_dot_product_attention(
-            queries, k, v, enable_gqa=queries.shape[1] != k.shape[1]
-        )
+        seen = attend(queries, k, v, is_causal=False)
         return mixed + self.gate.to(mixed.dtype) * seen  # (B, H, n, Dh)
 
     def start(self, layer: Layer) -> None:

@@ -84,7 +84,10 @@ class TokenChoice(Router):
         if is_random(router):
             return
         if not is_loss_free(router):
-            load = torch.tensor(forward.routes.load) if forward.load is None else forward.load
+            load = forward.load
+            if load is None:
+                own = torch.tensor(forward.routes.load)
+                load = own.to(choice.scores.device, non_blocking=True)
             forward.losses["balancing_loss"] = balancing_loss(choice.scores, load)
         if router.z_coeff:
             forward.losses["router_z_loss"] = z_loss(choice.logits)
@@ -172,10 +175,8 @@ def through_prefixes(
 
 def depth_table(depth: Tensor, batch: int, n_recursions: int) -> list[list[int]]:
     """table[r][b]: tokens of sequence b that take recursion r; a last row of zeros."""
-    rows = torch.arange(batch, device=depth.device)[:, None] * n_recursions
-    cells = (depth.view(batch, -1) + rows).flatten()
-    counts = torch.bincount(cells, minlength=batch * n_recursions).view(batch, n_recursions)
-    taken = counts.flip(1).cumsum(1).flip(1).T.tolist()  # (Nr, B)
+    recursions = torch.arange(n_recursions, device=depth.device)[:, None, None]
+    taken = (depth.view(batch, -1) >= recursions).sum(2).tolist()  # (Nr, B)
     return [*taken, [0] * batch]
 
 

@@ -9,14 +9,15 @@ is started.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
-from ledger.files import write_json
+from ledger.errors import DamagedFile
+from ledger.files import read_json, write_json
 from ledger.plan_file import LaunchFolder
 from sweeps.backends.base import BackendSilent
 from sweeps.backends.slurm import client
@@ -68,8 +69,10 @@ def idle_starts(launch_folder: Path, queue: Queue) -> int:
     file = LaunchFolder(launch_folder).idle_file(os.environ.get("SLURM_JOB_ID", "none"))
     spent = [(task.folder.status() or {}).get("spent", 0.0) for task in queue.tasks]
     now = [len(queue.open()), sum(spent)]
-    before = json.loads(file.read_text()) if file.exists() else None
-    starts = before["starts"] + 1 if before and before["left"] == now else 1
+    before: dict[str, Any] = {}
+    with contextlib.suppress(DamagedFile):
+        before = read_json(file) or {}
+    starts = before["starts"] + 1 if before.get("left") == now else 1
     file.parent.mkdir(exist_ok=True)
     write_json(file, {"left": now, "starts": starts})
     return starts

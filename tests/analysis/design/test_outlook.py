@@ -13,7 +13,8 @@ from analysis.design.grid import numbers, typed_grid
 from analysis.design.law import PUBLISHED, half_width, information
 from analysis.design.outlook import outlook, vertices_of
 from analysis.errors import AnalysisError
-from analysis.fits.isoflop import Status, fit_isoflop, fit_minimum
+from analysis.fits.isoflop import fit_isoflop
+from analysis.fits.minimum import Status, fit_minimum
 from analysis.points.table import tidy
 from tests.analysis.laws import law_table, refit
 

@@ -7,6 +7,7 @@ import pytest
 
 from analysis.cautions import Code
 from analysis.fits import bootstrap
+from analysis.fits import noise as noise_of
 from analysis.fits.isoflop import fit_isoflop
 from analysis.fits.parabola import fit_parabola
 
@@ -26,8 +27,9 @@ def test_the_spread_of_a_vertex_matches_error_propagation():
     x = np.linspace(-1, 1, 40)
     noise = 0.01 * rng.normal(size=40)
     parabola = fit_parabola(x, 2 + 0.5 * (x - 0.1) ** 2 + noise)
-    scale = bootstrap.scales(bootstrap.pool([parabola]), 4000, 0)
-    vertices = bootstrap.resample_vertices([parabola], scale, rng)[:, 0]
+    scale = bootstrap.scales(noise_of.pool([parabola]), 4000, 0)
+    drawn = bootstrap.errors(len(parabola.loss), scale, rng)
+    vertices = bootstrap.vertices(parabola, bootstrap.refits(parabola, drawn))
     c = parabola.coefficients
     gradient = np.array([0, -0.5 / c[2], 0.5 * c[1] / c[2] ** 2])
     variance = parabola.residuals.var() * 40 / 37
@@ -126,7 +128,7 @@ def test_holm_adjusts_as_by_hand():
 
 def test_a_gap_has_the_interval_and_p_of_a_t_test():
     scipy_stats = pytest.importorskip("scipy.stats")
-    noise = bootstrap.Noise(0.003, 7)
+    noise = noise_of.Noise(0.003, 7)
     assert bootstrap.student_quantile(noise.degrees_of_freedom) == pytest.approx(
         scipy_stats.t.ppf(0.975, 7)
     )
@@ -141,6 +143,7 @@ def test_a_resample_that_opens_downwards_has_no_minimum():
     rng = np.random.default_rng(1)
     flat = fit_parabola(np.linspace(-1, 1, 30), 3 + 0.1 * rng.normal(size=30))
     flat = replace(flat, coefficients=np.array([3.0, 0.0, 0.0]))
-    scale = bootstrap.scales(bootstrap.pool([flat]), 4000, 0)
-    vertices = bootstrap.resample_vertices([flat], scale, rng)[:, 0]
+    scale = bootstrap.scales(noise_of.pool([flat]), 4000, 0)
+    drawn = bootstrap.errors(len(flat.loss), scale, rng)
+    vertices = bootstrap.vertices(flat, bootstrap.refits(flat, drawn))
     assert np.isnan(vertices).mean() > 0.5

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.cautions import Code
-from analysis.fits.isoflop import Status, fit_isoflop, fit_minimum, fit_power_law
+from analysis.fits.isoflop import fit_isoflop, fit_power_law
+from analysis.fits.minimum import Status, fit_minimum
 from analysis.points.load import load_points
 from analysis.reference import load_table9
 

@@ -1,19 +1,18 @@
 """A study with all that a page can show: costs, speeds, routing, a failed and a pending run."""
 
 import json
-import shutil
-from collections.abc import Iterator
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from playwright.sync_api import Browser, sync_playwright
 
 from analysis.fits.isoflop import fit_isoflop
 from analysis.points.load import load_points
 from analysis.points.table import NUMBERS, PointSet, Wanted
 from analysis.report.page import write_report
-from tests.analysis.conftest import build_store, study_table
+from tests.analysis.conftest import build_store, optimal_size, study_table
 
 HOSTILE = "</script><script>throw 1</script>"
 WANTED = Wanted(NUMBERS, ("trunk",))
@@ -72,6 +71,30 @@ def build(root: Path, gap: float = 0.05, noise: float = 0.004) -> Path:
     return folder
 
 
+def log_curves(store: Path, models: tuple[str, ...] = ("mor",)) -> None:
+    """Training and validation on the way of the models' trunks, on the law of the study's points,
+    and bits per byte (a byte a token) in all results."""
+    sizes = {(r["model"], r["size"]): r["params"] for r in study_table().to_dict("records")}
+    for (model, size), params in sizes.items():
+        if model in models:
+            folder = store / f"{model}-{size}-trunk-aaaa"
+            folder.mkdir()
+            lines = []
+            for i, spent in enumerate(np.geomspace(1e9, 1e12, 61)):
+                loss = 2.0 + 0.03 * np.log(params / optimal_size(spent)) ** 2
+                place = {"step": i, "tokens": spent / (6 * params), "spent": spent}
+                lines.append({**place, "loss": loss - 0.01})
+                if i % 3 == 0:
+                    lines.append({**place, "val_nll_causal": loss, "val_nll_topk": loss - 0.5})
+            (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    for file in store.glob("*/result.json"):
+        result = json.loads(file.read_text())
+        losses = {"val_nll_causal": "val_bpb_causal", "val_nll_topk": "val_bpb_topk"}
+        for nats, bits in losses.items():
+            result["loss"][bits] = result["loss"][nats] / math.log(2)
+        file.write_text(json.dumps(result))
+
+
 def plan_run(row: dict[Any, Any]) -> dict[str, Any]:
     return {
         "run_id": row["run_id"],
@@ -97,15 +120,7 @@ def write(folder: Path, **options: Any) -> Path:
 @pytest.fixture(scope="session")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of the whole study; only read by tests."""
-    return write(build(tmp_path_factory.mktemp("report")), command="python -m analysis report x")
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("there is no chromium on this machine")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
+    root = tmp_path_factory.mktemp("report")
+    folder = build(root)
+    log_curves(root / "runs")
+    return write(folder, command="python -m analysis report x")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mor.config import ConfigError, UserError
+from mor.data.prepare import prepare
 from mor.data.tokenizer import ByteTokenizer
 from mor.evaluate.evaluation import run_harness
 from mor.evaluate.harness.local import read_jsonl
@@ -61,7 +63,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 def evaluate(given: Path | str, scorer: Any = None) -> tuple[TaskSet, dict[str, dict[str, float]]]:
     tasks = task_set(str(given))
     model = HarnessModel(scorer or Unigram(), ByteTokenizer())
-    return tasks, run_harness(model, load_tasks(tasks, NO_CORPUS, None), None)[0]
+    return tasks, run_harness(model, load_tasks(tasks, NO_CORPUS, 0, None), None)[0]
 
 
 def test_local_choices_targets_and_texts(tmp_path: Path) -> None:
@@ -109,7 +111,7 @@ def test_generation_ends_at_a_stop_string(tmp_path: Path) -> None:
 
 
 def test_a_yaml_task_reads_the_data_beside_it(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "questions.yaml").write_text(
@@ -142,13 +144,36 @@ def test_a_pair_spells_the_text_and_splits_it_before_the_continuation(
     assert tokens
 
 
+def test_a_continuation_that_joins_its_context_is_scored(toy_run: Any) -> None:
+    """Merged into the context's last token: the pair is cut before that token."""
+    data = dataclasses.replace(
+        toy_run("vanilla").data, tokenizer="train", vocab_size=300, fingerprint=None
+    )
+    model = HarnessModel(Unigram(), prepare(data).tokenizer())
+    text = "scaling law document"
+    for cut in range(1, len(text)):
+        before, tokens = model.pair(text[:cut], text[cut:])
+        assert before
+        assert tokens
+        whole = model.encode(text)
+        assert tokens == whole[len(whole) - len(tokens) :]
+
+
+def test_a_line_separator_inside_a_text_ends_no_line(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text('{"text": "a\u2028b"}\n\n{"text": "c\x85d"}\n')
+    assert [row["text"] for row in read_jsonl(tmp_path / "t.jsonl")["custom_dataset"].rows] == [
+        "a\u2028b",
+        "c\x85d",
+    ]
+
+
 def test_requests_that_do_not_fit_are_counted_and_all_of_an_answer_is_scored(
     tmp_path: Path,
 ) -> None:
     path = write(tmp_path / "long.jsonl", [{"context": "c" * 30, "target": "t" * 50}])
     tasks = task_set(str(path))
     model = HarnessModel(Unigram(context=16), ByteTokenizer())
-    found, _ = run_harness(model, load_tasks(tasks, NO_CORPUS, None), None)
+    found, _ = run_harness(model, load_tasks(tasks, NO_CORPUS, 0, None), None)
     assert model.cut == 1
     assert found["long"]["nll"] == pytest.approx(nats("t" * 50))
 
@@ -285,5 +310,5 @@ def test_tasks_that_need_a_network_say_so(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr("datasets.load_dataset", unreachable)
     with pytest.raises(UserError, match="lambada_openai") as refused:
-        load_tasks(task_set("paper"), NO_CORPUS, None)
+        load_tasks(task_set("paper"), NO_CORPUS, 0, None)
     assert "\n" not in str(refused.value)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ledger.folder import RunFolder
+from ledger.folder import VALIDATION, RunFolder
 from mor.config import Config, ConfigError
 from mor.train.folder import create_folder, read_config
 from mor.train.loop import Stopped
@@ -114,6 +114,10 @@ class Pair:
         diverging = toy_run("vanilla", steps=STEPS, lr=1e30, clip=1e30)
         for kind in KINDS:
             self.add(f"diverged-{kind}", diverging, runtime={"parallel": kind})
+        points = toy_run("mor", steps=STEPS, eval_points=4)
+        train(points, root / "points-whole")
+        for kind in KINDS:
+            self.add(f"points-{kind}", points, runtime={"parallel": kind})
         self.add("memory", toy_run("mor", steps=STEPS), short_of_memory_on_rank=1)
         file = root / "cases.json"
         file.write_text(json.dumps(self.cases))
@@ -196,3 +200,16 @@ def test_a_rank_that_runs_out_of_memory_lowers_the_micro_batch_of_all(pair):
 def test_a_batch_that_ranks_cannot_share_is_refused(toy_run):
     with pytest.raises(ConfigError, match=r"train.batch_size=4: cannot be .* 3 processes"):
         MicroBatch(toy_run("mor"), torch.device("cpu"), n_ranks=3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_points_on_the_way_are_those_of_one_process(pair, kind):
+    def points(name: str) -> list[dict]:
+        found = map(json.loads, RunFolder(pair.root / name).metrics_file.read_text().splitlines())
+        return [line for line in found if VALIDATION in line]
+
+    ours, whole = points(f"points-{kind}"), points("points-whole")
+    assert [one["step"] for one in ours] == [one["step"] for one in whole] == [2, 4, 6]
+    for one, other in zip(ours, whole, strict=True):
+        assert one.keys() == other.keys()
+        assert one[VALIDATION] == pytest.approx(other[VALIDATION], rel=1e-5)

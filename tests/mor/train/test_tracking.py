@@ -13,7 +13,8 @@ import pytest
 
 from ledger.folder import RunFolder
 from mor.config import ConfigError
-from mor.train import tracking
+from mor.evaluate.routing import scalars
+from mor.train import run, tracking
 from mor.train.loop import Stopped
 from mor.train.run import Hooks, train_run
 from mor.train.tracking import offline_parts
@@ -86,6 +87,72 @@ def test_offline_runs_hold_config_history_and_summary(toy_run, tmp_path, monkeyp
     assert summary["status"] == "done"
     spent = summary.get("flops", {}).get("spent", summary.get("flops/spent"))
     assert spent == result.flops.spent
+
+
+def history(folder: RunFolder) -> dict[int, dict]:
+    """What all offline attempts of a run hold, by step; a step that W&B would ignore is none."""
+    deadline, parts = time.monotonic() + 60, offline_parts(folder)
+    found: dict[int, dict] = {}
+    for part in parts:
+        while "_runtime" not in dict((read := read_offline(part))["summary"]) or not read["run"]:
+            assert time.monotonic() < deadline, "W&B's writer did not end"
+            time.sleep(0.1)
+        time.sleep(0.5)
+        for entry in read_offline(part)["history"]:
+            found.setdefault(entry["_step"], {}).update(entry)
+    return found
+
+
+def whole_validation(folder: RunFolder) -> dict[str, float]:
+    """Every figure of the final validation that W&B is to have, by its key."""
+    result = folder.result()
+    assert result is not None
+    losses = {name: value for name, value in result.loss.items() if name != "train"}
+    return losses | scalars(result.routing or {})
+
+
+@pytest.mark.parametrize("log_steps", [1, 3, 5])
+@pytest.mark.parametrize("points", [0, 4])
+def test_offline_holds_every_validation_whatever_the_step(
+    log_steps, points, toy_run, tmp_path, monkeypatch
+):
+    """Twelve steps: the last one is logged at 1 and 3, and some points on the way are."""
+    monkeypatch.setenv("WANDB__SERVICE_WAIT", "300")
+    config = toy_run("mor", steps=12, eval_points=points)
+    runtime = replace(config.runtime, wandb="offline", log_steps=log_steps)
+    folder = RunFolder(tmp_path / "mor-tiny-x")
+    train_run(replace(config, runtime=runtime), folder, None, Hooks())
+    found = history(folder)
+    assert whole_validation(folder).items() <= found[12].items()
+    validated = [step for step, entry in found.items() if "val_nll_topk" in entry]
+    assert validated == ([3, 6, 9, 12] if points else [12])
+    for line in map(json.loads, folder.metrics_file.open()):
+        step = line.pop("step")
+        assert line.items() <= found[step].items()
+
+
+@pytest.mark.parametrize("moment", ["final checkpoint", "validation on the way"])
+def test_offline_holds_every_validation_after_a_restart(moment, toy_run, tmp_path, monkeypatch):
+    """Ended between a step and its validation: the next attempt logs both."""
+    monkeypatch.setenv("WANDB__SERVICE_WAIT", "300")
+    config = toy_run("mor", steps=12, eval_points=2, val_tokens=2048)
+    config = replace(config, runtime=replace(config.runtime, wandb="offline"))
+    folder = RunFolder(tmp_path / "mor-tiny-x")
+    if moment == "final checkpoint":
+        with monkeypatch.context() as patched:
+            patched.setattr(run, "final_validation", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                train_run(config, folder, None, Hooks())
+    else:
+        asked = iter(range(1000))
+        with pytest.raises(Stopped):
+            train_run(config, folder, None, Hooks(should_stop=lambda: next(asked) == 6))
+    train_run(config, folder, None, Hooks())
+    found = history(folder)
+    assert whole_validation(folder).items() <= found[12].items()
+    assert "val_nll_causal" in found[6]
+    for line in map(json.loads, folder.metrics_file.open()):
+        assert "loss" not in line or found[line["step"]]["loss"] == line["loss"]
 
 
 def online(config, monkeypatch, url: str):

@@ -57,6 +57,32 @@ def ends(submitted: list[dict]) -> dict[str, str]:
     return states()
 
 
+def test_runs_are_scored_in_their_own_jobs_and_done_runs_alone(cluster, sweep, tmp_path):
+    study = [*STUDY, "model=vanilla", "budget=3e8,6e8"]
+    assert sweep(*study[:-1], "budget=3e8", "study.evaluate=corpus").returncode == 0
+    wait(lambda: not slurm("squeue", "-h"))
+
+    def scored() -> set[str]:
+        files = (tmp_path / "runs").glob("*/evaluations/corpus.json")
+        return {file.parents[1].name for file in files}
+
+    first = scored()
+    assert first == results(tmp_path / "runs").keys()
+    assert len(first) == 1
+    assert sweep(*study).returncode == 0
+    wait(lambda: not slurm("squeue", "-h"))
+    trained = results(tmp_path / "runs")
+    assert len(trained) == 2
+    assert scored() == first
+    ended = sweep(*study, "study.evaluate=corpus")  # one run is left to score, none to train
+    assert "0 runs and 1 evaluation submitted" in ended.stdout
+    wait(lambda: not slurm("squeue", "-h"))
+    assert scored() == trained.keys()
+    assert results(tmp_path / "runs") == trained
+    names = tasks(tmp_path / "studies")
+    assert len(names) == len(set(names))
+
+
 def test_a_study_is_submitted_at_once_and_finishes(cluster, sweep, tmp_path):
     study = [*STUDY, "model=vanilla,mor", "budget=3e8,6e8"]
     ended = sweep(*study)
@@ -204,7 +230,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 def test_an_edit_after_submission_does_not_reach_the_jobs(cluster, tmp_path):
     code = tmp_path / "code"
-    for name in ("mor", "sweeps", "hydra_plugins", "conf"):
+    for name in ("ledger", "mor", "sweeps", "hydra_plugins", "conf"):
         shutil.copytree(REPO / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(REPO / "sweep.py", code)
     (code / ".gitignore").write_text("__pycache__/\n")

@@ -1,0 +1,1 @@
+"""The drill: a seeded fault injector over real studies (docs/faults.md)."""
