@@ -13,6 +13,7 @@ import contextlib
 import torch
 from torch import Tensor, nn
 
+from mor.config import ConfigError
 from mor.model.layers import Linear
 from mor.model.recurrence.fixed import Fixed
 from mor.model.recurrence.looped_spec import LOOPED, of
@@ -78,6 +79,9 @@ class Looped(Fixed):
         return [net.get_submodule("injection")] if LOOPED.depends_on_step(self.model) else []
 
     def course(self, net: nn.Module, limit: int | None) -> Course:
+        """Loops over single tokens. Raises ConfigError for fewer than one."""
+        if limit is not None and limit < 1:
+            raise ConfigError("max_recursions", limit, "no loop", "type 1 or more")
         loops = limit or LOOPED.loops_at(self.model, self.seed, None)
         return Loops(loops, net.get_submodule("injection"))
 

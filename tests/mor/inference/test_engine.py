@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mor.config import ModelConfig
 from mor.inference import Engine, Sampling, Settings
-from mor.inference.decode import Decoder, generate
+from mor.inference.decode import Decoder
 from mor.model.transformer import Transformer
 from tests.mor.model.test_looped import looped
 from tests.mor.model.test_mod import MODELS as MODS
@@ -35,8 +35,16 @@ def prompts(seed: int, count: int) -> list[list[int]]:
 
 
 def naive(model: Transformer, asked: Sequence[Sequence[int]]) -> list[list[int]]:
-    """The reference, one sequence at a time."""
-    return [generate(model, torch.tensor([p]), NEW)[0, len(p) :].tolist() for p in asked]
+    """The whole causal forward again for each token, without a cache."""
+    found = []
+    for prompt in asked:
+        tokens = list(prompt)
+        for _ in range(NEW):
+            with torch.no_grad():
+                logits = model(torch.tensor([tokens]), routing="causal").logits
+            tokens.append(int(logits[0, -1].argmax()))
+        found.append(tokens[len(prompt) :])
+    return found
 
 
 def served(model: Transformer, asked: list[list[int]], engine: Engine, seed: int) -> list:
@@ -91,10 +99,16 @@ MIXES = [
     "mod-half",
     "looped-gate",
     "expert-first-too-shared",
+    "expert-aux-router",
+    "expert-hybrid-lora",
+    "token",
+    "vanilla-cycle-2",
+    "mod-aux-router",
+    "looped-shared",
 ]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None, derandomize=True)
 @given(
     name=st.sampled_from(MIXES),
     seed=st.integers(0, 1000),
@@ -111,3 +125,31 @@ def test_output_is_independent_of_the_engine(
         model, Settings(max_batch=batch, chunk=chunk, context=20, page=page, pool_tokens=20 + room)
     )
     assert [c.tokens for c in served(model, asked, one, seed)] == naive(model, asked)
+
+
+@pytest.mark.parametrize("name", MIXES)
+def test_preempted_requests_come_out_as_if_they_had_not_been(name: str) -> None:
+    model, asked = build(KINDS[name], seed=1), [[5, 3], [1, 2], [8, 9, 4], [6]]
+    tight = Settings(max_batch=4, chunk=3, context=16, page=1, pool_tokens=13)
+    engine = Engine(model, tight)
+    numbers = [engine.submit(prompt, Sampling(max_new=NEW)) for prompt in asked]
+    while engine.busy:
+        engine.step()
+    assert engine.statistics().preemptions > 0
+    assert [engine.result(number).tokens for number in numbers] == naive(model, asked)
+    assert all(pool.used == 0 for pool in engine.pools)
+
+
+def test_recursions_share_batches_and_an_exit_frees_its_place_at_once() -> None:
+    """The block runs over tokens of different recursions, and over those alone that take it."""
+    model, asked = build(KINDS["expert"], seed=1), prompts(5, 6)
+    engine = Engine(model, Settings(max_batch=6, chunk=4, context=32, page=4))
+    found = served(model, asked, engine, 5)
+    statistics, counts = engine.statistics(), engine.runner.counts
+    taken = [depth for one in found for depth in one.depths]
+    assert counts.block_tokens == sum(taken)
+    assert statistics.mean_depth == pytest.approx(sum(taken) / len(taken))
+    assert 1 < statistics.mean_depth < 3
+    assert statistics.mixed_depth_share > 0.3
+    assert statistics.new_tokens == NEW * len(asked)
+    assert 0 < statistics.peak_kv_bytes <= statistics.pool_bytes

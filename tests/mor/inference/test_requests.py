@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mor.config import ConfigError
 from mor.inference import Engine, EngineError, Exits, Sampling, Settings
@@ -31,6 +33,28 @@ def test_sampled_tokens_depend_on_the_seed_only() -> None:
     assert engine.statistics().preemptions > 0
     assert among[-1].tokens == alone.tokens
     assert len({tuple(one.tokens) for one in among[:5]}) > 1
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(
+    name=st.sampled_from(["expert", "expert-hybrid", "token-shared", "vanilla", "recursive-lora"]),
+    order=st.permutations(range(4)),
+    batch=st.integers(1, 4),
+    chunk=st.integers(1, 6),
+    room=st.integers(0, 30),
+)
+def test_samples_do_not_depend_on_the_engine(
+    name: str, order: list[int], batch: int, chunk: int, room: int
+) -> None:
+    model = model_of(name)
+    asked = [[7, 8], PROMPT, [2], [9, 9, 9]]
+    each = [Sampling(max_new=8, temperature=1.5, top_p=0.9, seed=10 + i) for i in range(4)]
+    small = Settings(max_batch=batch, chunk=chunk, context=16, page=1, pool_tokens=13 + room)
+    engine = Engine(model, small)
+    numbers = {i: engine.submit(asked[i], each[i]) for i in order}
+    found = [list(engine.stream(numbers[i])) for i in range(4)]
+    alone = [Engine(model, SMALL).generate([asked[i]], each[i])[0].tokens for i in range(4)]
+    assert found == alone
 
 
 def test_samples_have_the_probabilities_asked_for() -> None:
@@ -114,6 +138,8 @@ def test_a_wrong_engine_is_refused() -> None:
     for limit in (0, 4):
         with pytest.raises(ConfigError, match="max_recursions"):
             Engine(model, SMALL, max_recursions=limit)
+    with pytest.raises(ConfigError, match="max_recursions"):
+        Engine(build(looped()), SMALL, max_recursions=0)
     with pytest.raises(ConfigError, match="max_recursions"):
         Engine(model_of("vanilla"), SMALL, max_recursions=2)
     with pytest.raises(ConfigError, match="confidence"):
