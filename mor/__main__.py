@@ -1,4 +1,5 @@
-"""`python -m mor`: corpora; trained models scored and out as published weights; Llamas in."""
+"""`python -m mor`: corpora; trained models generate, are scored and go out as published weights;
+Llamas in."""
 
 from __future__ import annotations
 
@@ -17,11 +18,12 @@ from mor.model.llama import LLAMA, read_shape, unread_settings
 from mor.model.published import read_json
 
 app = typer.Typer(
-    help="Corpora prepared, trained models scored and out as published weights, Llama checkpoints "
-    "in.\n\n"
+    help="Corpora prepared; trained models generate, are scored and go out as published weights; "
+    "Llama checkpoints in.\n\n"
     "Examples:\n\n"
     "    python -m mor prepare data=fineweb_edu data.tokens=16e9 runtime.workers=32\n\n"
     "    python -m mor evaluate runs/mor-360m-5e18-47c4bebb --tasks paper\n\n"
+    "    python -m mor generate runs/mor-360m-5e18-47c4bebb --prompt 'def main('\n\n"
     "    python -m mor export runs/mor-360m-5e18-47c4bebb out hf\n\n"
     "    python -m mor import-llama SmolLM-360M smol      then train.init_from=smol",
     no_args_is_help=True,
@@ -87,6 +89,48 @@ def evaluate(
     found = evaluate_run(folder, chosen, extent, Hooks(provenance=provenance()))
     print("\n".join(lines_of(found)))
     print(folder.evaluation_file(extent.name(chosen)))
+
+
+@app.command()
+def generate(
+    source: Annotated[
+        Path, typer.Argument(help="A finished run, runs/<run id>, or weights exported with hf.")
+    ],
+    prompt: Annotated[list[str], typer.Option(help="The text to continue; may be repeated.")],
+    max_new: Annotated[
+        int | None, typer.Option(help="New tokens, at most; else 64, or what the context leaves.")
+    ] = None,
+    temperature: Annotated[float, typer.Option(help="0: the likeliest token.")] = 0.0,
+    top_k: Annotated[int | None, typer.Option(help="Draw among the k likeliest.")] = None,
+    top_p: Annotated[float, typer.Option(help="Draw among the likeliest with this share.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="What is drawn depends on it alone.")] = 0,
+    show_depth: Annotated[
+        bool, typer.Option("--show-depth", help="Each token with the blocks that it took.")
+    ] = False,
+    max_recursions: Annotated[
+        int | None, typer.Option(help="A token takes no more; looped models take as many.")
+    ] = None,
+    pool_tokens: Annotated[
+        int | None, typer.Option(help="Tokens that the pool of keys and values has room for.")
+    ] = None,
+) -> None:
+    """Continue prompts by a trained model, routed as at inference, with the engine that batches
+    tokens of different recursions (docs/inference.md)."""
+    from mor.inference.command import Session, open_trained
+    from mor.inference.request import Sampling
+
+    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+    trained = open_trained(source.absolute())
+    session = Session(trained, prompt, sampling, max_new, max_recursions, pool_tokens)
+    for i, text in enumerate(prompt):
+        print(text, end="", flush=True)
+        for part in session.text(i):
+            print(part, end="", flush=True)
+        print()
+        if show_depth:
+            print("\n".join(session.depths(i)))
+    if show_depth:
+        print(f"mean depth {session.engine.statistics().mean_depth:.2f}")
 
 
 @app.command()

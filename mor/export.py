@@ -23,7 +23,7 @@ GENERATION = "generation_config.json"
 
 def export_for_transformers(source: Path, model: Transformer, folder: Path) -> None:
     """Write the model of `source` (a run, or published weights) to a new folder."""
-    context, tokenizer = _context(source), tokenizer_of(source)
+    context, tokenizer = context_of(source), tokenizer_of(source)
     save_for_transformers(model, folder, context)
     if tokenizer is None:
         return
@@ -48,7 +48,7 @@ def tokenizer_of(source: Path) -> Tokenizer | None:
         ) from error
 
 
-def _context(source: Path) -> int | None:
+def context_of(source: Path) -> int | None:
     """Tokens that it was trained on at a time, where that is known."""
     if final_checkpoint(source).exists():
         return read_config(RunFolder(source)).train.seq_len

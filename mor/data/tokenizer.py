@@ -28,6 +28,7 @@ SEPARATORS = (SEPARATOR, "<|end_of_text|>", "</s>", "<eos>", "[EOS]")  # the fir
 TRAINING_BYTES = 64 * 2**20  # text that a tokenizer is trained on, at most: it is held in memory
 BATCH_CHARS = 2**20  # text that is tokenised at once
 LONGEST_CHARACTER = 4  # bytes of UTF-8
+UNKNOWN = "\ufffd"
 
 Tokens = npt.NDArray[np.unsignedinteger]
 
@@ -159,17 +160,27 @@ def kept_tokenizer(folder: Path) -> Tokenizer:
     return SubwordTokenizer(Core.from_file(str(folder / FILE)), separator)
 
 
-def pieces(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[str]:
-    """The text of each token; a character that several tokens spell stands at the last of them."""
-    found, start = [], 0
-    for end in range(1, len(tokens) + 1):
-        text = tokenizer.decode(tokens[start:end])
-        if text.endswith("\ufffd") and end - start < LONGEST_CHARACTER:
-            found.append("")
+def spelled(tokenizer: Tokenizer, tokens: Iterable[int]) -> Iterator[str]:
+    """The text of each token as it comes; a character that several tokens spell stands at the last
+    of them. A token that only the model has (a padded vocabulary) is UNKNOWN."""
+    held: list[int] = []
+    for token in tokens:
+        if token >= tokenizer.entries:
+            held = []
+            yield UNKNOWN
             continue
-        found.append(text)
-        start = end
-    return found
+        held.append(token)
+        text = tokenizer.decode(held)
+        if text.endswith(UNKNOWN) and len(held) < LONGEST_CHARACTER:
+            yield ""
+            continue
+        yield text
+        held = []
+
+
+def pieces(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[str]:
+    """The text of each token, as `spelled`."""
+    return list(spelled(tokenizer, tokens))
 
 
 def _load(data: DataConfig) -> tokenizers.Tokenizer:

@@ -95,7 +95,7 @@ class Engine:
         if any(n > pool.pages for n, pool in zip(needed, self.pools, strict=True)):
             raise EngineError(
                 f"pool_tokens: {total} tokens at full depth do not fit the pool of keys and "
-                "values; give it more, or fewer tokens"
+                f"values; give {total} or more, or fewer tokens"
             )
 
     def cancel(self, number: int) -> None:

@@ -1,0 +1,105 @@
+"""`python -m mor generate`: prompts of a user's, continued by a trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mor.data.tokenizer import Tokenizer, spelled
+from mor.export import context_of, tokenizer_of
+from mor.inference.engine import Engine
+from mor.inference.request import Completion, EngineError, Sampling, Settings
+from mor.model.transformer import Transformer
+from mor.train.initial import trained_model
+
+MOST = 32  # prompts in work at once
+NEW = 64  # tokens of a continuation where nobody says how many, or what the context leaves
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a folder holds that generating needs."""
+
+    model: Transformer
+    tokenizer: Tokenizer
+    context: int  # tokens of a prompt and its continuation, at most
+
+
+def open_trained(source: Path) -> Trained:
+    """A finished run, or exported weights with their tokenizer. Raises UserError."""
+    model, tokenizer = trained_model(source), tokenizer_of(source)
+    if tokenizer is None:
+        raise EngineError(
+            f"{source}: no tokenizer stands beside its weights; name the run itself, or a folder "
+            "that python -m mor export RUN out hf wrote"
+        )
+    return Trained(model, tokenizer, context_of(source) or Settings().context)
+
+
+class Session:
+    """Prompts in one engine, whose requests are read in their order."""
+
+    def __init__(
+        self,
+        trained: Trained,
+        prompts: Sequence[str],
+        sampling: Sampling,
+        max_new: int | None,
+        max_recursions: int | None,
+        pool_tokens: int | None,
+    ) -> None:
+        """Raises UserError for what cannot be served: nothing is generated then."""
+        if sampling.temperature == 0 and (sampling.top_k is not None or sampling.top_p < 1):
+            raise EngineError(
+                "temperature=0.0: takes the likeliest token, so top-k and top-p change nothing; "
+                "type --temperature 1 with them"
+            )
+        self.tokenizer = trained.tokenizer
+        settings = Settings(
+            max_batch=min(MOST, len(prompts)), context=trained.context, pool_tokens=pool_tokens
+        )
+        self.engine = Engine(trained.model, settings, max_recursions)
+        self.prompts = [_encode(self.tokenizer, text) for text in prompts]
+        stopping = replace(sampling, stop=(self.tokenizer.separator,))
+        self.numbers = [
+            self.engine.submit(
+                tokens, replace(stopping, max_new=_new_tokens(tokens, max_new, trained.context))
+            )
+            for tokens in self.prompts
+        ]
+
+    def text(self, i: int) -> Iterator[str]:
+        """The continuation of prompt `i`, as it comes."""
+        return spelled(self.tokenizer, self.engine.stream(self.numbers[i]))
+
+    def depths(self, i: int) -> Iterator[str]:
+        """A line for each token of prompt and continuation: the blocks that it took, its text."""
+        done, blocks = self.finish(i), self.engine.course.n_blocks
+        tokens = self.prompts[i] + done.tokens
+        for at, text in enumerate(spelled(self.tokenizer, tokens)):
+            depth = done.depths[at] if at < len(done.depths) else 0  # the newest is not fed back
+            yield f"{depth or '-':>3} {'#' * depth:<{blocks}} {text!r}"
+
+    def finish(self, i: int) -> Completion:
+        """Prompt `i` to its end."""
+        for _ in self.engine.stream(self.numbers[i]):
+            pass
+        return self.engine.result(self.numbers[i])
+
+
+def _encode(tokenizer: Tokenizer, text: str) -> list[int]:
+    try:
+        return [int(token) for token in tokenizer.encode([text])[0][:-1]]
+    except UnicodeEncodeError:  # bytes of the command line that are no text
+        raise EngineError(f"prompt={text!a}: is not UTF-8; type it in UTF-8") from None
+
+
+def _new_tokens(tokens: Sequence[int], max_new: int | None, context: int) -> int:
+    """New tokens of a prompt. Raises EngineError for a prompt that leaves no room for one."""
+    if len(tokens) >= context:
+        raise EngineError(
+            f"prompt: {len(tokens)} tokens leave no room in the model's context of {context}; "
+            "shorten it"
+        )
+    return min(NEW, context - len(tokens)) if max_new is None else max_new

@@ -1,0 +1,159 @@
+"""`python -m mor generate`: what it prints is what the model says; what it refuses."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from ledger.folder import RunFolder
+from mor.__main__ import main
+from mor.config import Config
+from mor.data.tokenizer import ByteTokenizer
+from mor.inference.command import Session, Trained
+from mor.inference.decode import generate
+from mor.inference.request import Sampling
+from mor.train.initial import trained_model
+from mor.train.run import Hooks, train_run
+from tests.conftest import toy_runs
+from tests.mor.model.variants import SIZE
+from tests.mor.model.variants import expert as expert_model
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def mor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """`python -m mor` with these arguments: exit code, output, errors."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mor", *map(str, arguments)])
+        try:
+            code = main()
+        except SystemExit as ended:  # typer's own
+            code = int(ended.code or 0)
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Finished runs of six steps, by architecture; sequences of 32 bytes."""
+    from mor.config import ModelConfig, RouterConfig, SizeConfig
+
+    root = tmp_path_factory.mktemp("runs")
+    tiny = SizeConfig("tiny", n_layers=5, d_model=16, n_heads=2, n_kv_heads=1, d_head=8, d_ff=40)
+    models = {
+        "vanilla": ModelConfig("vanilla"),
+        "mor": ModelConfig("mor", "mor", 3, router=RouterConfig("expert")),
+    }
+    make: Callable[..., Config] = toy_runs(root, models, tiny)
+    for name in models:
+        train_run(make(name, steps=6), RunFolder(root / name), None, Hooks())
+    return {name: root / name for name in models}
+
+
+def wanted(folder: Path, text: str, n_new: int) -> str:
+    """The reference's greedy continuation, up to the separator."""
+    prompt = list(text.encode())
+    new = generate(trained_model(folder), torch.tensor([prompt]), n_new)[0, len(prompt) :].tolist()
+    return ByteTokenizer().decode(new[: new.index(255)] if 255 in new else new)
+
+
+@pytest.mark.parametrize("name", ["vanilla", "mor"])
+def test_a_run_and_its_export_say_what_the_reference_says(
+    name: str, folders: dict[str, Path], mor: Run, tmp_path: Path
+) -> None:
+    said = "".join(f"{p}{wanted(folders[name], p, 9)}\n" for p in ("scaling", "é law"))
+    asked = ("--prompt", "scaling", "--prompt", "é law", "--max-new", 9)
+    assert mor("generate", folders[name], *asked)[:2] == (0, said)
+    assert mor("export", folders[name], tmp_path / "out", "hf")[0] == 0
+    assert mor("generate", tmp_path / "out", *asked)[:2] == (0, said)
+
+
+def test_depths_are_shown_for_each_token(folders: dict[str, Path], mor: Run) -> None:
+    asked = ("generate", folders["mor"], "--prompt", "law é", "--max-new", 4, "--show-depth")
+    for most, extra in ((3, ()), (1, ("--max-recursions", 1))):
+        code, out, _ = mor(*asked, *extra)
+        assert code == 0
+        *_, last = lines = out.splitlines()
+        table = [line.split()[0] for line in lines if line.endswith("'")]
+        assert len(table) == len("law é".encode()) + 4
+        assert table[-1] == "-"  # the newest token has not been fed back
+        depths = [int(depth) for depth in table[:-1]]
+        assert set(depths) <= set(range(1, most + 1))
+        assert float(last.split()[-1]) == pytest.approx(sum(depths) / len(depths), abs=0.006)
+
+
+def test_a_continuation_fills_the_context_where_nobody_says_how_long(
+    folders: dict[str, Path],
+) -> None:
+    model = trained_model(folders["mor"])
+    session = Session(Trained(model, ByteTokenizer(), 32), ["a" * 20], Sampling(), None, None, None)
+    done = session.finish(0)
+    assert len(done.tokens) == 12 or done.reason == "stop"
+
+
+def test_samples_repeat_under_a_seed(folders: dict[str, Path], mor: Run) -> None:
+    asked = ("generate", folders["mor"], "--prompt", "law", "--temperature", 1.5, "--top-k", 50)
+    said = {seed: mor(*asked, "--seed", seed)[1] for seed in range(4)}
+    assert {seed: mor(*asked, "--seed", seed)[1] for seed in range(4)} == said
+    assert len(set(said.values())) > 1
+
+
+def test_a_token_that_only_the_model_has_is_shown(folders: dict[str, Path]) -> None:
+    """A vocabulary padded beyond the tokenizer's entries."""
+    from mor.model.transformer import Transformer
+
+    model = Transformer(expert_model(), SIZE, 300, seed=1).eval()
+    with torch.no_grad():
+        model.embed.weight[256:] *= 20
+    session = Session(
+        Trained(model, ByteTokenizer(), 32), ["a"], Sampling(temperature=1.0), 8, None, None
+    )
+    assert "\ufffd" in "".join(session.text(0))
+    assert max(session.finish(0).tokens) >= 256
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        (("--prompt", ""), "prompt"),
+        (("--prompt", "x" * 32), "context"),
+        (("--prompt", "x" * 20, "--max-new", 13), "context"),
+        (("--prompt", "\udcff"), "prompt"),
+        (("--prompt", "fine", "--prompt", ""), "prompt"),
+        (("--prompt", "x", "--pool-tokens", 8), "pool_tokens"),
+        (("--prompt", "x", "--pool-tokens", 16, "--max-new", 20), "pool_tokens"),
+        (("--prompt", "x", "--max-recursions", 4), "max_recursions"),
+        (("--prompt", "x", "--max-new", 0), "max_new"),
+        (("--prompt", "x", "--temperature", -1), "temperature"),
+        (("--prompt", "x", "--top-p", 0.5), "temperature"),
+        (("--prompt", "x", "--temperature", 1, "--top-k", 0), "top_k"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    changes: tuple, named: str, folders: dict[str, Path], mor: Run
+) -> None:
+    code, out, err = mor("generate", folders["mor"], *changes)
+    assert (code, out) == (2, "")
+    assert named in err
+    assert len(err.splitlines()) == 1
+
+
+def test_folders_without_a_model_or_a_tokenizer_are_refused(
+    folders: dict[str, Path], mor: Run, tmp_path: Path
+) -> None:
+    assert mor("export", folders["mor"], tmp_path / "own")[0] == 0
+    weights = tmp_path / "torn" / "model.safetensors"
+    assert mor("export", folders["mor"], weights.parent, "hf")[0] == 0
+    weights.write_bytes(weights.read_bytes()[:-100])
+    for folder in (tmp_path, tmp_path / "nowhere", tmp_path / "own", weights.parent):
+        code, out, err = mor("generate", folder, "--prompt", "x")
+        assert (code, out, len(err.splitlines())) == (2, "", 1)
+        assert str(folder) in err
