@@ -127,6 +127,9 @@ def _law(model: str, rows: pd.DataFrame, result: IsoflopResult) -> Exponent:
         reason = "a term of the law has gone to zero, so neither exponent is held by the points"
         return Exponent(model, 3, reason=reason, warnings=done.warnings, law=terms)
     found = (values["a"], ends["a"], values["b"], ends["b"])
+    if done.not_identified:
+        reason = done.not_identified.reason
+        return Exponent(model, 3, reason=reason, warnings=done.warnings, law=terms)
     n_opt = optimum_of_law(done.fit, rows)
     return Exponent(model, 3, *found, "", done.warnings, terms, n_opt)
 

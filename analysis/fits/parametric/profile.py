@@ -25,6 +25,8 @@ BETWEEN = 11  # held values on either side of the estimate
 STEPS = 60
 TUNING = 1.345  # Huber's delta in scales of the residuals: 95 % efficient for normal noise
 FLOOR = 1e-6  # of the loss: residuals below are rounding
+CLEAR = 1e3  # condition number: above it is asked, below it every set tried was identified
+CHEAP = 150  # points: up to as many the profile takes under a tenth of a second
 RAY = 0.01  # spread of log D about a rising line of log N: tokens follow from size
 
 
@@ -51,6 +53,20 @@ class Profile:
         return self.ray or not self._ruled_out(self.held > self.estimate)
 
     @property
+    def why(self) -> str:
+        """What the points say of a, where they do not hold it."""
+        if self.ray:
+            return (
+                "tokens follow from size at every point "
+                f"(D/N differs by {self.spread:.3g} times at most), so the two terms of the law can "
+                "be exchanged"
+            )
+        if self.open_below and self.open_above:
+            return "neither smaller nor larger exponents fit worse by more than chance"
+        side = "smaller" if self.open_below else "larger"
+        return f"exponents that are much {side} fit as well, up to chance"
+
+    @property
     def identified(self) -> bool:
         """Both sides are ruled out beyond some exponent."""
         return not (self.open_below or self.open_above)
@@ -61,6 +77,12 @@ class Profile:
         rise = self.rise[side][np.argsort(np.abs(self.held[side] - self.estimate))]
         worse = np.flatnonzero(rise > 1)
         return bool(len(worse) and (rise[worse[0] :] > 1).all())
+
+
+def judged(fit: LawFit, cheap: int = CHEAP) -> Profile | None:
+    """The profile of a where it is cheap or where the condition number asks for it, else None."""
+    asks = fit.certificate.condition > CLEAR or fit.problem.points <= cheap
+    return profile(fit) if asks else None
 
 
 def profile(fit: LawFit) -> Profile | None:
