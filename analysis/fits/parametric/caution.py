@@ -43,8 +43,8 @@ def _not_identified(seen: Profile | None) -> list[Caution]:
     if seen is None or seen.identified:
         return []
     text = (
-        f"The exponents are {NOT_IDENTIFIED}. {seen.why[0].upper()}{seen.why[1:]}; train some sizes "
-        "on several times more and fewer tokens."
+        f"The exponents are {NOT_IDENTIFIED}. {seen.why[0].upper()}{seen.why[1:]}; train some "
+        "sizes on several times more and fewer tokens."
     )
     return [Caution(Code.NOT_IDENTIFIED, text, reason=f"{NOT_IDENTIFIED} ({seen.why})")]
 

@@ -17,7 +17,7 @@ import numpy as np
 from analysis.fits.bootstrap import LEVEL
 from analysis.fits.parametric.laws import Floats, Rows, SizeAndTokens
 from analysis.fits.parametric.optimum import LawFit
-from analysis.fits.parametric.shares import A, S, ByShare, to_share
+from analysis.fits.parametric.shares import A, ByShare, S, to_share
 from analysis.fits.parametric.solver import Problem, polish
 
 ENDS = (0.02, 0.98)  # a of the first and last held value; all of the start box lies in 0 to 1
@@ -58,8 +58,8 @@ class Profile:
         if self.ray:
             return (
                 "tokens follow from size at every point "
-                f"(D/N differs by {self.spread:.3g} times at most), so the two terms of the law can "
-                "be exchanged"
+                f"(D/N differs by {self.spread:.3g} times at most), so the two terms of the law "
+                "can be exchanged"
             )
         if self.open_below and self.open_above:
             return "neither smaller nor larger exponents fit worse by more than chance"
