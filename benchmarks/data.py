@@ -22,6 +22,7 @@ import sys
 import sysconfig
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,46 @@ def preparing(folder: Path, mb: float, repeats: int) -> list[dict[str, Any]]:
     return rows
 
 
+class Slow:
+    """The tokens of a corpus on a file system that answers late."""
+
+    def __init__(self, tokens: Any) -> None:
+        self._tokens = tokens
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def __getitem__(self, part: slice) -> Any:
+        time.sleep(SLOW_S)
+        return self._tokens[part]
+
+
+def reading(folder: Path, steps: int = 60) -> dict[str, float]:
+    """Share of a step that waits for its rows, with and without reading ahead."""
+    from mor.data.ahead import Ahead
+    from mor.data.batches import Batches
+    from mor.data.prepare import prepare
+
+    paths = write(folder, "jsonl", texts(8))
+    values = {"kind": "files", "paths": [str(p) for p in paths], "cache_dir": str(folder / "read"),
+              "sharded": True, "shard_mb": 1, "window_tokens": BATCH * SEQ_LEN}  # fmt: skip
+    corpus = prepare(from_dict(DataConfig, values), False)
+    slow = replace(corpus, train=Slow(corpus.train))
+    step_s, found = BATCH * SEQ_LEN / TOKENS_PER_S, {}
+    for name in ("ahead", "not_ahead"):
+        batches = Batches(slow, SEQ_LEN, BATCH, 0)
+        rows = Ahead(batches)
+        if name == "not_ahead":
+            batches.has = lambda step: False  # type: ignore[method-assign]
+        rows.batch(0)
+        rows.waited, began = 0.0, time.perf_counter()
+        for step in range(1, steps + 1):
+            time.sleep(step_s)  # the device trains, the host is free
+            rows.batch(step)
+        found[name] = rows.waited / (time.perf_counter() - began)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--json", action="store_true")
@@ -150,9 +191,10 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rows = preparing(Path(folder), options.mb, options.repeats)
+        waits = reading(Path(folder))
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if options.json:
-        print(json.dumps({"preparing": rows, "benchmark_mb": own}, indent=1))
+        print(json.dumps({"preparing": rows, "benchmark_mb": own, "wait": waits}, indent=1))
         return
     for row in rows:
         print(
@@ -160,6 +202,10 @@ def main() -> None:
             f"{row['two_over_raw']:.2f} of raw, {row['two_over_one']:.2f} x one worker, "
             f"peak {row['peak_mb']:.0f} MB a process"
         )
+    print(
+        f"waiting for rows at {TOKENS_PER_S:,} tokens/s, each read {1e3 * SLOW_S:.0f} ms late: "
+        f"{waits['ahead']:.2%} of a step, {waits['not_ahead']:.0%} without reading ahead"
+    )
 
 
 if __name__ == "__main__":

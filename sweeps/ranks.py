@@ -13,6 +13,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,24 +43,21 @@ class Order:
 
         task = self.task
         if task.is_data:
-            self._prepare(hooks)
+            self._alone(self._prepare, hooks)
         elif task.is_evaluation:
-            self._evaluate(hooks)
+            self._alone(self._score, hooks)
         elif task.is_segment:
             train_trunk(task.config, task.folder, hooks)
         else:
             train_run(task.config, task.folder, self.start, hooks)
 
     def _prepare(self, hooks: Hooks) -> None:
-        """Rank 0 alone prepares; the others wait at the next round."""
         from mor.data.build import PreparationStopped
         from mor.data.needs import Need, Prepared
         from mor.data.prepare import prepare
         from mor.data.sharded import How
         from mor.train.loop import Stopped
 
-        if following():
-            return
         config, task = self.task.config, self.task
         need = Need(int(task.target), task.val_tokens)
 
@@ -72,8 +70,8 @@ class Order:
         except PreparationStopped:
             raise Stopped("stopped; the shards that are whole are kept") from None
 
-    def _evaluate(self, hooks: Hooks) -> None:
-        """Rank 0 alone scores; the others hear from it every minute, so that none gives up."""
+    def _alone(self, work: Callable[[Hooks], None], hooks: Hooks) -> None:
+        """Rank 0 alone works; the others hear from it every minute, so that none gives up."""
         ranks = _join()
         if not ranks.first:
             while not ranks.shared(None):
@@ -89,7 +87,7 @@ class Order:
             return hooks.should_stop()
 
         try:
-            self._score(replace(hooks, should_stop=should_stop))
+            work(replace(hooks, should_stop=should_stop))
         finally:
             ranks.shared(True)
 

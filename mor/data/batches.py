@@ -66,6 +66,10 @@ class Batches:
             )
         return self.order.rows(start, stop)
 
+    def has(self, step: int) -> bool:
+        """Whether the rows of a step are prepared."""
+        return not self._beyond((step + 1) * self.batch_size)
+
     def _beyond(self, stop: int) -> bool:
         return self.order.end is not None and stop > self.order.end
 

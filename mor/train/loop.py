@@ -224,6 +224,7 @@ class _Journal:
                 "tokens": int(trainer.meter.work.processed),
                 "spent": trainer.meter.spent,
                 "tokens_per_s": round(trainer.throughput.tokens_per_s, 1),
+                "data_wait": round(trainer.data_wait, 4),
                 "micro_batch": trainer.micro_batch.parts()[0].stop,
             }
             self._metrics.write(trainer.step_index, **entry)

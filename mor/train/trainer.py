@@ -19,6 +19,7 @@ import torch
 
 from ledger.damage import set_aside
 from mor.config import Config
+from mor.data.ahead import Ahead
 from mor.data.batches import Batches
 from mor.flops import Routed, no_work
 from mor.model.transformer import Output
@@ -92,6 +93,9 @@ class Trainer:
         self.config, self.batches, self.device = config, batches, device
         self.ranks = ranks or Ranks()
         self.micro_batch = MicroBatch(config, device, self.ranks.size, folder)
+        each = self.micro_batch.per_rank
+        own = slice(self.ranks.rank * each, (self.ranks.rank + 1) * each)
+        self.ahead = Ahead(batches, own, pin=device.type == "cuda")
         self.model = initial_model(config, batches.corpus.meta.separator).to(device)
         self.model.set_speed(config.runtime)
         self.spread = spread(self.model, config.runtime.parallel, device, self.ranks)
@@ -101,6 +105,12 @@ class Trainer:
         self.throughput = Throughput()
         self.last_loss = math.nan
         self.resumed_from: Path | None = None
+
+    @property
+    def data_wait(self) -> float:
+        """Share of the time in steps that waited for rows, 0..1."""
+        seconds = self.throughput.seconds
+        return self.ahead.waited / seconds if seconds else 0.0
 
     # -- one step -------------------------------------------------------------------------------
 
@@ -174,12 +184,10 @@ class Trainer:
 
     def _batch(self, part: slice) -> tuple[torch.Tensor, torch.Tensor]:
         """A part of this rank's rows of the step's batch."""
-        first = self.ranks.rank * self.micro_batch.per_rank
-        part = slice(first + part.start, first + part.stop)
-        tokens, targets = self.batches.batch(self.step_index, part)  # (B, S) each
+        tokens, targets = self.ahead.batch(self.step_index)  # (B, S) each
         return (
-            torch.from_numpy(tokens).to(self.device, non_blocking=True),
-            torch.from_numpy(targets).to(self.device, non_blocking=True),
+            tokens[part].to(self.device, non_blocking=True),
+            targets[part].to(self.device, non_blocking=True),
         )
 
     def precision(self) -> torch.autocast:

@@ -55,6 +55,9 @@ class Batches:
 
     seq_len, corpus = LENGTH, Corpus()
 
+    def has(self, step: int) -> bool:
+        return False  # no reading ahead: a thread would be outside of the fake mode
+
     def _draw(self, seed: int) -> tuple[Any, Any]:
         rows = np.random.default_rng(seed).integers(0, VOCAB, (BATCH, LENGTH + 1))
         return rows[:, :-1].copy(), rows[:, 1:].copy()
@@ -138,6 +141,7 @@ CASES = [name for name in EVERY if name in CHOSEN or name not in ALL]
 def main() -> None:
     torch.cuda.get_device_name = lambda device=None: "a card that is not there"
     torch.cuda.is_available = torch.cuda.is_bf16_supported = lambda *_, **__: True
+    torch.Tensor.pin_memory = lambda tensor, device=None: tensor
     torch.cuda.get_rng_state = lambda *_: torch.zeros(16, dtype=torch.uint8)
     torch.cuda.set_rng_state = lambda *_: None
     torch.optim.Optimizer._accelerator_graph_capture_health_check = lambda _: None

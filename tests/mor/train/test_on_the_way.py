@@ -32,7 +32,9 @@ from tests.mor.train.test_run import ALL, KILLED, _size, _tensors, final
 def lines(folder: RunFolder) -> tuple[list[dict], list[dict]]:
     """Lines of training steps, and of validations; without the speed."""
     found = [json.loads(line) for line in folder.metrics_file.read_text().splitlines()]
-    timeless = [{k: v for k, v in one.items() if k != "tokens_per_s"} for one in found]
+    timeless = [
+        {k: v for k, v in one.items() if k not in ("tokens_per_s", "data_wait")} for one in found
+    ]
     trained = [one for one in timeless if VALIDATION not in one]
     return trained, [one for one in timeless if VALIDATION in one]
 
