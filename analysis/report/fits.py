@@ -123,13 +123,13 @@ def _law(model: str, rows: pd.DataFrame, result: IsoflopResult) -> Exponent:
     values, ends = done.fit.values, done.intervals.of
     lost = ends["a"] is None and result.resamples > 0 and bool(lawfit.vanished(done.fit))
     terms = ", ".join(f"{name} {values[name]:.4g}" for name in ("A", "alpha", "B", "beta", "E"))
+    if done.not_identified:
+        reason = done.not_identified.reason
+        return Exponent(model, 3, reason=reason, warnings=done.warnings, law=terms)
     if lost:
         reason = "a term of the law has gone to zero, so neither exponent is held by the points"
         return Exponent(model, 3, reason=reason, warnings=done.warnings, law=terms)
     found = (values["a"], ends["a"], values["b"], ends["b"])
-    if done.not_identified:
-        reason = done.not_identified.reason
-        return Exponent(model, 3, reason=reason, warnings=done.warnings, law=terms)
     n_opt = optimum_of_law(done.fit, rows)
     return Exponent(model, 3, *found, "", done.warnings, terms, n_opt)
 

@@ -66,8 +66,7 @@ def report(law: Law, table: pd.DataFrame, asked: Asked) -> Report:
     log_loss = np.log(table["loss"].to_numpy(float))
     fit = fit_law(Problem(law, log_loss, asked.delta), asked.starts)
     groups = group_points(table, asked.resample)
-    # A term that is gone has a warning of its own.
-    seen = None if vanished(fit) else judged(fit)
+    seen = judged(fit)
     found = _held_only(fit, intervals(fit, groups, asked.resamples, asked.seed), seen)
     said = tuple(cautions(fit, found, table, seen))
     return Report(fit, found, hold_out(fit, table), said, asked, seen)

@@ -50,7 +50,9 @@ def test_a_ladder_is_refused_whatever_the_law(name, ratio):
     for noise in (0.0, 0.003):
         seen = profile(fit(ladder(LAWS[name], ratio, noise)))
         assert seen.ray
-        assert seen.open_below and seen.open_above and not seen.identified
+        assert seen.open_below
+        assert seen.open_above
+        assert not seen.identified
 
 
 @pytest.mark.parametrize("name", LAWS)
@@ -137,7 +139,9 @@ def test_every_user_of_the_law_says_it():
     known = {e.approach: e for e in exponents(law_table(0.003), result)}
     assert known[3].a is not None
     rays = {e.approach: e for e in exponents(table, result)}
-    assert rays[3].a is None and rays[3].a_interval is None and rays[3].n_opt is None
+    assert rays[3].a is None
+    assert rays[3].a_interval is None
+    assert rays[3].n_opt is None
     assert "vary D/N" in rays[3].reason
 
 
@@ -150,7 +154,7 @@ def test_the_command_says_it_in_words_and_json(tmp_path):
     assert "not identified: vary D/N" in said.output
     content = json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout)
     assert content["identified"] is False
-    assert "not_identified" in {w["code"] for w in content["warnings"]}
+    assert any("vary D/N" in warning for warning in content["warnings"])
 
 
 def test_the_profile_is_the_least_objective_at_each_exponent():
