@@ -77,7 +77,7 @@ def _held_only(fit: LawFit, found: Intervals, seen: Profile | None) -> Intervals
     that the points do not tell apart: nothing holds them."""
     terms = vanished(fit)
     if seen is not None and not seen.identified:
-        terms = [term for term in fit.problem.law.terms if term.exponent]
+        terms = list(fit.problem.law.terms)  # the floor as well: it trades off against both
     lost = {name for term in terms for name in term.names}
     if any(term.exponent for term in terms):
         lost |= {*fit.problem.law.derived_names}
@@ -133,8 +133,8 @@ def as_lines(done: Report) -> list[str]:
     """The same for a terminal."""
     fit, found, sure = done.fit, done.intervals, done.fit.certificate
     width = max(len(name) for name in found.of)
-    terms = [term for term in fit.problem.law.terms if term.exponent]
-    open_ = {*fit.problem.law.derived_names, *(name for term in terms for name in term.names)}
+    law = fit.problem.law
+    open_ = {*law.derived_names, *(name for term in law.terms for name in term.names)}
     lines = []
     for name, value in fit.values.items():
         ends = found.of[name]

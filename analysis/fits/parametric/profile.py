@@ -56,10 +56,10 @@ class Profile:
     def why(self) -> str:
         """What the points say of a, where they do not hold it."""
         if self.ray:
+            ratio = "one number" if self.spread < 1.1 else f"within {self.spread:.3g} times"
             return (
-                "tokens follow from size at every point "
-                f"(D/N differs by {self.spread:.3g} times at most), so the two terms of the law "
-                "can be exchanged"
+                f"tokens follow from size at every point (D/N is {ratio}), so the two terms of "
+                "the law can be exchanged"
             )
         if self.open_below and self.open_above:
             return "neither smaller nor larger exponents fit worse by more than chance"

@@ -26,7 +26,7 @@ from tests.analysis.laws import LOOPED, law_table, looped_table
 
 PARAMS = np.geomspace(5e7, 2e10, 12)
 FEW = {"starts": 200, "resamples": 60}
-TERMS = ("A", "alpha", "B", "beta", "a", "b")
+TERMS = ("A", "alpha", "B", "beta", "E", "a", "b")
 
 
 def ladder(law: Law, tokens_a_param, noise: float = 0.003, seed: int = 0) -> pd.DataFrame:
@@ -143,6 +143,21 @@ def test_every_user_of_the_law_says_it():
     assert rays[3].a_interval is None
     assert rays[3].n_opt is None
     assert "vary D/N" in rays[3].reason
+
+
+def test_agree_shows_it_in_its_table_and_says_why(tmp_path):
+    path = tmp_path / "ladder.csv"
+    ladder(LAWS["besiroglu"], 20).to_csv(path, index=False)
+    asked = ["agree", str(path), "--bootstrap", "60"]
+    said = CliRunner().invoke(app, asked)
+    assert said.exit_code == 0
+    assert "not identified" in said.stdout
+    content = json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout)
+    assert sum("vary D/N" in warning for warning in content["warnings"]) == 1
+    (case,) = content["cases"]
+    assert case["exponents"][2]["a"] is None
+    growth = [c for c in content["conclusions"] if "approach 3" in c["question"]]
+    assert {c["survives"] for c in growth} == {"unknown"}
 
 
 def test_the_command_says_it_in_words_and_json(tmp_path):
