@@ -34,6 +34,7 @@ class Code(StrEnum):
     BEST_SIZE_FALLS = "best_size_falls"
     # Parametric laws
     TERM_VANISHED = "term_vanished"
+    NOT_IDENTIFIED = "not_identified"
     WEAKLY_IDENTIFIED = "weakly_identified"
     FEW_STARTS_AGREE = "few_starts_agree"
     ONE_BUDGET = "one_budget"

@@ -1,10 +1,15 @@
 """How often the 95 % intervals of `analysis fit` hold the truth, where the truth is known.
 
-    OMP_NUM_THREADS=1 python benchmarks/coverage.py [--json] [--studies N]
+    OMP_NUM_THREADS=1 python benchmarks/coverage.py [--json] [--studies N] [--only "ladder"]
 
 Each study is drawn anew from L = E + A/N^alpha + B/D^beta (Chinchilla's values) with log-normal
 noise, fitted and resampled. `trunks`: points of a trunk share half of the noise's variance and
 whole trunks are resampled. Nominal is 95 %; 300 studies tell a share to about 1.3 points.
+
+A ladder has D/N times each of its factors of 20 tokens a parameter at every size, spread at random
+by the last number (in logs). `identified` is the share of studies whose exponent is (profile
+likelihood); the share of intervals with the truth is told for these, and `a before` is that of all
+studies without asking.
 """
 
 from __future__ import annotations
@@ -16,8 +21,10 @@ import time
 import numpy as np
 import pandas as pd
 
+from analysis.fits.parametric.caution import vanished
 from analysis.fits.parametric.laws import Chinchilla
 from analysis.fits.parametric.optimum import fit_law
+from analysis.fits.parametric.profile import judged
 from analysis.fits.parametric.solver import Problem
 from analysis.fits.resample import group_points, intervals
 
@@ -37,6 +44,31 @@ STUDIES = {
 }
 
 
+TOKENS_A_PARAMETER = 20
+# name: sizes, factors of D/N, spread of log D/N
+LADDERS = {
+    "ladder": (24, (1,), 0.0),
+    "ladder, 5 tokens": (24, (0.25,), 0.0),
+    "ladder, 80 tokens": (24, (4,), 0.0),
+    "ladder, D/N +- 5 %": (24, (1,), 0.05),
+    "ladder, D/N over 1.3x": (24, (0.88, 1.14), 0.0),
+    "ladder, D/N over 4x": (8, (0.5, 1, 2), 0.0),
+}
+
+
+def ladder(
+    rng: np.random.Generator, sizes: int, factors: tuple[float, ...], spread: float
+) -> pd.DataFrame:
+    """One study: every size with its tokens a multiple of its parameters; no budgets."""
+    params = np.tile(np.geomspace(5e7, 2e10, sizes), len(factors))
+    tokens = TOKENS_A_PARAMETER * params * np.repeat(factors, sizes)
+    tokens = tokens * np.exp(spread * rng.normal(size=len(params)))
+    loss = TRUTH["E"] + TRUTH["A"] / params ** TRUTH["alpha"] + TRUTH["B"] / tokens ** TRUTH["beta"]
+    loss = loss * np.exp(NOISE * rng.normal(size=len(params)))
+    columns = {"params": params, "tokens": tokens, "loss": loss}
+    return pd.DataFrame({**columns, "budget": 6 * params * tokens, "trunk": None, "seed": np.nan})
+
+
 def draw(rng: np.random.Generator, budgets: int, sizes: int, design: str) -> pd.DataFrame:
     """One study: every size at every budget, tokens D = C / 6N."""
     sizes_ = np.geomspace(5e7, 2e10, sizes)
@@ -54,33 +86,52 @@ def draw(rng: np.random.Generator, budgets: int, sizes: int, design: str) -> pd.
 
 def coverage(name: str, studies: int) -> dict[str, float]:
     """Share of studies whose interval holds the truth, by parameter; and seconds a study."""
-    budgets, sizes, design = STUDIES[name]
     rng = np.random.default_rng(1)
-    held = dict.fromkeys(NAMES, 0)
+    held: dict[str, list[bool]] = {parameter: [] for parameter in (*NAMES, "a before")}
+    identified = []
     began = time.perf_counter()
     for seed in range(studies):
-        table = draw(rng, budgets, sizes, design)
+        table, design = _study(rng, name)
         problem = Problem(Chinchilla.of(table), np.log(table["loss"].to_numpy(float)))
-        found = intervals(fit_law(problem, STARTS), group_points(table, design), RESAMPLES, seed).of
+        fit = fit_law(problem, STARTS)
+        found = intervals(fit, group_points(table, design), RESAMPLES, seed).of
+        seen = judged(fit)
+        identified.append(not vanished(fit) and (seen is None or seen.identified))
         for parameter in NAMES:
             ends = found[parameter]
-            held[parameter] += ends is not None and ends[0] <= TRUTH[parameter] <= ends[1]
-    shares = {parameter: round(number / studies, 4) for parameter, number in held.items()}
+            holds = ends is not None and ends[0] <= TRUTH[parameter] <= ends[1]
+            if identified[-1]:
+                held[parameter].append(holds)
+            if parameter == "a":
+                held["a before"].append(holds)
+    shares = {
+        parameter: round(float(np.mean(holds)), 4) for parameter, holds in held.items() if holds
+    }
+    shares["identified"] = round(float(np.mean(identified)), 4)
     return {**shares, "seconds_a_study": round((time.perf_counter() - began) / studies, 3)}
+
+
+def _study(rng: np.random.Generator, name: str) -> tuple[pd.DataFrame, str]:
+    if name in LADDERS:
+        return ladder(rng, *LADDERS[name]), "rows"
+    budgets, sizes, design = STUDIES[name]
+    return draw(rng, budgets, sizes, design), design
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--studies", type=int, default=300)
+    parser.add_argument("--only", choices=(*STUDIES, *LADDERS), help="one row")
     asked = parser.parse_args()
-    found = {name: coverage(name, asked.studies) for name in STUDIES}
+    names = (asked.only,) if asked.only else (*STUDIES, *LADDERS)
+    found = {name: coverage(name, asked.studies) for name in names}
     if asked.json:
         print(json.dumps({"studies": asked.studies, "nominal": 0.95, "coverage": found}))
         return
     print(f"{asked.studies} studies each, nominal 95 %")
     for name, row in found.items():
-        print(f"{name:16}", "  ".join(f"{key} {value:.3g}" for key, value in row.items()))
+        print(f"{name:22}", "  ".join(f"{key} {value:.3g}" for key, value in row.items()))
 
 
 if __name__ == "__main__":

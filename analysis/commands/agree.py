@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from analysis.compare.agree import Answer, Case, Conclusion
     from analysis.points.table import PointSet
+    from analysis.report.fits import Exponent
 
 EPILOG = """
 [bold]Examples[/bold]
@@ -112,7 +113,11 @@ def _conventions(points: "PointSet") -> dict[str, dict[str, float] | None]:
 
 
 def _said_of(cases: "list[Case]") -> list[Caution]:
-    said = []
+    said = [
+        Caution(Code.NOT_IDENTIFIED, f"{exponent.model}, approach 3: {warning.text}")
+        for exponent in cases[0].exponents
+        for warning in _not_identified(exponent)
+    ]
     for case in cases:
         if case.left_out:
             said.append(
@@ -132,6 +137,10 @@ def _said_of(cases: "list[Case]") -> list[Caution]:
                 )
             )
     return said
+
+
+def _not_identified(found: "Exponent") -> list[Caution]:
+    return [warning for warning in found.warnings if warning.code is Code.NOT_IDENTIFIED]
 
 
 def _json(case: "Case") -> dict[str, Any]:
@@ -180,15 +189,16 @@ def _print_exponents(console: "Console", cases: "list[Case]") -> None:
     for model in dict.fromkeys(e.model for case in cases for e in case.exponents):
         for case in cases:
             rows = [e for e in case.exponents if e.model == model]
-            cells = [_exponent(e.a, e.a_interval) for e in rows]
+            cells = [_exponent(e) for e in rows]
             sizes = ", ".join("-" if e.n_opt is None else count(e.n_opt) for e in rows)
             table.add_row(model, case.name, *cells, sizes)
     console.print(table, highlight=False)
 
 
-def _exponent(value: float | None, ends: tuple[float, float] | None) -> str:
+def _exponent(found: "Exponent") -> str:
+    value, ends = found.a, found.a_interval
     if value is None:
-        return "-"
+        return "not identified" if _not_identified(found) else "-"
     return f"{value:.3f} " + (f"[{ends[0]:.2f}, {ends[1]:.2f}]".replace("[", "\\[") if ends else "")
 
 

@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.fits.parametric.lawfit import vanished
+from analysis.fits.parametric.caution import NOT_IDENTIFIED, vanished
 from analysis.fits.parametric.laws import Chinchilla, Floats
 from analysis.fits.parametric.optimum import fit_law
+from analysis.fits.parametric.profile import judged
 from analysis.fits.parametric.solver import Problem
 
 Z = 1.959964  # standard errors on either side of a 95 % interval
@@ -56,7 +57,8 @@ PUBLISHED = TrueLaw(
 def law_of(rows: pd.DataFrame, source: str) -> TrueLaw:
     """Approach 3 through the points of one model, with the noise that its residuals show.
 
-    Raises AnalysisError where there are too few points or a term of the law is gone.
+    Raises AnalysisError where there are too few points, a term of the law is gone, or the points
+    do not hold the exponent.
     """
     fit = fit_law(Problem(Chinchilla.of(rows), np.log(rows["loss"].to_numpy(float))))
     lost = [term.coefficient for term in vanished(fit)]
@@ -64,6 +66,12 @@ def law_of(rows: pd.DataFrame, source: str) -> TrueLaw:
         raise AnalysisError(
             f"The law through {source} has lost its term {' and '.join(lost)}, so it knows no "
             "exponent to design for: give more points, or --law published."
+        )
+    seen = judged(fit)
+    if seen is not None and not seen.identified:
+        raise AnalysisError(
+            f"The exponent of the law through {source} is {NOT_IDENTIFIED}: {seen.why}; train some "
+            "sizes on several times more and fewer tokens first, or design with --law published."
         )
     spread = fit.residuals * rows["loss"].to_numpy(float)  # log loss to nats
     noise = float(np.sqrt(np.sum(spread**2) / (len(rows) - len(fit.theta))))

@@ -27,9 +27,10 @@ from analysis.fits import noise as noise_of
 from analysis.fits.minimum import Minimum
 from analysis.fits.noise import Noise, Residuals
 from analysis.fits.parabola import Floats, Parabola
-from analysis.fits.parametric.caution import vanished
+from analysis.fits.parametric.caution import NOT_IDENTIFIED, vanished
 from analysis.fits.parametric.laws import Chinchilla
 from analysis.fits.parametric.optimum import LawFit, fit_law
+from analysis.fits.parametric.profile import judged
 from analysis.fits.parametric.solver import Problem
 from analysis.formatting import plural
 
@@ -85,6 +86,9 @@ def correct(
     reason = _lost(fit) or _misfit(fit, noise.relative, noise.degrees_of_freedom)
     if reason:
         return refused(reason)
+    seen = judged(fit, cheap=0)
+    if seen is not None and not seen.identified:
+        return refused(f"the exponent of approach 3 is {NOT_IDENTIFIED} ({seen.why})")
     jacobian = fit.problem.law.expand(fit.theta[None]).jacobian[0].T  # (points, 5)
     follows = np.linalg.pinv(jacobian)
     shifts = {m.budget: _shift(m, rows, fit.theta, follows) for m in enclosed}

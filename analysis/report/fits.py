@@ -123,6 +123,9 @@ def _law(model: str, rows: pd.DataFrame, result: IsoflopResult) -> Exponent:
     values, ends = done.fit.values, done.intervals.of
     lost = ends["a"] is None and result.resamples > 0 and bool(lawfit.vanished(done.fit))
     terms = ", ".join(f"{name} {values[name]:.4g}" for name in ("A", "alpha", "B", "beta", "E"))
+    if done.not_identified:
+        reason = done.not_identified.reason
+        return Exponent(model, 3, reason=reason, warnings=done.warnings, law=terms)
     if lost:
         reason = "a term of the law has gone to zero, so neither exponent is held by the points"
         return Exponent(model, 3, reason=reason, warnings=done.warnings, law=terms)

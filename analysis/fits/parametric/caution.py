@@ -6,6 +6,7 @@ import pandas as pd
 from analysis.cautions import Caution, Code
 from analysis.fits.parametric.laws import Term
 from analysis.fits.parametric.optimum import LawFit
+from analysis.fits.parametric.profile import Profile
 from analysis.fits.resample import Design, Intervals, Method
 from analysis.formatting import compute, listing, plural
 
@@ -13,12 +14,16 @@ GONE = 1e-6  # of the loss, at every point
 ILL = 1e5
 SPREAD = 10  # times the typical residual: a run that is not of this law
 STARTS_AGREE = 0.05
+NOT_IDENTIFIED = "not identified: vary D/N"
 FACTOR = 10  # between the ends of an interval of A, B or E
 
 
-def cautions(fit: LawFit, found: Intervals, table: pd.DataFrame) -> list[Caution]:
+def cautions(
+    fit: LawFit, found: Intervals, table: pd.DataFrame, seen: Profile | None
+) -> list[Caution]:
     """One sentence each, the gravest first."""
     return [
+        *_not_identified(seen),
         *_vanished(fit),
         *_certificate(fit),
         *_design(table, found),
@@ -32,6 +37,16 @@ def vanished(fit: LawFit) -> list[Term]:
     law = fit.problem.law
     shares = law.term_shares(fit.theta[None])
     return [t for t, share in zip(law.terms, shares, strict=True) if share.max() < GONE]
+
+
+def _not_identified(seen: Profile | None) -> list[Caution]:
+    if seen is None or seen.identified:
+        return []
+    text = (
+        f"The exponents are {NOT_IDENTIFIED}. {seen.why[0].upper()}{seen.why[1:]}; train some "
+        "sizes on several times more and fewer tokens."
+    )
+    return [Caution(Code.NOT_IDENTIFIED, text, reason=f"{NOT_IDENTIFIED} ({seen.why})")]
 
 
 def _vanished(fit: LawFit) -> list[Caution]:

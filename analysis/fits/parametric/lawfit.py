@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.cautions import Caution
+from analysis.cautions import Caution, Code
 from analysis.errors import AnalysisError
 from analysis.fits.holdout import HoldOut, Left, hold_out
-from analysis.fits.parametric.caution import cautions, vanished
+from analysis.fits.parametric.caution import NOT_IDENTIFIED, cautions, vanished
 from analysis.fits.parametric.laws import Law
 from analysis.fits.parametric.optimum import GRID_STARTS, LawFit, fit_law
+from analysis.fits.parametric.profile import Profile, judged
 from analysis.fits.parametric.solver import DELTA, Problem
 from analysis.fits.resample import Intervals, Method, group_points, intervals
 from analysis.formatting import compute, plural
@@ -37,6 +38,18 @@ class Report:
     hold_out: HoldOut
     warnings: tuple[Caution, ...]
     asked: Asked
+    profile: Profile | None  # of a; None where the points hold it beyond doubt
+
+    @property
+    def identified(self) -> bool:
+        """Whether the points hold the exponents at all."""
+        return self.profile is None or self.profile.identified
+
+    @property
+    def not_identified(self) -> Caution | None:
+        """What is said where they do not."""
+        said = [w for w in self.warnings if w.code is Code.NOT_IDENTIFIED]
+        return said[0] if said else None
 
 
 def report(law: Law, table: pd.DataFrame, asked: Asked) -> Report:
@@ -53,13 +66,18 @@ def report(law: Law, table: pd.DataFrame, asked: Asked) -> Report:
     log_loss = np.log(table["loss"].to_numpy(float))
     fit = fit_law(Problem(law, log_loss, asked.delta), asked.starts)
     groups = group_points(table, asked.resample)
-    found = _without_vanished(fit, intervals(fit, groups, asked.resamples, asked.seed))
-    return Report(fit, found, hold_out(fit, table), tuple(cautions(fit, found, table)), asked)
+    seen = judged(fit)
+    found = _held_only(fit, intervals(fit, groups, asked.resamples, asked.seed), seen)
+    said = tuple(cautions(fit, found, table, seen))
+    return Report(fit, found, hold_out(fit, table), said, asked, seen)
 
 
-def _without_vanished(fit: LawFit, found: Intervals) -> Intervals:
-    """A term that the fit does without has no interval: its parameters are not held by anything."""
+def _held_only(fit: LawFit, found: Intervals, seen: Profile | None) -> Intervals:
+    """No interval for the parameters of a term that the fit does without, nor for those of terms
+    that the points do not tell apart: nothing holds them."""
     terms = vanished(fit)
+    if seen is not None and not seen.identified:
+        terms = list(fit.problem.law.terms)  # the floor as well: it trades off against both
     lost = {name for term in terms for name in term.names}
     if any(term.exponent for term in terms):
         lost |= {*fit.problem.law.derived_names}
@@ -77,6 +95,8 @@ def as_json(done: Report) -> dict[str, Any]:
         "objective": fit.certificate.objective,
         "params": values,
         "exponents": exponents,
+        "identified": done.identified,
+        "profile": _profile(done.profile),
         "interval": {name: list(ends) if ends else None for name, ends in found.of.items()},
         "certificate": {**vars(fit.certificate)},
         "hold_out": {
@@ -96,14 +116,30 @@ def as_json(done: Report) -> dict[str, Any]:
     }
 
 
+def _profile(seen: Profile | None) -> dict[str, Any] | None:
+    if seen is None:
+        return None
+    return {
+        "a": seen.held.tolist(),
+        "rise": seen.rise.tolist(),
+        "open_below": seen.open_below,
+        "open_above": seen.open_above,
+        "ray": seen.ray,
+        "tokens_per_param_ratio": seen.spread,
+    }
+
+
 def as_lines(done: Report) -> list[str]:
     """The same for a terminal."""
     fit, found, sure = done.fit, done.intervals, done.fit.certificate
     width = max(len(name) for name in found.of)
+    law = fit.problem.law
+    open_ = {*law.derived_names, *(name for term in law.terms for name in term.names)}
     lines = []
     for name, value in fit.values.items():
         ends = found.of[name]
-        told = f"95 % interval {ends[0]:.5g} to {ends[1]:.5g}" if ends else "no interval"
+        none = "no interval" if done.identified or name not in open_ else NOT_IDENTIFIED
+        told = f"95 % interval {ends[0]:.5g} to {ends[1]:.5g}" if ends else none
         lines.append(f"{name:<{width}}  {value:<12.6g} {told}")
     lines += [
         f"Objective {sure.objective:.10g} (Huber {fit.problem.delta:g}, summed over "

@@ -52,8 +52,8 @@ def fit_nested(table: pd.DataFrame, asked: Asked) -> Nested:
     fixed = []
     for phi in TESTED:
         held = fit_law(Problem(Joint.of(table, phi), log_loss, asked.delta), asked.starts)
-        p_value = _p_value(free.fit, free.intervals, phi)
-        fixed.append(Fixed(phi, held.certificate.objective, r_squared(held), p_value))
+        chance = p_value(free.fit, free.intervals, phi)
+        fixed.append(Fixed(phi, held.certificate.objective, r_squared(held), chance))
     return Nested(free, r_squared(free.fit), tuple(fixed))
 
 
@@ -65,7 +65,8 @@ def r_squared(fit: LawFit) -> float:
     return float(1 - missed / np.sum((measured - measured.mean()) ** 2))
 
 
-def _p_value(fit: LawFit, found: Intervals, phi: float) -> float | None:
+def p_value(fit: LawFit, found: Intervals, phi: float) -> float | None:
+    """Chance, two-sided, of resamples that reach across `phi`; None without resamples."""
     if found.method is Method.NONE:
         return None
     samples = found.samples["phi"]

@@ -1,0 +1,108 @@
+"""How often `joint` holds the true phi and how often `agree` lets a false conclusion hold.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.coverage_conclusions phi|agree \
+        [--law symmetric] [--grid demo] [--noise 0.003] [--studies 200]
+
+`phi`: three depths (r = 1, 2, 3; two thirds of a looped model's weights are in its block) under the
+law of arXiv 2604.21106, phi 0.459, at the sizes of the grid around N_opt of `--law`; the share of
+intervals that hold phi, and of studies where it is refused that phi is its true value. `agree`: two
+models under one law, as in `benchmarks.coverage_isoflop`; a study is false where a conclusion
+*holds* that the law does not have: any leader, any larger exponent, the wrong side of a = 0.5 (all
+of them where the law's a is 0.5). 200 studies tell a share of 5 % to about 1.5 points.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+import numpy as np
+import pandas as pd
+
+from analysis.compare.agree import conclusions, make_case
+from analysis.fits.parametric.laws import Joint
+from analysis.fits.parametric.nested import p_value
+from analysis.fits.parametric.optimum import fit_law
+from analysis.fits.parametric.solver import Problem
+from analysis.fits.resample import group_points, intervals
+from benchmarks.coverage_isoflop import GRIDS, LAWS, Grid, Law, budgets_of, draw
+
+RESAMPLES = 200
+STARTS = 300
+DEPTHS = (1, 2, 3)
+PHI = 0.459
+LOOPED = 2 / 3
+
+
+def looped(rng: np.random.Generator, law: Law, grid: Grid, noise: float) -> pd.DataFrame:
+    """One study of three depths; params are unique weights, tokens follow from what a token
+    meets."""
+    budgets = budgets_of(grid)
+    params = law.optimum(budgets)[:, None] * np.geomspace(1 / grid.reach, grid.reach, grid.sizes)
+    tables = []
+    for r in DEPTHS:
+        rec = (LOOPED if r > 1 else 0.0) * params
+        once = params - rec
+        tokens = budgets[:, None] / (6 * (once + r * rec))
+        loss = law.loss(once + r**PHI * rec, tokens)
+        loss = loss * np.exp(noise * rng.standard_normal(params.shape))
+        columns = {"params": params, "n_once": once, "n_rec": rec, "tokens": tokens, "loss": loss}
+        table = pd.DataFrame({name: values.ravel() for name, values in columns.items()})
+        tables.append(table.assign(budget=np.repeat(budgets, grid.sizes), r=r, trunk=None))
+    return pd.concat(tables, ignore_index=True)
+
+
+def phi(law: Law, grid: Grid, noise: float, studies: int) -> dict[str, float]:
+    """Shares over the studies, and the mean error of phi."""
+    rng = np.random.default_rng(1)
+    rows = []
+    for seed in range(studies):
+        table = looped(rng, law, grid, noise)
+        problem = Problem(Joint.of(table), np.log(table["loss"].to_numpy(float)))
+        fit = fit_law(problem, STARTS)
+        found = intervals(fit, group_points(table, "rows"), RESAMPLES, seed)
+        ends, chance = found.of["phi"], p_value(fit, found, PHI)
+        told = {"phi bias": fit.values["phi"] - PHI}
+        if ends is not None and chance is not None:
+            told |= {"phi held": float(ends[0] <= PHI <= ends[1]), "width": ends[1] - ends[0]}
+            told |= {"phi refused": float(chance < 0.05)}
+        rows.append(told)
+    return {str(name): float(value) for name, value in pd.DataFrame(rows).mean().items()}
+
+
+def agree(law: Law, grid: Grid, noise: float, studies: int) -> dict[str, float]:
+    """Shares of the studies with a false conclusion that holds, by its kind."""
+    rng = np.random.default_rng(1)
+    rows = []
+    for seed in range(studies):
+        table = draw(rng, law, grid, noise, 0.0)
+        case = make_case(table, "as given", "as given", None, resamples=RESAMPLES, seed=seed)
+        held = [c for c in conclusions([case]) if c.survives == "holds"]
+        true = "" if np.isclose(law.a, 0.5) else "N" if law.a > 0.5 else "D"
+        wrong = [c.question for c in held if c.answer != true]
+        told = {"false": float(bool(wrong)), "leads": float(any("leads" in q for q in wrong))}
+        for approach in (1, 2, 3):
+            for kind in ("larger a", "grows faster"):
+                name = f"{kind} (approach {approach})"
+                told[name] = float(any(q.startswith(name) for q in wrong))
+        rows.append(told)
+    return {str(name): float(value) for name, value in pd.DataFrame(rows).mean().items()}
+
+
+REFEREES = {"phi": phi, "agree": agree}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("of", choices=REFEREES)
+    parser.add_argument("--law", choices=LAWS, default="symmetric")
+    parser.add_argument("--grid", choices=GRIDS, default="demo")
+    parser.add_argument("--noise", type=float, default=0.003)
+    parser.add_argument("--studies", type=int, default=200)
+    asked = parser.parse_args()
+    found = REFEREES[asked.of](LAWS[asked.law], GRIDS[asked.grid], asked.noise, asked.studies)
+    print(json.dumps({name: round(value, 4) for name, value in found.items()}))
+
+
+if __name__ == "__main__":
+    main()
