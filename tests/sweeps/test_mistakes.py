@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from ledger.damage import write_digest
+
 QUICK = "study=quick"
 CASES = [
     ([QUICK, "model.n_recursion=3"], ["model.n_recursion", "mean model.n_recursions"]),
@@ -76,6 +78,7 @@ def test_a_ledger_of_another_version_is_not_touched(refused, sweep, tmp_path, to
     [result] = (tmp_path / "runs").glob("*/result.json")
     newer = result.read_text().replace('"schema": 1', '"schema": 99')
     result.write_text(newer)
+    write_digest(result, result.with_suffix(".digest"))  # as a newer version would
     sentence = refused(*toy, "model=vanilla", "budget=3e8")
     assert "schema 99" in sentence
     assert "runs_dir=" in sentence
