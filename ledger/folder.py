@@ -241,17 +241,13 @@ class MetricsWriter:
         end = data.rfind(b"\n") + 1
         lines = data[:end].split(b"\n")[:-1]
         read = [_kind_and_step(line) for line in lines]
-        left = {
-            (kind, step)
-            for kind in (False, True)
-            for step in _rising([at[1] for at in read if at is not None and at[0] is kind])
-        }
-        kept, newest = [], {False: -1, True: -1}
-        for line, at in zip(lines, read, strict=True):
-            if at in left:
-                left.discard(at)
-                kept.append(line)
-                newest[at[0]] = max(newest[at[0]], at[1])
+        whole, newest = [], {False: -1, True: -1}
+        for kind in newest:
+            steps = {i: at[1] for i, at in enumerate(read) if at is not None and at[0] is kind}
+            rising = _rising(steps)
+            whole += rising
+            newest[kind] = max((steps[i] for i in rising), default=-1)
+        kept = [lines[i] for i in sorted(whole)]
         if len(kept) == len(lines):
             if end < len(data):
                 with path.open("r+b") as file:
@@ -291,12 +287,14 @@ def _kind_and_step(line: bytes) -> tuple[bool, int] | None:
     return (VALIDATION in values, step) if type(step) is int else None
 
 
-def _rising(steps: list[int]) -> list[int]:
-    """The steps without those that a damaged number has put out of order."""
+def _rising(steps: dict[int, int]) -> list[int]:
+    """The lines (number to step) without those that a damaged number has put out of order."""
     kept: list[int] = []
-    for step, after in zip(steps, [*steps, math.inf][1:], strict=True):
-        before = kept[-1] if kept else -1
+    before = -1
+    for line, after in zip(steps, [*steps.values(), math.inf][1:], strict=True):
+        step = steps[line]
         out_of_order = before < after <= step
         if before < step and not out_of_order:
-            kept.append(step)
+            kept.append(line)
+            before = step
     return kept

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from mor.config import (
     Config,
@@ -23,6 +24,11 @@ from mor.config import (
 
 REPO = Path(__file__).parents[1]
 PUBLISHED = (REPO / "analysis" / "reference", REPO / "tests" / "reference" / "paper")
+
+# Property tests try the same examples every time; HYPOTHESIS_PROFILE=search tries new ones.
+settings.register_profile("fixed", derandomize=True)
+settings.register_profile("search", print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 OPTIONAL = {"public_points", "gpu"}  # fixtures of what CI cannot have
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ledger.attempts import AttemptLog
@@ -114,6 +114,7 @@ def lines_of(path: Path) -> list[int]:
 
 @anywhere
 @given(bit=bits, steps=st.integers(2, 12), cuts=st.booleans())
+@example(bit=73, steps=3, cuts=False)  # the damaged step, 3, is that of a whole line
 def test_damage_to_metrics_costs_the_lines_that_it_hit(tmp_path, bit, steps, cuts):
     path = tmp_path / "metrics.jsonl"
     path.unlink(missing_ok=True)
