@@ -4,10 +4,10 @@
 
 Points: a CSV (params, tokens, loss, and `kept` where given), else chinchilla_245.csv in the folder
 that MOR_PUBLIC_POINTS names, else 240 drawn from the same law. Both solvers minimise the same sum
-of Huber losses (delta 1e-3) from the same 4,500 starts. scipy runs one start at a time, as published fits
-do, with finite differences (`numeric`) and with the exact gradient (`exact`); by default on every
-30th start, and its seconds for all 4,500 are that time x 30. Objectives are never scaled. Seconds
-are of processor time, so a busy machine changes them little.
+of Huber losses (delta 1e-3) from the same 4,500 starts. scipy runs one start at a time, as
+published fits do, with finite differences (`numeric`) and with the exact gradient (`exact`); by
+default on every 30th start, and its seconds for all 4,500 are that time x 30. Objectives are never
+scaled. Seconds are of processor time, so a busy machine changes them little.
 """
 
 from __future__ import annotations

@@ -54,8 +54,7 @@ def command(
         found = chosen.load(names=("trunk",))
         fitted = fit_isoflop(found.table, resamples=resampling.bootstrap, seed=resampling.seed)
         done = compare(fitted, baseline)
-        kept = records.of_points(found.table)
-        speeds = {name: one.measured for name, one in kept.items() if one.measured}
+        speeds = records.speeds(records.of_points(found.table))
         timed = at_equal_time(done, fitted, found.table, speeds)
         drawn = options.draw_into(out, lambda folder: _draw(done, folder, found.loss in BYTE_KEYS))
     warnings = [*found.warnings, *done.warnings]
@@ -91,11 +90,11 @@ def _print(done: "Compared") -> None:
 
 
 def _print_times(timed: "AtEqualTime", baseline: str) -> None:
-    from analysis.compare.device_time import said
+    from analysis.compare.device_time import lines, turned
 
-    lines = said(timed, baseline)
-    if lines:
-        typer.echo("\n" + "\n".join(lines))
+    said = [line for line in [turned(timed), *lines(timed, baseline)] if line]
+    if said:
+        typer.echo("\n" + "\n".join(said))
 
 
 def _comparison(row: "Comparison", baseline: str) -> str:

@@ -13,7 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.compare.equal_compute import Compared, best_loss, compute_reaching, resampled_losses
+from analysis.compare.equal_compute import (
+    Compared,
+    Comparison,
+    best_loss,
+    compute_reaching,
+    resampled_losses,
+)
 from analysis.fits.isoflop import IsoflopResult
 from analysis.fits.minimum import Minimum
 from analysis.fits.parabola import Floats
@@ -46,7 +52,7 @@ class Timed:
     multiplier: float | None  # time that the baseline needs for the model's loss, over `seconds`
     multiplier_interval: Interval
     extrapolated: bool
-    turns: bool  # the model that leads at equal FLOPs does not lead at equal device time
+    turns: bool  # it leads at one of equal FLOPs and equal device time, and lags at the other
 
 
 @dataclass(frozen=True)
@@ -107,10 +113,17 @@ def at_equal_time(
                 float(reached / seconds) if np.isfinite(reached) else None,
                 multiplier_interval,
                 bool(not times[0] <= seconds <= times[-1]),
-                (told.loss - there) * told.gap < 0,
+                _turns(told, told.loss - there, gap_interval),
             )
         )
     return AtEqualTime(tuple(found), devices[0])
+
+
+def _turns(told: Comparison, gap: float, interval: Interval) -> bool:
+    """Whether another model leads, one of the two verdicts being more than noise."""
+    if interval is None or told.gap_interval is None:
+        return gap * told.gap < 0
+    return gap * told.gap < 0 and (told.decided or not interval[0] <= 0 <= interval[1])
 
 
 def _seconds(rows: pd.DataFrame, model: str, minimum: Minimum) -> float:
@@ -131,26 +144,32 @@ def _losses_at(times: Floats, curves: Floats, seconds: float) -> Floats:
     return found
 
 
-def said(timed: AtEqualTime, baseline: str) -> list[str]:
-    """In words: where the order turns first, then a line for each comparison."""
+def turned(timed: AtEqualTime) -> str:
+    """Where another model leads at equal device time than at equal FLOPs; empty: nowhere."""
+    found = [f"{row.model} at {compute(row.budget)}" for row in timed.rows if row.turns]
+    if not found:
+        return ""
+    return (
+        f"At equal device time ({timed.device}) the order is another than at equal compute: "
+        f"{listing(found, 8)}."
+    )
+
+
+def lines(timed: AtEqualTime, baseline: str) -> list[str]:
+    """In words: a line for each comparison, or why there is none."""
     if timed.reason:
         return [f"No comparison at equal device time: {timed.reason}."]
-    turned = [f"{row.model} at {compute(row.budget)}" for row in timed.rows if row.turns]
-    lines = []
-    if turned:
-        lines.append(
-            f"At equal device time ({timed.device}) the order is another than at equal FLOPs: "
-            f"{listing(turned, 8)}."
-        )
-    for row in timed.rows:
-        ends = row.gap_interval
-        width = f" [{ends[0]:+.4f}, {ends[1]:+.4f}]" if ends else " (no interval)"
-        line = (
-            f"{row.model} at {compute(row.budget)} takes {row.seconds / row.baseline_seconds:.2f} "
-            f"times the device time of {baseline}; at equal device time its gap is {row.gap:+.4f}"
-            f"{width}"
-        )
-        if row.multiplier is not None:
-            line += f" and it equals {baseline} at {row.multiplier:.3g} x the time"
-        lines.append(line + (" (extrapolated)." if row.extrapolated else "."))
-    return lines
+    return [_line(row, baseline) for row in timed.rows]
+
+
+def _line(row: Timed, baseline: str) -> str:
+    ends = row.gap_interval
+    width = f" [{ends[0]:+.4f}, {ends[1]:+.4f}]" if ends else " (no interval)"
+    line = (
+        f"{row.model} at {compute(row.budget)} takes {row.seconds / row.baseline_seconds:.2f} "
+        f"times the device time of {baseline}; at equal device time its gap is {row.gap:+.4f}"
+        f"{width}"
+    )
+    if row.multiplier is not None:
+        line += f" and it equals {baseline} at {row.multiplier:.3g} x the time"
+    return line + (" (extrapolated)." if row.extrapolated else ".")

@@ -5,7 +5,7 @@ elsewhere (a CSV, W&B) have no such files and no records.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,11 @@ def of_points(table: pd.DataFrame) -> dict[str, Record]:
         if isinstance(run_id, str) and RunFolder(folder).result_file.is_file():
             found[run_id] = read(folder)
     return found
+
+
+def speeds(records: Mapping[str, Record]) -> dict[str, Measured]:
+    """Device and device time of the runs that have kept their speed, by run id."""
+    return {name: one.measured for name, one in records.items() if one.measured is not None}
 
 
 def bits_a_nat(records: Iterable[Record]) -> float | None:
