@@ -2,12 +2,12 @@
 
     OMP_NUM_THREADS=1 python benchmarks/fit.py [--json] [--points CSV] [--scipy-starts N]
 
-Points: a CSV (params, tokens, loss, and `kept` where given), else ../shared/fits/chinchilla_245.csv
-where it is there, else 240 drawn from the same law. Both solvers minimise the same sum of Huber
-losses (delta 1e-3) from the same 4,500 starts. scipy runs one start at a time, as published fits
-do, with finite differences (`numeric`) and with the exact gradient (`exact`); by default on every
-30th start, and its seconds for all 4,500 are that time x 30. Objectives are never scaled. Seconds
-are of processor time, so a busy machine changes them little.
+Points: a CSV (params, tokens, loss, and `kept` where given), else chinchilla_245.csv in the folder
+that MOR_PUBLIC_POINTS names, else 240 drawn from the same law. Both solvers minimise the same sum
+of Huber losses (delta 1e-3) from the same 4,500 starts. scipy runs one start at a time, as
+published fits do, with finite differences (`numeric`) and with the exact gradient (`exact`); by
+default on every 30th start, and its seconds for all 4,500 are that time x 30. Objectives are never
+scaled. Seconds are of processor time, so a busy machine changes them little.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from analysis.fits.parametric.optimum import GRID_STARTS, fit_law, make_starts
 from analysis.fits.parametric.solver import Problem, score
 from analysis.fits.resample import group_points, intervals
 
-SHARED = Path(__file__).parents[2] / "shared" / "fits" / "chinchilla_245.csv"
+PUBLIC = Path(os.environ.get("MOR_PUBLIC_POINTS", "")) / "chinchilla_245.csv"
 REPEATS = 3
 RESAMPLES = 1000
 SAME = 1e-3  # a start that ends within 0.1 % of the best objective
@@ -40,7 +40,7 @@ SAME = 1e-3  # a start that ends within 0.1 % of the best objective
 
 def points_of(path: Path | None) -> tuple[pd.DataFrame, str]:
     """The points, and where they are from."""
-    found = path or (SHARED if SHARED.is_file() else None)
+    found = path or (PUBLIC if PUBLIC.is_file() else None)
     if found is None:
         return _synthetic(), "synthetic, 240 points of Chinchilla's law with 0.5 % noise"
     table = pd.read_csv(found)

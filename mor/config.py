@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ledger.errors import UserError
+from ledger.wandb import PROJECT
 
 T = TypeVar("T")
 
@@ -206,7 +207,7 @@ class RuntimeConfig:
     log_steps: int = where(10)  # steps between lines of metrics.jsonl
     peak_tflops: float | None = where(None)  # of the device, for MFU; null: by the device's name
     wandb: str = where("disabled")  # disabled | offline | online
-    wandb_project: str = where("mor-isoflop")
+    wandb_project: str = where(PROJECT)
 
 
 @dataclass(frozen=True)

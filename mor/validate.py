@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
+from ledger.conventions import CONVENTIONS
 from mor.config import Config, ConfigError, SizeConfig, TrainConfig
 from mor.model.checks import INIT_METHODS
 from mor.model.components import check_model
 from mor.model.lookup import one_of, positive
 from mor.optim.spec import check_optimizer
 
-CONVENTIONS = ("paper", "exact", "6nd")
 SCHEDULES = ("trapezoid", "cosine")
 PRECISIONS = ("fp32", "bf16")
 DATA_KINDS = ("stdlib", "files", "hub")
@@ -21,7 +21,7 @@ WANDB_MODES = ("disabled", "offline", "online")
 
 def validate(config: Config) -> Config:
     """Return the configuration if it can be trained; raise ConfigError if it cannot."""
-    one_of("flops.convention", config.flops.convention, CONVENTIONS)
+    one_of("flops.convention", config.flops.convention, tuple(CONVENTIONS))
     one_of("train.schedule", config.train.schedule, SCHEDULES)
     one_of("train.precision", config.train.precision, PRECISIONS)
     one_of("data.kind", config.data.kind, DATA_KINDS)

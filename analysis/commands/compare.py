@@ -10,6 +10,7 @@ from analysis.commands.talk import one_sentence, print_drawn, print_json, print_
 from ledger.result import BYTE_KEYS
 
 if TYPE_CHECKING:
+    from analysis.compare.device_time import AtEqualTime
     from analysis.compare.equal_compute import Compared, Comparison, Plateau
 
 EPILOG = """
@@ -45,12 +46,16 @@ def command(
     """
     with one_sentence():
         from analysis.compare import verdict
+        from analysis.compare.device_time import at_equal_time
         from analysis.compare.equal_compute import compare
         from analysis.fits.isoflop import fit_isoflop
+        from analysis.report import records
 
         found = chosen.load(names=("trunk",))
         fitted = fit_isoflop(found.table, resamples=resampling.bootstrap, seed=resampling.seed)
         done = compare(fitted, baseline)
+        speeds = records.speeds(records.of_points(found.table))
+        timed = at_equal_time(done, fitted, found.table, speeds)
         drawn = options.draw_into(out, lambda folder: _draw(done, folder, found.loss in BYTE_KEYS))
     warnings = [*found.warnings, *done.warnings]
     print_drawn(drawn, as_json)
@@ -59,12 +64,14 @@ def command(
             "baseline": done.baseline,
             "comparisons": [vars(row) for row in done.comparisons],
             "plateaus": [vars(row) for row in done.plateaus],
+            "device_time": {**vars(timed), "rows": [vars(row) for row in timed.rows]},
         }
         print_json({**content, "source": found.source, "warnings": warnings})
         return
     typer.echo(f"{len(found.table)} points from {found.source}, against {done.baseline}")
     typer.echo(f"{verdict.loss_label(found)}\n")
     _print(done)
+    _print_times(timed, done.baseline)
     print_warnings(warnings)
 
 
@@ -80,6 +87,14 @@ def _print(done: "Compared") -> None:
     typer.echo("")
     for plateau in done.plateaus:
         typer.echo(_plateau(plateau))
+
+
+def _print_times(timed: "AtEqualTime", baseline: str) -> None:
+    from analysis.compare.device_time import lines, turned
+
+    said = [line for line in [turned(timed), *lines(timed, baseline)] if line]
+    if said:
+        typer.echo("\n" + "\n".join(said))
 
 
 def _comparison(row: "Comparison", baseline: str) -> str:

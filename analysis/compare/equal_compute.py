@@ -115,7 +115,7 @@ def best_loss(minimum: Minimum) -> float:
     return minimum.lowest_loss if minimum.loss is None else minimum.loss
 
 
-def _losses(frontier: ModelFrontier, minimum: Minimum) -> Floats | None:
+def resampled_losses(frontier: ModelFrontier, minimum: Minimum) -> Floats | None:
     """Resampled best losses; None where the study has no spare point or no enclosed minimum."""
     if minimum.status is not Status.INTERIOR:
         return None
@@ -152,9 +152,9 @@ def _compare(
     loss, base_loss = best_loss(minimum), best_loss(other)
     budgets = np.array(sorted(base))
     curve = np.array([[best_loss(base[b]) for b in budgets]])
-    reached = _compute_of(budgets, curve, np.array([loss]))[0]
-    mine = _losses(own, minimum)
-    curves = [_losses(other_frontier, base[b]) for b in budgets]
+    reached = compute_reaching(budgets, curve, np.array([loss]))[0]
+    mine = resampled_losses(own, minimum)
+    curves = [resampled_losses(other_frontier, base[b]) for b in budgets]
     gap = loss - base_loss
     error = _gap_error(own, other_frontier, budget) if result.resamples else None
     gap_interval = p_value = multiplier_interval = None
@@ -164,7 +164,7 @@ def _compare(
         p_value = bootstrap.p_value(gap / error, result.noise)
     if mine is not None and all(samples is not None for samples in curves):
         stacked = np.stack([samples for samples in curves if samples is not None], axis=1)
-        multiplier_interval = percentiles(_compute_of(budgets, stacked, mine) / budget)
+        multiplier_interval = percentiles(compute_reaching(budgets, stacked, mine) / budget)
     return Comparison(
         model,
         budget,
@@ -184,7 +184,7 @@ def _compare(
     )
 
 
-def _compute_of(budgets: Floats, curves: Floats, losses: Floats) -> Floats:
+def compute_reaching(budgets: Floats, curves: Floats, losses: Floats) -> Floats:
     """The compute at which each curve (sets, budgets) reaches its loss; NaN where it is flat."""
     x, y = np.log(budgets), np.log(curves)
     wanted = np.log(losses)[:, None]
@@ -219,7 +219,7 @@ def _correction(result: IsoflopResult) -> Caution:
     refused = {name: note for name, note in notes.items() if note.code is Code.NOT_CORRECTED}
     done = [name for name in notes if name not in refused]
     told = [f"Corrected for the bias of a parabola: {listing(done)}."] if done else []
-    told += [f"{name} is not: {note.reason}." for name, note in refused.items()]
+    told += [f"{name} is not corrected for it: {note.reason}." for name, note in refused.items()]
     if done and refused:
         told.append("A gap between a corrected and an uncorrected model holds the latter's bias.")
     return Caution(Code.NOT_CORRECTED if refused else Code.BIAS_CORRECTED, " ".join(told))

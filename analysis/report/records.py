@@ -5,18 +5,17 @@ elsewhere (a CSV, W&B) have no such files and no records.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from analysis.compare.device_time import Measured
 from ledger.conventions import CONVENTIONS
 from ledger.folder import RunFolder
 from ledger.result import BITS_KEYS, LOSS_KEYS
-
-FINISHED = ("done", "diverged")
 
 
 @dataclass(frozen=True)
@@ -31,11 +30,20 @@ class Record:
     flops: dict[str, float] = field(default_factory=dict)
     exact_flops_per_s: float | None = None
     device: str | None = None
+    devices: int = 1
     finished: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     error: str | None = None
     routing: dict[str, Any] | None = None
     loss: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def measured(self) -> Measured | None:
+        """Device and device time, where the run has kept its speed."""
+        exact, speed = self.flops.get("exact"), self.exact_flops_per_s
+        if not exact or not speed:
+            return None
+        return Measured(self.device or "", self.devices * exact / speed)
 
     def bits_per_byte(self, rule: str) -> float | None:
         """Validation loss in bits per byte, where the run has kept it."""
@@ -50,6 +58,11 @@ def of_points(table: pd.DataFrame) -> dict[str, Record]:
         if isinstance(run_id, str) and RunFolder(folder).result_file.is_file():
             found[run_id] = read(folder)
     return found
+
+
+def speeds(records: Mapping[str, Record]) -> dict[str, Measured]:
+    """Device and device time of the runs that have kept their speed, by run id."""
+    return {name: one.measured for name, one in records.items() if one.measured is not None}
 
 
 def bits_a_nat(records: Iterable[Record]) -> float | None:
@@ -84,6 +97,7 @@ def read(folder: Path) -> Record:
         },
         exact_flops_per_s=_number(speed.get("flops_per_s")),
         device=_text(speed.get("device")),
+        devices=int(_number(speed.get("devices")) or 1),
         finished=_text(result.get("finished")),
         versions={str(k): str(v) for k, v in _dict(result.get("versions")).items()},
         error=_text(result.get("error")),

@@ -8,8 +8,9 @@ from typing import Any
 
 from analysis.formatting import compute, listing, plural
 from analysis.points.run_store import read_object, read_study
-from analysis.report.records import FINISHED, Record, read
+from analysis.report.records import Record, read
 from ledger.plan_file import StudyFolder
+from ledger.result import FINISHED
 
 
 @dataclass(frozen=True)

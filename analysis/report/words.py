@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from analysis.compare import device_time
 from analysis.compare.equal_compute import Compared, Comparison, best_loss, compare
 from analysis.errors import AnalysisError
 from analysis.fits.isoflop import IsoflopResult
 from analysis.formatting import compute, count, listing
 from analysis.points.table import PointSet, curve_of
-from analysis.report.records import Record, bits_a_nat
+from analysis.report.records import Record, bits_a_nat, speeds
 
 BASELINE = "vanilla"
 TOLD = {
@@ -44,6 +45,8 @@ class Said:
     summary: str
     budgets: list[AtBudget]
     limits: list[str]
+    device_time: list[str] = field(default_factory=list)  # a line for each comparison at it
+    turned: str = ""  # where another model leads at equal device time than at equal compute
     refusal: str = ""
 
 
@@ -58,7 +61,15 @@ def say(result: IsoflopResult, points: PointSet, records: Mapping[str, Record]) 
     budgets = sorted({row.budget for row in done.comparisons})
     bits = bits_a_nat(records.values())
     told = [_at_budget(budget, done, result, bits) for budget in reversed(budgets)]
-    return Said(baseline, _summary(done, budgets), told, _limits(done, points, records))
+    timed = device_time.at_equal_time(done, result, points.table, speeds(records))
+    return Said(
+        baseline,
+        _summary(done, budgets),
+        told,
+        _limits(done, points, records),
+        device_time.lines(timed, baseline),
+        device_time.turned(timed),
+    )
 
 
 def _summary(done: Compared, budgets: list[float]) -> str:
@@ -143,10 +154,10 @@ def _line(row: Comparison, baseline: str) -> str:
     said = f"{row.model} {VERBS[side]} by {size}{told}{bound}."
     if row.multiplier is not None and math.isfinite(row.multiplier):
         span = row.multiplier_interval
-        width = f" (95 % interval {span[0]:.2f} to {span[1]:.2f})" if span else ""
+        width = f" (95 % interval {span[0]:.3g} to {span[1]:.3g})" if span else ""
         beyond = ", extrapolated beyond the tested budgets" if row.extrapolated else ""
         said += (
-            f" {baseline} gets to this loss with {row.multiplier:.2f} times the compute"
+            f" {baseline} gets to this loss with {row.multiplier:.3g} times the compute"
             f"{width}{beyond}."
         )
     return said

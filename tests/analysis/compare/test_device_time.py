@@ -1,0 +1,119 @@
+"""At equal device time: a known law of loss and speed comes back."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from analysis.commands.cli import app
+from analysis.compare.device_time import Measured, at_equal_time, lines, turned
+from analysis.compare.equal_compute import compare
+from analysis.fits.isoflop import fit_isoflop
+from tests.analysis.conftest import study_table
+from tests.analysis.report.conftest import build
+
+DEVICE = "NVIDIA H100"
+
+
+def timed(gain: float, slower: float, noise: float = 0.0, resamples: int = 0):
+    """mor worth `gain` times its compute and `slower` a FLOP; 1 s for 1e9 FLOPs of vanilla."""
+    table = study_table()
+    rng = np.random.default_rng(3)
+    factor = np.where(table["model"] == "mor", gain, 1.0)
+    floor = 3 * (factor * table["budget"] / 1e11) ** -0.05
+    table = table.assign(loss=floor + table["loss"] - 2 + noise * rng.normal(size=len(table)))
+    result = fit_isoflop(table, resamples=resamples)
+    speeds = {
+        name: Measured(DEVICE, budget / 1e9 * (slower if model == "mor" else 1.0))
+        for name, model, budget in zip(
+            table["run_id"], table["model"], table["budget"], strict=True
+        )
+    }
+    return at_equal_time(compare(result, "vanilla"), result, table, speeds), table, result, speeds
+
+
+@given(gain=st.floats(0.5, 3), slower=st.floats(0.4, 4))
+@settings(max_examples=15, deadline=None)
+def test_a_model_of_slow_flops_loses_what_its_time_could_buy(gain, slower):
+    found, *_ = timed(gain, slower)
+    assert found.device == DEVICE
+    assert len(found.rows) == 3
+    for row in found.rows:
+        there = 3 * (slower * row.budget / 1e11) ** -0.05
+        assert row.seconds == pytest.approx(slower * row.baseline_seconds)
+        assert row.baseline_loss == pytest.approx(there, rel=1e-6)
+        assert row.multiplier == pytest.approx(gain / slower, rel=1e-4)
+        assert row.gap == pytest.approx(3 * (gain * row.budget / 1e11) ** -0.05 - there, abs=1e-6)
+        ends_at_1e12 = slower * row.budget > 1e12 * (1 + 1e-9)
+        starts_at_1e10 = slower * row.budget < 1e10 * (1 - 1e-9)
+        assert row.extrapolated == (ends_at_1e12 or starts_at_1e10)
+
+
+def test_the_headline_says_where_the_order_turns():
+    found, *_ = timed(gain=1.5, slower=2.0)
+    assert [row.turns for row in found.rows] == [True] * 3
+    assert DEVICE in turned(found)
+    assert len(lines(found, "vanilla")) == 3
+    agreed, *_ = timed(gain=1.5, slower=1.2)
+    assert not any(row.turns for row in agreed.rows)
+    assert not turned(agreed)
+
+
+def test_noise_alone_turns_nothing_and_intervals_hold_the_truth():
+    found, *_ = timed(gain=1.0, slower=1.0, noise=0.01, resamples=300)
+    for row in found.rows:
+        assert row.gap_interval[0] < 0 < row.gap_interval[1]
+        assert row.multiplier_interval[0] < 1 < row.multiplier_interval[1]
+        assert not row.turns
+
+
+def test_unknown_speeds_and_mixed_devices_are_not_compared():
+    _, table, result, speeds = timed(1.5, 2.0)
+    done = compare(result, "vanilla")
+    nothing = at_equal_time(done, result, table, {})
+    assert (nothing.rows, nothing.reason) == ((), "")
+    name = table["run_id"].iloc[0]
+    some = {key: value for key, value in speeds.items() if key != name}
+    assert name in at_equal_time(done, result, table, some).reason
+    mixed = at_equal_time(done, result, table, {**speeds, name: Measured("cpu", 1.0)})
+    assert mixed.rows == ()
+    assert "cpu" in mixed.reason
+    assert DEVICE in mixed.reason
+
+
+def test_one_budget_has_no_curve_of_time():
+    table = study_table(budgets=(1e11,))
+    result = fit_isoflop(table, resamples=0)
+    speeds = {name: Measured(DEVICE, 1.0) for name in table["run_id"]}
+    found = at_equal_time(compare(result, "vanilla"), result, table, speeds)
+    assert found.rows == ()
+    assert found.reason
+
+
+def test_runs_that_kept_their_speed_are_compared_by_the_command(tmp_path):
+    folder = build(tmp_path)
+    done = CliRunner().invoke(app, ["compare", str(folder), "--bootstrap", "50", "--json"])
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.stdout)["device_time"]["rows"]
+    # 3.3 against 3.0 FLOPs counted in full for one of the budget's, at the same speed
+    assert [row["seconds"] / row["baseline_seconds"] for row in rows] == pytest.approx([1.1] * 3)
+
+
+def test_the_device_time_of_a_run_is_that_of_all_its_devices(tmp_path):
+    from analysis.report import records
+
+    folder = build(tmp_path)
+    file = next((tmp_path / "runs").glob("vanilla-*/result.json"))
+    before = records.read(file.parent).measured
+    result = json.loads(file.read_text())
+    result["throughput"]["devices"] = 8
+    file.write_text(json.dumps(result))
+    after = records.read(file.parent).measured
+    assert after.seconds == pytest.approx(8 * before.seconds)
+    del result["throughput"]["flops_per_s"]
+    file.write_text(json.dumps(result))
+    assert records.read(file.parent).measured is None
+    assert folder.is_dir()
