@@ -70,14 +70,14 @@ def p_value(fit: LawFit, found: Intervals, phi: float) -> float | None:
     if found.method is Method.NONE:
         return None
     samples = found.samples["phi"]
-    if found.method is Method.PERCENTILE:
+    if found.method is not Method.STUDENT:
         below, above = np.sum(samples <= phi) + 1, np.sum(samples >= phi) + 1
         return float(min(1.0, 2 * min(below, above) / (len(samples) + 1)))
     from scipy.special import stdtr, stdtrit
 
     low, high = np.percentile(samples, [16, 84])
-    spare = found.groups.spare(len(fit.theta))
-    unit = student_widening(found.groups, len(fit.theta)) / stdtrit(spare, 0.975)
+    spare = found.groups.number - 1
+    unit = student_widening(found.groups) / stdtrit(spare, 0.975)
     distance = abs(fit.values["phi"] - phi) / max(0.5 * (high - low) * unit, 1e-300)
     return float(2 * stdtr(spare, -distance))
 

@@ -24,7 +24,8 @@ CHUNK = 2_000_000  # numbers in one (sets, points) array
 class Problem:
     """A law, the log losses it is to meet, and where Huber turns from squares to absolute values.
 
-    `weights` is None for a plain fit, (points,) or (sets, points) for weighted ones.
+    `weights` is None for a plain fit, (points,) or (sets, points) for weighted ones; `log_loss` is
+    (points,), or (sets, points) where each parameter set has losses of its own.
     """
 
     law: Law
@@ -32,16 +33,18 @@ class Problem:
     delta: float = DELTA
     weights: Floats | None = None
 
-    def weights_of(self, sets: NDArray[np.intp]) -> "Problem":
+    def sets_of(self, sets: NDArray[np.intp]) -> "Problem":
         """The problem for some of the parameter sets."""
-        if self.weights is None or self.weights.ndim == 1:
-            return self
-        return Problem(self.law, self.log_loss, self.delta, self.weights[sets])
+        losses = self.log_loss if self.log_loss.ndim == 1 else self.log_loss[sets]
+        weights = self.weights
+        if weights is not None and weights.ndim == 2:
+            weights = weights[sets]
+        return Problem(self.law, losses, self.delta, weights)
 
     @property
     def points(self) -> int:
         """How many points there are."""
-        return len(self.log_loss)
+        return self.log_loss.shape[-1]
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def score(problem: Problem, theta: Floats) -> Floats:
     size = max(1, CHUNK // problem.points)
     parts = [np.arange(i, min(i + size, len(theta))) for i in range(0, len(theta), size)]
     return np.concatenate(
-        [_objective(p := problem.weights_of(part), _residual(p, theta[part])) for part in parts]
+        [_objective(p := problem.sets_of(part), _residual(p, theta[part])) for part in parts]
     )
 
 
@@ -89,7 +92,7 @@ def polish(
     active = np.flatnonzero(np.isfinite(objective))
     step = 0
     for step in range(1, steps + 1):  # noqa: B007
-        here = problem.weights_of(active)
+        here = problem.sets_of(active)
         slope, irls, newton = _normal_equations(here, theta[active])
         if held is not None:
             _hold(held, slope, irls, newton)
