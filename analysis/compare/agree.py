@@ -7,10 +7,9 @@ runs of that budget have spent, so that every case compares at equal compute.
 
 A *conclusion* is a question with the same form in every case: who leads at the largest budget,
 whose exponent is larger, do parameters grow faster than tokens. Many questions are asked, so an
-answer is *decided* where its p value stays below 0.05 with all questions of its approach together
-(Holm; who leads belongs to approach 2). A conclusion `holds` where every case gives the same answer
-and decides it, `leans` where all point the same way but not every case decides, and `changes` where
-cases point different ways.
+answer is *decided* where its p value stays below 0.05 with all questions of its case together
+(Holm). A conclusion `holds` where every case gives the same answer and decides it, `leans` where
+all point the same way but not every case decides, and `changes` where cases point different ways.
 """
 
 from collections.abc import Mapping
@@ -41,7 +40,7 @@ class Answer:
     leans: str | None
     decided: bool = False
     p_value: float | None = field(default=None, compare=False)  # of the other answer, alone
-    adjusted_p: float | None = field(default=None, compare=False)  # with its approach's others
+    adjusted_p: float | None = field(default=None, compare=False)  # with all of its case
 
 
 @dataclass(frozen=True)
@@ -101,13 +100,12 @@ def make_case(
         left_out = before - len(table)
     result = fit_isoflop(table, resamples=resamples, seed=seed)
     found = tuple(exponents(table, result))
-    leaders = _leaders(result)
-    answers: dict[str, Answer] = dict(leaders)  # asked first
+    answers = _leaders(result)
     for approach in APPROACHES:
         own = tuple(e for e in found if e.approach == approach)
         degrees = result.noise.degrees_of_freedom if approach == 2 else np.inf
-        asked = {**_orders(own, degrees), **_growth(own, degrees)}
-        answers |= _together(leaders | asked if approach == 2 else asked)
+        answers |= {**_orders(own, degrees), **_growth(own, degrees)}
+    answers = _together(answers)
     return Case(convention, params, found, answers, moved, left_out)
 
 
@@ -154,7 +152,7 @@ def _drawn_on(at: pd.Series, x: pd.Series, y: pd.Series) -> np.ndarray:
 
 
 def _together(answers: dict[str, Answer]) -> dict[str, Answer]:
-    """Decide the questions of one approach together (Holm)."""
+    """Decide all questions together (Holm)."""
     known = {question: a.p_value for question, a in answers.items() if a.p_value is not None}
     adjusted = dict(zip(known, bootstrap.holm(list(known.values())), strict=True))
     return answers | {
