@@ -128,12 +128,7 @@ def intervals(fit: LawFit, groups: Groups, resamples: int, seed: int) -> Interva
             return nothing
     ended = polish(problem, np.tile(fit.theta, (used, 1)), steps=60)
     samples = problem.law.values(ended.theta)
-    of = {
-        name: _student(name, samples[name], fit, groups)
-        if method is Method.STUDENT
-        else percentiles(samples[name])
-        for name in names
-    }
+    of = {name: _interval(name, samples[name], fit, method, groups) for name in names}
     return Intervals(of, groups, resamples, used, method, samples, ended.theta)
 
 
@@ -165,18 +160,28 @@ def percentiles(samples: Floats) -> Interval:
     return float(low), float(high)
 
 
-def _student(name: str, samples: Floats, fit: LawFit, groups: Groups) -> Interval:
-    in_logs = name in fit.problem.law.in_logs
+def _interval(name: str, samples: Floats, fit: LawFit, method: Method, groups: Groups) -> Interval:
+    if name not in fit.problem.law.in_logs or method is not Method.STUDENT:
+        return _read(samples, fit.values[name], method, groups)
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        values = np.log(samples) if in_logs else samples
-    finite = values[np.isfinite(values)]
-    if len(finite) < max(2, len(values) / 2):
+        ends = _read(np.log(samples), float(np.log(fit.values[name])), method, groups)
+    return ends and cast(Interval, tuple(np.exp(np.clip(ends, -700, 700)).tolist()))
+
+
+def interval_of(samples: Floats, estimate: float, found: Intervals) -> Interval:
+    """What follows from the parameters, read off its resamples as their own intervals are."""
+    return _read(samples, estimate, found.method, found.groups)
+
+
+def _read(samples: Floats, estimate: float, method: Method, groups: Groups) -> Interval:
+    if method is not Method.STUDENT:
+        return percentiles(samples)
+    finite = samples[np.isfinite(samples)]
+    if len(finite) < max(2, len(samples) / 2):
         return None
     low, high = np.percentile(finite, [16, 84])
     half = 0.5 * (high - low) * student_widening(groups)
-    centre = np.log(fit.values[name]) if in_logs else fit.values[name]
-    ends = (float(centre - half), float(centre + half))
-    return cast(Interval, tuple(np.exp(np.clip(ends, -700, 700)).tolist())) if in_logs else ends
+    return float(estimate - half), float(estimate + half)
 
 
 def student_widening(groups: Groups) -> float:
