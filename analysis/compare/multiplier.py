@@ -162,7 +162,7 @@ def _by_pairs(
             error = np.sqrt(squares / spare / np.sum(found.slopes**2))
             drawn = _worth(pairs[budget], base.found.thetas).log_tokens
             drawn = drawn + error * rng.standard_t(spare, size=len(drawn))
-            ends = percentiles(np.exp(drawn / per_log_k))
+            ends = percentiles(np.exp(np.minimum(drawn / per_log_k, 700)))
         k = float(np.exp(found.log_tokens[0] / per_log_k))
         rows.append(Multiplier(model, budget, "pairs", k, ends, len(pairs[budget])))
     none = "no size was trained by both"
@@ -192,7 +192,8 @@ def _worth(pairs: pd.DataFrame, theta: Floats) -> Worth:
         law = Chinchilla(size, at + factor)
         slopes = -theta[:, 3:4] * law.term_shares(theta)[1]
         left = gaps - (law.log_loss(theta) - here)
-        step = (slopes * left).sum(axis=1) / (slopes**2).sum(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):  # a law without a data term
+            step = (slopes * left).sum(axis=1) / (slopes**2).sum(axis=1)
         factor = factor + np.clip(step, -1, 1)[:, None]
     return Worth(factor[:, 0], left[-1], slopes[-1])
 

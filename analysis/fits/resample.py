@@ -122,7 +122,7 @@ def intervals(fit: LawFit, groups: Groups, resamples: int, seed: int) -> Interva
     else:
         method = Method.STUDENT if few else Method.PERCENTILE
         weights = _drawn_again(fit, groups, resamples, seed)
-        problem = Problem(fit.problem.law, fit.problem.log_loss, fit.problem.delta, weights)
+        problem = replace(fit.problem, weights=weights)
         used = len(weights)
         if used < max(2, resamples / 2):
             return nothing
