@@ -27,7 +27,9 @@ from analysis.fits.parametric.laws import Chinchilla, Floats
 from analysis.fits.parametric.optimum import fit_law
 from analysis.fits.parametric.solver import Problem
 from analysis.fits.resample import Intervals, group_points, interval_of, intervals, percentiles
+from analysis.formatting import plural
 
+NORMAL = 1e6  # degrees of freedom
 LAST = 3  # minima of the local line
 GAMMAS = np.geomspace(0.005, 1.0, 80)
 Interval = tuple[float, float] | None
@@ -53,7 +55,7 @@ class Guess:
         return ends and self._widened(ends, level)
 
     def _widened(self, ends: tuple[float, float], level: float) -> tuple[float, float]:
-        reach = bootstrap.student_quantile(1e6, level) * self.laws
+        reach = bootstrap.student_quantile(NORMAL, level) * self.laws
         low, high = self.value - ends[0], ends[1] - self.value
         return (
             self.value - float(np.hypot(low, reach) if low > 0 else low),
@@ -243,12 +245,12 @@ def beyond(
     rows: pd.DataFrame, frontier: ModelFrontier, noise: Noise, resamples: int, seed: int
 ) -> Beyond | str:
     """How a model is carried on; or why it cannot be."""
-    if frontier.note.code is Code.BIAS_CORRECTED:
+    if frontier.note.code is Code.BIAS_CORRECTED and len(frontier.minima) > 1:
         return ByLaw(rows, frontier, noise, resamples, seed)
     if len(frontier.interior) >= LAST:
         return ByMinima(frontier, noise, resamples, seed)
-    number = len(frontier.interior)
+    budgets = plural(len(frontier.interior), "budget")
     return (
-        f"{frontier.model} has {number} budget{'s' if number != 1 else ''} with an enclosed "
-        f"minimum and no law that tells more ({frontier.note.reason}): it takes {LAST}"
+        f"{frontier.model} has {budgets} with an enclosed minimum where a line takes {LAST}, and a "
+        f"law takes two that it meets ({frontier.note.reason or 'one budget'})"
     )
