@@ -11,7 +11,7 @@ from analysis.commands.talk import one_sentence, parse_columns, print_json, prin
 from analysis.errors import AnalysisError
 
 if TYPE_CHECKING:
-    from analysis.forecast.score import Calibration, Scored
+    from analysis.forecast.score import Scored
 
 EPILOG = """
 [bold]Examples[/bold]
@@ -54,6 +54,7 @@ def command(
     with one_sentence():
         from analysis.forecast import record
         from analysis.forecast.score import calibration
+        from analysis.report.forecasts import total_of
 
         files = record.files_of(what) if what.is_dir() else [what]
         if not files:
@@ -66,7 +67,7 @@ def command(
         where = points or what
         scored = [_score(file, where, columns, allow_mixed) for file in files]
         rows = [row for _, _, found, _ in scored for row in found]
-        total = calibration(rows, scored[-1][1])
+        total = calibration(rows)
     warnings = [Caution(w.code, f"{file.name}: {w}") for file, _, _, said in scored for w in said]
     if as_json:
         content = {
@@ -80,7 +81,8 @@ def command(
         return
     for file, level, found, _ in scored:
         _print(file, level, found)
-    typer.echo(_total(total, {level for _, level, _, _ in scored}))
+    levels = ", ".join(f"{level:.0%}" for level in sorted({level for _, level, _, _ in scored}))
+    typer.echo(f"\n{total_of(total, levels)}")
     print_warnings(warnings)
 
 
@@ -126,33 +128,11 @@ def _print(file: Path, level: float, rows: "list[Scored]") -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from analysis.report.forecasts import cells_of
+
     columns = ("what", "model", "budget", "predicted", f"{level:.0%} interval", "measured", "z", "")
     shown = Table(*columns, box=box.SIMPLE_HEAD, title=f"\n{file.name}", title_justify="left")
     for row in rows:
-        shown.add_row(*_cells(row))
+        shown.add_row(*cells_of(row))
     console = Console() if Console().is_terminal else Console(width=130)
     console.print(shown, highlight=False, markup=False)
-
-
-def _cells(row: "Scored") -> list[str]:
-    from analysis.formatting import compute, count
-
-    def told(value: float) -> str:
-        if row.what == "N_opt":
-            return count(value)
-        return f"{value:+.4f}" if row.what.startswith("gap") else f"{value:.4f}"
-
-    ends = f"{told(row.interval[0])} to {told(row.interval[1])}" if row.interval else "-"
-    measured = "-" if row.measured is None else told(row.measured)
-    z = "-" if row.z is None else f"{row.z:+.1f}"
-    verdict = row.reason if row.hit is None else "hit" if row.hit else "missed"
-    return [row.what, row.model, compute(row.budget), told(row.predicted), ends, measured, z,
-            verdict]  # fmt: skip
-
-
-def _total(found: "Calibration", levels: set[float]) -> str:
-    if not found.number:
-        return "\nNothing that was forecast has been measured yet."
-    said = ", ".join(f"{level:.0%}" for level in sorted(levels))
-    z = f", z {found.z_rms:.2f} rms" if found.z_rms is not None else ""
-    return f"\n{found.hits} of {found.number} inside their {said} intervals{z}."

@@ -50,7 +50,6 @@ class Calibration:
 
     number: int
     hits: int
-    level: float
     z_rms: float | None
 
 
@@ -92,12 +91,12 @@ def score(
     return rows, _changed(content["points"], points)
 
 
-def calibration(rows: list[Scored], level: float) -> Calibration:
+def calibration(rows: list[Scored]) -> Calibration:
     """How the bands have done so far."""
     judged = [row for row in rows if row.hit is not None]
     z = [row.z for row in judged if row.z is not None]
     rms = float(np.sqrt(np.mean(np.square(z)))) if z else None
-    return Calibration(len(judged), sum(bool(row.hit) for row in judged), level, rms)
+    return Calibration(len(judged), sum(bool(row.hit) for row in judged), rms)
 
 
 def _minimum(fitted: IsoflopResult, model: str, budget: float) -> tuple[Vertex | None, str]:
