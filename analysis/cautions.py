@@ -52,6 +52,12 @@ class Code(StrEnum):
     NARROW_INTERVALS = "narrow_intervals"
     LEFT_OUT_OF_CASE = "left_out_of_case"
     MOVED_FAR = "moved_far"
+    # Recipes
+    OPTIMUM_OUTSIDE = "optimum_outside"
+    ONE_SIZE = "one_size"
+    ONE_RAY = "one_ray"
+    UNTUNED = "untuned"
+    MIXED_RECIPES = "mixed_recipes"
     # Designs
     BEYOND_THE_LAW = "beyond_the_law"
     BIASED_PARABOLAS = "biased_parabolas"

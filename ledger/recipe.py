@@ -7,7 +7,8 @@
 A law is `c N^-a D^-b`: N parameters (each weight once; `params` says whether the embedding
 counts), D training tokens, a and b zero where they are left out. `laws` hold for every model that
 `models` gives none of its own. The law of `train.batch_size` is in tokens per step. `fitted`
-has the sizes and tokens that the laws were found at, as `{"params": [low, high], "tokens": ...}`.
+has the sizes and tokens that the laws were found at, as `{"params": [low, high], "tokens": ...}`,
+`tuning` what a tune study knows of each model's optimum beside its law (`ledger.tuning`).
 People may write the file; `python -m analysis tune` does.
 """
 
@@ -22,11 +23,12 @@ from typing import Any
 
 from ledger.errors import UserError
 from ledger.files import write_json
+from ledger.tuning import ModelTuning
 
 RECIPE_SCHEMA = 1
 BATCH = "train.batch_size"  # its law is in tokens per step
 PARAMS = ("nonembedding", "total")
-KEYS = ("schema", "name", "source", "params", "laws", "models", "fitted")
+KEYS = ("schema", "name", "source", "params", "laws", "models", "fitted", "tuning")
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Recipe:
     laws: Laws = field(default_factory=dict)
     models: Mapping[str, Laws] = field(default_factory=dict)
     fitted: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # params, tokens
+    tuning: Mapping[str, ModelTuning] = field(default_factory=dict)  # by model
 
     def of(self, model: str) -> dict[str, PowerLaw]:
         """The laws that hold for a model, its own before those of all."""
@@ -81,10 +84,12 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """As its file has it."""
         models = {name: _plain(laws) for name, laws in self.models.items()}
+        tuning = {name: one.to_dict() for name, one in self.tuning.items()}
         return {
             **{"schema": RECIPE_SCHEMA, "name": self.name, "source": self.source},
             **{"params": self.params, "laws": _plain(self.laws), "models": models},
             **({"fitted": {k: list(v) for k, v in self.fitted.items()}} if self.fitted else {}),
+            **({"tuning": tuning} if tuning else {}),
         }
 
 
@@ -126,6 +131,7 @@ def read_recipe(path: Path) -> Recipe:
         _laws(path, "laws", values.get("laws", {})),
         {name: _laws(path, f"models.{name}", laws) for name, laws in models.items()},
         _ranges(path, values.get("fitted", {})),
+        _tuning(path, values.get("tuning", {})),
     )
     if not found.laws and not any(found.models.values()):
         raise UserError(f"{path}: holds no law; write one for train.lr or {BATCH}")
@@ -152,6 +158,18 @@ def _ranges(path: Path, values: Any) -> dict[str, tuple[float, float]]:
                 f"{path}: fitted.{key} is {ends!r}; write params or tokens as [lowest, highest]"
             )
     return {key: (float(low), float(high)) for key, (low, high) in ranges.items()}
+
+
+def _tuning(path: Path, values: Any) -> dict[str, ModelTuning]:
+    found = {}
+    for name, one in _object(path, "tuning", values).items():
+        try:
+            found[name] = ModelTuning.from_dict(one)
+        except (KeyError, TypeError, ValueError, IndexError):
+            raise UserError(
+                f"{path}: tuning.{name} is not what python -m analysis tune wrote; run it again"
+            ) from None
+    return found
 
 
 def _real(value: Any) -> bool:

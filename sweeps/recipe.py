@@ -15,6 +15,7 @@ import math
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ledger.errors import UserError
 from ledger.recipe import BATCH, Recipe, read_recipe
@@ -25,9 +26,7 @@ from sweeps.recipes import LR, RECIPES
 
 FACTORS = {LR: "lr_factor", BATCH: "batch_factor"}
 DIGITS = 4  # of a setting that a law gives
-# whole numbers and texts are not on a power law; warm-up and validation are not the recipe
-SETTINGS = ("lr", "batch_size", "muon_lr", "weight_decay", "beta1", "beta2", "clip")
-ALLOWED = tuple(f"train.{name}" for name in SETTINGS)
+NULL = ("train.muon_lr",)  # a number where it is set
 
 
 def with_recipe(config: Config, given: Collection[str] = ()) -> Config:
@@ -64,14 +63,7 @@ def recipe_of(name: str) -> Recipe:
             "train.recipe", name, "no such file, nor a built-in recipe",
             "built in: " + ", ".join(RECIPES),
         )  # fmt: skip
-    recipe = _read(path)
-    for setting in {s for laws in (recipe.laws, *recipe.models.values()) for s in laws}:
-        if setting not in ALLOWED:
-            raise ConfigError(
-                "train.recipe", name, f"has a law for {setting}",
-                "a recipe may hold " + ", ".join(ALLOWED),
-            )  # fmt: skip
-    return recipe
+    return _read(path)
 
 
 def _path(name: str) -> Path:
@@ -113,6 +105,7 @@ def _by_law(config: Config, recipe: Recipe, given: Collection[str]) -> Config:
             "leave train.recipe or one of them out",
         )  # fmt: skip
     for setting, law in used.items():
+        _refuse_no_scale(config, setting)
         value = law.at(size, tokens)
         if setting == BATCH:
             value /= config.train.seq_len
@@ -124,6 +117,20 @@ def _by_law(config: Config, recipe: Recipe, given: Collection[str]) -> Config:
         number = whole_batch(value) if setting == BATCH else rounded(value)
         config = replace_at(config, setting, number)
     return config
+
+
+def _refuse_no_scale(config: Config, setting: str) -> None:
+    """Only what is a real number can follow a power law; what N and D are made of cannot."""
+    node: Any = config
+    for key in setting.split("."):
+        node = getattr(node, key, None)
+    real = isinstance(node, float) or setting in (BATCH, *NULL)
+    of_a_run = setting.startswith(("train.", "model."))
+    if not real or not of_a_run or setting.removeprefix("train.") in FACTORS.values():
+        raise ConfigError(
+            "train.recipe", config.train.recipe, f"has a law for {setting}",
+            f"a law gives {LR}, {BATCH} or another real number below train. or model.",
+        )  # fmt: skip
 
 
 def rounded(value: float) -> float:

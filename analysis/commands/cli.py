@@ -18,6 +18,7 @@ from analysis.commands import (
     joint,
     report,
     suggest,
+    tune,
     wandb_report,
 )
 
@@ -33,6 +34,7 @@ COMMANDS = {
     "figures": figures,
     "design": design,
     "suggest": suggest,
+    "tune": tune,
 }
 
 app = typer.Typer(

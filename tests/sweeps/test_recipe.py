@@ -144,7 +144,8 @@ def test_plans_show_the_numbers(sweep, toy, tmp_path):
     file = tmp_path / "plan.json"
     ended = sweep(
         "-m", *toy, "model=vanilla", "budget=1e9,2e9", "train.recipe=paper",
-        "train.lr_factor=0.5,1", "train.batch_factor=0.001", "launch=plan", f"launch.plan_file={file}",
+        "train.lr_factor=0.5,1", "train.batch_factor=0.001", "launch=plan",
+        f"launch.plan_file={file}",
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     runs = json.loads(file.read_text())["runs"]
