@@ -19,6 +19,7 @@ class Code(StrEnum):
     GROUPED_BUDGETS = "grouped_budgets"
     UNUSUAL_COMPUTE = "unusual_compute"
     NAMES_ALIKE = "names_alike"
+    LOSS_IN_BITS = "loss_in_bits"
     # Exponents and their intervals
     NO_MINIMUM = "no_minimum"
     NO_EXPONENT = "no_exponent"

@@ -86,6 +86,18 @@ def p_value(ratio: float, noise: Noise) -> float:
     return float(2 * stdtr(noise.degrees_of_freedom, -abs(ratio)))
 
 
+def p_of_reach(distance: float, reach: float, degrees_of_freedom: float = np.inf) -> float:
+    """Two-sided, of an estimate `distance` away from a value, where its 95 % interval ends at
+    `reach` from it on that side; normal without degrees of freedom."""
+    from scipy.special import ndtr, ndtri, stdtr, stdtrit
+
+    share = 0.5 * (1 + LEVEL)
+    if np.isinf(degrees_of_freedom):
+        return float(2 * ndtr(-distance / reach * ndtri(share)))
+    errors = stdtrit(degrees_of_freedom, share)
+    return float(2 * stdtr(degrees_of_freedom, -distance / reach * errors))
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjusted so that all of them below 0.05 are wrong together at most 5 % of the time (Holm
     1979)."""
