@@ -101,8 +101,8 @@ def _by_law(config: Config, recipe: Recipe, given: Collection[str]) -> Config:
     used = {setting: law for setting, law in laws.items() if setting not in given}
     if not used:
         raise ConfigError(
-            "train.recipe", name, f"{' and '.join(laws)} are set, too, so it does nothing",
-            "leave train.recipe or one of them out",
+            "train.recipe", name, f"its {' and '.join(laws)} typed or swept as well, so it "
+            "does nothing", "leave one of them out",
         )  # fmt: skip
     for setting, law in used.items():
         _refuse_no_scale(config, setting)
@@ -156,7 +156,10 @@ def recipe_lines(configs: Iterable[Config]) -> list[str]:
 
 
 def _lines(name: str, runs: list[Config]) -> list[str]:
-    recipe = recipe_of(name)
+    try:
+        recipe = recipe_of(name)
+    except ConfigError:  # a saved plan outlives the file; its numbers stand in the table
+        return [f"recipe {name}: its file cannot be read any more"]
     said = [f"recipe {name}: {recipe.source}" if recipe.source else f"recipe {name}"]
     models = dict.fromkeys(config.model.name for config in runs)
     told: dict[str, list[str]] = {}

@@ -81,6 +81,7 @@ def command(
         found = chosen.load(names=("trunk", "settings"))
         table = tune_table(found.table, over or (), _pairs(where or []))
         tuned = fit_tuning(table, resampling.bootstrap, resampling.seed)
+        kept_at = where or []  # what the laws hold at
         file = _file(found, out)
         source = shlex.join(["python", "-m", "analysis", *sys.argv[1:]])
         written = recipe_of(tuned, table, file.parent.name if file else "tune", source)
@@ -91,14 +92,15 @@ def command(
     points = [w for w in found.warnings if w.code is not Code.SPLIT_MODEL]
     warnings = [*points, *tuned.warnings, *written.warnings]
     if as_json:
-        print_json(_json(tuned, found, kept, warnings))
+        print_json(_json(tuned, found, kept, warnings, kept_at))
         return
     typer.echo(f"{len(found.table)} points from {found.source}, over {', '.join(tuned.over)}")
     for curve in tuned.curves.values():
         _print(curve, tuned.over)
     print_warnings(warnings)
     if kept is not None:
-        typer.echo(f"\nRecipe: {kept}\nNext: {_next(tuned, kept)}")
+        typer.echo(f"\nRecipe: {kept}\nNext: {_next(tuned, kept, kept_at)}")
+        typer.echo("      with study= and the settings of the study that is to follow it")
 
 
 def _pairs(given: list[str]) -> dict[str, str]:
@@ -126,11 +128,12 @@ def _write(file: Path, recipe: Any) -> None:
     write_recipe(file, recipe)
 
 
-def _next(tuned: "Tuned", file: Path) -> str:
-    """The line to type: the models of the recipe, by their laws."""
+def _next(tuned: "Tuned", file: Path, kept_at: list[str]) -> str:
+    """The line to type: the models of the recipe, by their laws, at what the laws hold at."""
     models = ",".join(dict.fromkeys(c.model for c in tuned.curves.values() if c.laws))
     path = shlex.quote(os.path.relpath(file))
-    return f"python sweep.py -m model={models} train.recipe={path} launch=plan"
+    settings = " ".join([f"train.recipe={path}", *map(shlex.quote, kept_at)])
+    return f"python sweep.py -m model={models} {settings} launch=plan"
 
 
 def _print(curve: "CurveTuning", over: tuple[str, ...]) -> None:
@@ -197,7 +200,11 @@ def _ends(interval: tuple[float, float] | None) -> str:
 
 
 def _json(
-    tuned: "Tuned", found: "PointSet", file: Path | None, warnings: "list[Caution]"
+    tuned: "Tuned",
+    found: "PointSet",
+    file: Path | None,
+    warnings: "list[Caution]",
+    kept_at: list[str],
 ) -> dict[str, Any]:
     return {
         "over": list(tuned.over),
@@ -212,7 +219,7 @@ def _json(
         "noise": vars(tuned.noise),
         "resamples": tuned.resamples,
         "recipe": str(file) if file else None,
-        "next": _next(tuned, file) if file else None,
+        "next": _next(tuned, file, kept_at) if file else None,
         "source": found.source,
         "warnings": warnings,
     }

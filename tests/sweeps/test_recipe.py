@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import sweeps.recipe
 from ledger.recipe import PowerLaw, Recipe, write_recipe
 from mor.config import Config, ConfigError, ModelConfig, SizeConfig, TrainConfig
 from mor.identity import identity, run_id, trunk_id
 from sweeps.definition import StudyConfig, finish
-from sweeps.recipe import place, recipe_of, rounded, whole_batch, with_recipe
+from sweeps.recipe import place, recipe_lines, recipe_of, rounded, whole_batch, with_recipe
 
 SIZE = SizeConfig("tiny", 2, d_model=16, n_heads=2, n_kv_heads=1, d_head=8, d_ff=32)
 BASE = Config(ModelConfig("vanilla"), SIZE, train=TrainConfig(seq_len=64), budget=1e12)
@@ -154,6 +155,29 @@ def test_plans_show_the_numbers(sweep, toy, tmp_path):
     assert {run["recipe"] for run in runs} == {"paper"}
     assert "0.0015" in ended.stdout
     assert "arXiv 2507.10524" in ended.stdout
+
+
+def test_a_saved_plan_outlives_its_recipe(tmp_path):
+    file = tmp_path / "r.json"
+    write_recipe(file, Recipe("r", "measured", laws={"train.lr": PowerLaw(0.01)}))
+    config = with_recipe(with_train(recipe=str(file)))
+    assert "measured" in recipe_lines([config])[0]
+    file.unlink()
+    sweeps.recipe._read.cache_clear()
+    [line] = recipe_lines([config])
+    assert str(file) in line
+
+
+def test_runs_outside_of_what_the_laws_were_fitted_on_are_counted(tmp_path):
+    file = tmp_path / "r.json"
+    laws = {"train.lr": PowerLaw(0.01, b=0.1)}
+    size, _ = place(BASE, Recipe("r"))
+    write_recipe(file, Recipe("r", laws=laws, fitted={"params": (size / 2, size * 2)}))
+    inside = with_recipe(with_train(recipe=str(file)))
+    large = replace(inside, size=replace(SIZE, d_ff=1000))
+    lines = recipe_lines([inside, large, large])
+    assert any("2 of 3" in line for line in lines)
+    assert any("no trunk" in line for line in lines)
 
 
 def test_wrong_recipes_are_refused_on_the_command_line(refused, toy, tmp_path):

@@ -222,15 +222,24 @@ def _nothing_enclosed(found: list[Optimum], over: tuple[str, ...]) -> str:
 
 
 def further(found: list[Optimum], over: tuple[str, ...]) -> str:
-    """What to try where optima stand at an edge: the values beyond it, as they are typed."""
-    parts = []
+    """What to try where optima stand at an edge: the values beyond it, as they are typed, or one
+    setting alone where nothing lies beyond."""
+    parts, alone = [], []
     for k, setting in enumerate(over):
         for side, factors in (("smaller", (0.25, 0.5)), ("larger", (2.0, 4.0))):
             own = [one.cell.tried(k) for one in found if one.wanted == (k, side)]
-            if own:
-                end = min(t[0] for t in own) if side == "smaller" else max(t[-1] for t in own)
-                parts.append(f"{setting}=" + ",".join(f"{end * f:.4g}" for f in factors))
-    return f"try {' and '.join(parts)}" if parts else "repeat the runs with seed=1,2"
+            if not own:
+                continue
+            end = min(t[0] for t in own) if side == "smaller" else max(t[-1] for t in own)
+            whole = all(value == round(value) for tried in own for value in tried)
+            values = [f"{end * f:.4g}" for f in factors if not whole or (end * f) % 1 == 0]
+            if values:
+                parts.append(f"{setting}={','.join(values)}")
+            if len(over) > 1:
+                alone.append(f"--over {over[1 - k]} --where {setting}={end:.4g}")
+    said = [f"try {' and '.join(parts)}"] if parts else []
+    said += [f"fit one setting alone with {alone[0]}"] if alone else []
+    return ", or ".join(said) or "repeat the runs with seed=1,2"
 
 
 def _name(one: Optimum) -> str:

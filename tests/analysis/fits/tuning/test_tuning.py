@@ -93,6 +93,16 @@ def test_too_few_values_are_refused(factors):
         fitted(tune_study(factors=factors))
 
 
+def test_a_batch_of_one_is_the_end_of_batches():
+    table = tune_study(1e-5, batches=(1, 2, 4), best_batch=0.5)
+    with pytest.raises(AnalysisError) as refused:
+        fitted(table)
+    assert "--over train.lr --where train.batch_size=1" in str(refused.value)
+    assert "train.batch_size=0" not in str(refused.value)
+    tuned, _ = fitted(table, ("train.lr",), {"train.batch_size": "1"})
+    assert all(one.enclosed for one in tuned.curves["vanilla"].optima)
+
+
 def test_over_and_where_choose():
     table = tune_study(1e-5, batches=(8, 16, 32))
     tuned, _ = fitted(table, ("train.lr",), {"train.batch_size": "16"})
