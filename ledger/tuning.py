@@ -3,7 +3,7 @@ leave them. `python -m analysis tune` writes it into the recipe file, per model;
 report read it.
 
 In the logarithms of the settings x, near the best ones x*,
-loss = best (1 + (x - x*)' H (x - x*) / 2) and
+loss = best (1 + (x - x*)' H (x - x*) / 2 + sum of s (x - x*)^3) and
 x* = v - a (log N - log N0) - b (log D - log D0) for each setting, N0 and D0 the `centre`.
 """
 
@@ -23,6 +23,7 @@ class ModelTuning:
     best: tuple[tuple[float, float, float], ...]  # (v, a, b) of each setting
     covariance: tuple[tuple[float, ...], ...]  # (3k, 3k) of all of `best`, in its order
     curvature: tuple[tuple[float, ...], ...]  # H, (k, k), of the relative loss
+    skew: tuple[float, ...]  # s of each setting
     curvature_spread: float  # standard deviation of H as a share of it, between sizes and noise
     tried: tuple[tuple[float, float], ...]  # x - x* of each setting, lowest and highest tried
     conditions: Mapping[str, Any]  # settings of its runs by dotted name; None: of any value
@@ -40,6 +41,7 @@ class ModelTuning:
             tuple((float(v), float(a), float(b)) for v, a, b in values["best"]),
             _matrix(values["covariance"]),
             _matrix(values["curvature"]),
+            tuple(float(value) for value in values["skew"]),
             float(values["curvature_spread"]),
             tuple((float(low), float(high)) for low, high in values["tried"]),
             dict(values["conditions"]),
@@ -48,7 +50,7 @@ class ModelTuning:
         square = [(found.covariance, 3 * k), (found.curvature, k)]
         if any(len(m) != n or any(len(row) != n for row in m) for m, n in square) or k == 0:
             raise ValueError("matrices of another shape")
-        if len(found.best) != k or len(found.tried) != k:
+        if {len(found.best), len(found.tried), len(found.skew)} != {k}:
             raise ValueError("not one entry for each setting")
         return found
 

@@ -24,6 +24,7 @@ from analysis.cautions import Caution, Code
 from analysis.compare.equal_compute import Compared, Comparison
 from analysis.errors import AnalysisError
 from analysis.fits.isoflop import IsoflopResult
+from analysis.fits.parabola import Floats
 from analysis.fits.tuning.cells import NOT_CONDITIONS
 from analysis.formatting import listing, plural
 from analysis.points.series import as_number
@@ -214,10 +215,9 @@ def _measured(
     covariance = np.array(tuning.covariance)
     drawn = rng.multivariate_normal(best.ravel(), covariance, DRAWS, check_valid="ignore")
     offs = x - drawn.reshape(DRAWS, len(x), 3) @ place
-    bend = np.array(tuning.curvature)
     steeper = np.exp(tuning.curvature_spread * rng.standard_normal(DRAWS))
-    relative = 0.5 * steeper * np.einsum("ri,ij,rj->r", offs, bend, offs)
-    here = 0.5 * float(off @ bend @ off)
+    relative = steeper * _rise(offs, tuning)
+    here = float(_rise(off[None], tuning)[0])
     # the point's loss is the best one times 1 + here
     unit = float(row["loss"]) / (1 + here)
     low, high = np.percentile(relative, [2.5, 97.5])
@@ -227,6 +227,13 @@ def _measured(
         blank.run_id, blank.curve, blank.budget, blank.params, away, unit * here,
         (float(unit * max(0.0, low)), float(unit * max(low, high))), "", note,
     )  # fmt: skip
+
+
+def _rise(offs: Floats, tuning: ModelTuning) -> Floats:
+    """How much the loss rises by distances (R, settings) from the best, as a share of it."""
+    bend, skew = np.array(tuning.curvature), np.array(tuning.skew)
+    rise = 0.5 * np.einsum("ri,ij,rj->r", offs, bend, offs) + offs**3 @ skew
+    return np.asarray(np.maximum(rise, 0.0))
 
 
 def _explained(

@@ -76,9 +76,10 @@ def tune_table(
             curves.setdefault(curve, []).append(row)
             models[curve] = str(model[0])
     trunks = {name: i for i, name in enumerate(sorted({_trunk(row) for row in rows}))}
+    cells = {name: _cells(name, own, asked, trunks) for name, own in sorted(curves.items())}
     return TuneTable(
         asked,
-        {name: _cells(name, own, asked, trunks) for name, own in sorted(curves.items())},
+        {name: own for name, own in cells.items() if own},
         models,
         {name: _conditions(own, asked) for name, own in curves.items()},
         {name: _only(own, "train.seq_len") for name, own in curves.items()},

@@ -17,7 +17,7 @@ from analysis.fits.parabola import Floats
 from analysis.fits.tuning import optimum
 from analysis.fits.tuning.cells import Cell, TuneTable
 from analysis.fits.tuning.law import Law, fit_law
-from analysis.fits.tuning.optimum import Found, Quadratic
+from analysis.fits.tuning.optimum import CurveFit, Found, Valley
 from analysis.formatting import compute, count, listing, plural
 
 Interval = tuple[float, float]
@@ -32,11 +32,11 @@ class Optimum:
     cell: Cell
     found: Found
     reason: str
-    fitted: Quadratic | None
+    valley: Valley | None
     values: Floats | None  # (settings,)
     intervals: tuple[Interval, ...] | None
     loss: float | None  # at the optimum, nats per token
-    curvature: Floats | None  # (settings, settings) second derivatives in log settings, nats
+    curvature: Floats | None  # (settings, settings) second derivatives in log settings, relative
     draws: Floats | None  # (resamples, settings) logarithms
     curvature_draws: Floats | None
     wanted: tuple[int, str] | None = None  # setting and side (smaller, larger) to try next
@@ -54,6 +54,7 @@ class CurveTuning:
     model: str
     optima: tuple[Optimum, ...]
     laws: tuple[Law, ...]  # one for each setting, or none
+    skew: Floats  # (settings,) of (x - centre)^3, relative: all cells' own
 
     @property
     def enclosed(self) -> list[Optimum]:
@@ -74,62 +75,52 @@ class Tuned:
 def fit_tuning(table: TuneTable, resamples: int = 1000, seed: int = 0) -> Tuned:
     """Fit every cell and the laws. Raises AnalysisError where a setting has one value in all
     cells, or no optimum at all is enclosed."""
-    cells = [cell for own in table.cells.values() for cell in own]
-    _refuse_one_value(table, cells)
-    fits = [optimum.fit(cell) for cell in cells]
-    shared = _noise(cells, fits)
-    known = resamples and shared.known and shared.relative > 0
+    _refuse_one_value(table, [cell for own in table.cells.values() for cell in own])
+    fits = {name: optimum.fit_curve(own) for name, own in table.cells.items()}
+    shared = _noise(list(fits.values()))
+    known = bool(resamples and shared.known and shared.relative > 0)
     scales = bootstrap.scales(shared, resamples, seed) if known else None
-    luck = _Luck(scales, shared.share, seed)
-    found = [
-        _optimum(cell, fitted, table.over, luck) for cell, fitted in zip(cells, fits, strict=True)
-    ]
+    optima = {
+        name: _optima(fitted, table.over, _errors(name, fitted, scales, shared.share, seed))
+        for name, fitted in fits.items()
+    }
+    found = [one for own in optima.values() for one in own]
     if not any(one.enclosed for one in found):
         raise AnalysisError(_nothing_enclosed(found, table.over))
     curves = {}
-    for name in table.cells:
-        own = tuple(one for one in found if one.cell.model == name)
+    for name, own in optima.items():
         best = [one for one in own if one.enclosed]
         laws = (
             tuple(fit_law(best, k, table.over[k]) for k in range(len(table.over))) if best else ()
         )
-        curves[name] = CurveTuning(name, table.models[name], own, laws)
-    said = _warnings(found, curves, table.over, bool(known))
+        curves[name] = CurveTuning(name, table.models[name], own, laws, _skew(fits[name]))
+    said = _warnings(found, curves, table.over, known)
     return Tuned(table.over, curves, shared, resamples if known else 0, tuple(said))
 
 
-class _Luck:
-    """Fresh errors of some runs, (resamples, runs): a trunk's are the same wherever it stands."""
-
-    def __init__(self, scales: Floats | None, share: float, seed: int) -> None:
-        self.scales, self._share, self._seed = scales, share, seed
-
-    def of(self, cell: Cell, rows: Floats) -> Floats | None:
-        if self.scales is None:
-            return None
-        own = bootstrap.generator(f"{cell.model} {cell.size} {cell.budget}", self._seed)
-        errors = np.sqrt(1 - self._share) * own.standard_normal((len(self.scales), len(rows)))
-        if self._share > 0:
-            for at, trunk in enumerate(cell.trunk[rows]):
-                rng = np.random.default_rng([self._seed, int(trunk)])
-                errors[:, at] += np.sqrt(self._share) * rng.standard_normal(len(self.scales))
-        return np.asarray(errors * self.scales[:, None])
+def _skew(fitted: CurveFit) -> Floats:
+    """The cubic terms of a curve, (settings,)."""
+    return np.asarray(fitted.skew(fitted.coefficients[None])[0])
 
 
-def _noise(cells: list[Cell], fits: list[Quadratic | None]) -> noise.Noise:
-    parts, start, trunks = [], 0, []
-    for cell, fitted in zip(cells, fits, strict=True):
-        if fitted is None:
-            continue
-        rows, loss = fitted.rows, cell.loss[fitted.rows]
-        own = cell.trunk[rows]
-        trunks.append(np.unique(own))
-        values = fitted.maker @ loss / np.abs(loss).mean()
-        at = np.arange(start, start + len(rows))
-        parts.append(noise.Residuals(values, fitted.maker, own, own, at))
-        start += len(rows)
-    every = np.concatenate(trunks) if trunks else np.array([], int)
-    several = len(every) > len(np.unique(every))
+def _errors(
+    name: str, fitted: CurveFit, scales: Floats | None, share: float, seed: int
+) -> Floats | None:
+    """Fresh errors of a curve's points, (resamples, points): a trunk's are the same wherever it
+    stands."""
+    if scales is None:
+        return None
+    rng = bootstrap.generator(name, seed)
+    trunks, at = np.unique(fitted.trunk, return_inverse=True)
+    own = rng.standard_normal((len(scales), len(fitted.trunk)))
+    common = rng.standard_normal((len(scales), len(trunks)))[:, at]
+    return np.asarray((np.sqrt(1 - share) * own + np.sqrt(share) * common) * scales[:, None])
+
+
+def _noise(fits: list[CurveFit]) -> noise.Noise:
+    """One noise for the study; a model's runs of one trunk share at least 70 % of it."""
+    parts = [fitted.residuals for fitted in fits]
+    several = any(len(np.unique(f.trunk)) < len(f.trunk) for f in fits)
     return noise.combine(parts, noise.LEAST_SHARE if several else 0.0)
 
 
@@ -147,12 +138,26 @@ def _refuse_one_value(table: TuneTable, cells: list[Cell]) -> None:
             )
 
 
-def _optimum(cell: Cell, fitted: Quadratic | None, over: tuple[str, ...], luck: _Luck) -> Optimum:
-    nothing = Optimum(cell, Found.TOO_FEW, "", fitted, None, None, None, None, None, None)
-    if fitted is None:
+def _optima(fitted: CurveFit, over: tuple[str, ...], errors: Floats | None) -> tuple[Optimum, ...]:
+    drawn = None if errors is None else fitted.coefficients + errors @ fitted.inverse.T
+    return tuple(
+        _optimum(cell, valley, fitted, over, drawn)
+        for cell, valley in zip(fitted.cells, fitted.valleys, strict=True)
+    )
+
+
+def _optimum(
+    cell: Cell,
+    valley: Valley | None,
+    fitted: CurveFit,
+    over: tuple[str, ...],
+    drawn: Floats | None,
+) -> Optimum:
+    nothing = Optimum(cell, Found.TOO_FEW, "", valley, None, None, None, None, None, None)
+    if valley is None:
         few = [f"{n} has {len(cell.tried(k))}" for k, n in enumerate(over)]
         return replace(nothing, reason=f"{', '.join(few)} values, which do not tell a minimum")
-    x, loss, curvature = (part[0] for part in optimum.minima(fitted, fitted.coefficients))
+    x, loss, curvature = (part[0] for part in _minima(fitted, valley, fitted.coefficients[None]))
     edge = optimum.lowest_at_edge(cell)
     if not np.isfinite(loss):
         reason = "the losses bend downwards" + (f"; {_edge_text(cell, over, edge)}" if edge else "")
@@ -160,7 +165,7 @@ def _optimum(cell: Cell, fitted: Quadratic | None, over: tuple[str, ...], luck: 
     out = optimum.beyond(cell, x)
     if out is not None:
         return replace(nothing, found=Found.EDGE, reason=_edge_text(cell, over, out), wanted=out)
-    draws, bends = _draws(cell, fitted, luck)
+    draws, _, bends = (None,) * 3 if drawn is None else _minima(fitted, valley, drawn)
     intervals = None if draws is None else _intervals(draws)
     if draws is not None and intervals is None:
         reason = "the noise is as large as what the settings change"
@@ -174,7 +179,16 @@ def _optimum(cell: Cell, fitted: Quadratic | None, over: tuple[str, ...], luck: 
         reason = _edge_text(cell, over, edge)
         return replace(nothing, found=Found.EDGE, reason=reason, wanted=edge)
     return Optimum(
-        cell, Found.ENCLOSED, "", fitted, np.exp(x), intervals, float(loss), curvature, draws, bends
+        cell,
+        Found.ENCLOSED,
+        "",
+        valley,
+        np.exp(x),
+        intervals,
+        float(loss) * valley.level,
+        curvature / loss,
+        draws,
+        bends,
     )
 
 
@@ -195,14 +209,8 @@ def _edge_text(cell: Cell, over: tuple[str, ...], edge: tuple[int, str]) -> str:
     return f"best at or beyond {over[k]}={end:.4g}, the {word} that was tried"
 
 
-def _draws(cell: Cell, fitted: Quadratic, luck: _Luck) -> tuple[Floats | None, Floats | None]:
-    errors = luck.of(cell, fitted.rows)
-    if errors is None:
-        return None, None
-    level = np.abs(cell.loss[fitted.rows]).mean()
-    refits = fitted.coefficients + level * errors @ fitted.inverse.T
-    x, _, curvature = optimum.minima(fitted, refits)
-    return x, curvature
+def _minima(fitted: CurveFit, valley: Valley, rows: Floats) -> tuple[Floats, Floats, Floats]:
+    return optimum.minima(valley, rows[:, valley.at], fitted.skew(rows))
 
 
 def _intervals(draws: Floats) -> tuple[Interval, ...] | None:

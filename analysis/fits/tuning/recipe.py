@@ -74,11 +74,7 @@ def _tuning(curve: CurveTuning, table: TuneTable) -> ModelTuning | None:
         return None
     joint = np.concatenate(drawn, axis=1)
     joint = np.clip(joint, *np.percentile(joint, [TAIL, 100 - TAIL], axis=0))
-    bends = [
-        one.curvature / one.loss
-        for one in curve.enclosed
-        if one.curvature is not None and one.loss is not None
-    ]
+    bends = [one.curvature for one in curve.enclosed if one.curvature is not None]
     mean = np.mean(bends, axis=0)
     return ModelTuning(
         tuple(law.setting for law in curve.laws),
@@ -86,6 +82,7 @@ def _tuning(curve: CurveTuning, table: TuneTable) -> ModelTuning | None:
         tuple((float(np.log(law.value)), law.a, law.b) for law in curve.laws),
         _rows(np.atleast_2d(np.cov(joint, rowvar=False))),
         _rows(mean),
+        tuple(float(value) for value in curve.skew),
         _spread(curve, mean),
         _tried(curve),
         table.conditions[curve.curve],
@@ -97,7 +94,7 @@ def _spread(curve: CurveTuning, mean: Floats) -> float:
     drawn = []
     for one in curve.enclosed:
         if one.curvature_draws is not None:
-            steep = np.trace(one.curvature_draws, axis1=1, axis2=2) / one.loss
+            steep = np.trace(one.curvature_draws, axis1=1, axis2=2)
             drawn.append(steep[np.isfinite(steep)])
     low, high = np.percentile(np.concatenate(drawn), [16, 84])
     return float(0.5 * (high - low) / np.trace(mean))
@@ -109,9 +106,9 @@ def _tried(curve: CurveTuning) -> tuple[tuple[float, float], ...]:
     for k in range(len(curve.laws)):
         lows, highs = [], []
         for one in curve.enclosed:
-            assert one.fitted is not None
+            assert one.valley is not None
             assert one.values is not None
-            away = one.cell.values[one.fitted.rows, k] - np.log(one.values[k])
+            away = one.cell.values[one.valley.rows, k] - np.log(one.values[k])
             lows.append(away.min())
             highs.append(away.max())
         found.append((float(max(lows)), float(min(highs))))

@@ -21,7 +21,7 @@ from analysis.fits.tuning.fit import fit_tuning
 from analysis.fits.tuning.recipe import recipe_of
 from ledger.recipe import Recipe, read_recipe, write_recipe
 from tests.analysis.commands.test_tune import as_study
-from tests.analysis.fits.tuning.studies import LR_BEND, tune_study
+from tests.analysis.fits.tuning.studies import LR_BEND, rise, tune_study
 
 MODELS = ("vanilla", "mor")
 
@@ -59,6 +59,19 @@ def test_the_interval_holds_the_true_loss():
         low, high = found.interval
         held.append(low <= truth <= high)
     assert np.mean(held) >= 0.9
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 2.0])
+def test_a_skew_valley_does_not_cost_more_than_the_interval_says(factor):
+    for seed in range(20):
+        cells = tune_table(tune_study(0.003, seed=seed, skewed=True))
+        known = recipe_of(fit_tuning(cells, 400), cells, "r", "s").recipe
+        [point] = tune_study(
+            factors=(factor / 0.8,), sizes={"s": 1e6}, budgets=(1e15,), skewed=True
+        ).to_dict("records")
+        found = mistuning.certify({**point, "curve": "vanilla"}, known)
+        share = rise(np.log(factor), True)
+        assert found.interval[1] >= point["loss"] * share / (1 + share)
 
 
 def test_what_is_untuned():

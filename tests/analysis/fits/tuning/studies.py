@@ -18,6 +18,11 @@ def best_lr(params: float, tokens: float, a: float = 0.4, b: float = 0.0) -> flo
     return 2.0 * params**-a * tokens**-b
 
 
+def rise(x: float, skewed: bool = False) -> float:
+    """What a rate e^x times the best costs, as a share of the loss."""
+    return float(LR_BEND * (np.exp(x) - 1 - x if skewed else 0.5 * x * x))
+
+
 def tune_study(
     noise: float = 0.0,
     a: float = 0.4,
@@ -30,9 +35,10 @@ def tune_study(
     budgets: tuple[float, ...] = BUDGETS,
     factors: tuple[float, ...] = FACTORS,
     centre: float | None = None,
+    skewed: bool = False,
 ) -> pd.DataFrame:
     """Exactly quadratic losses about lr = 2 N^-a D^-b (and a batch); `factors` stand around the
-    optimum at 0.8 of it, or around `centre`."""
+    optimum at 0.8 of it, or around `centre`. `skewed`: e^x - 1 - x in place of x^2 / 2."""
     rng = np.random.default_rng(seed)
     rows: list[dict[str, Any]] = []
     for model in models:
@@ -43,7 +49,7 @@ def tune_study(
                 for batch in batches:
                     for factor in factors:
                         lr = (centre or 0.8 * best) * factor
-                        off = 0.5 * LR_BEND * np.log(lr / best) ** 2
+                        off = rise(np.log(lr / best), skewed)
                         if len(batches) > 1:
                             off += 0.5 * BATCH_BEND * np.log(batch / best_batch) ** 2
                         loss = (2 + 100 * params**-0.3) * (1 + off + noise * rng.normal())
