@@ -76,7 +76,7 @@ def _read(path: Path) -> Recipe:
         return read_recipe(path)
     except UserError as error:
         raise ConfigError(
-            "train.recipe", path, str(error).removeprefix(f"{path}: "), "correct the file"
+            "train.recipe", path, str(error).removeprefix(f"{path}: "), "correct it or write it again"
         ) from None
 
 
