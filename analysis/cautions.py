@@ -59,6 +59,10 @@ class Code(StrEnum):
     ONE_RAY = "one_ray"
     UNTUNED = "untuned"
     MIXED_RECIPES = "mixed_recipes"
+    # Forecasts
+    NO_FORECAST = "no_forecast"
+    WITHIN_POINTS = "within_points"
+    POINTS_CHANGED = "points_changed"
     # Designs
     BEYOND_THE_LAW = "beyond_the_law"
     BIASED_PARABOLAS = "biased_parabolas"

@@ -76,7 +76,10 @@ def _read(path: Path) -> Recipe:
         return read_recipe(path)
     except UserError as error:
         raise ConfigError(
-            "train.recipe", path, str(error).removeprefix(f"{path}: "), "correct it or write it again"
+            "train.recipe",
+            path,
+            str(error).removeprefix(f"{path}: "),
+            "correct it or write it again",
         ) from None
 
 

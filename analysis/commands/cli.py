@@ -14,9 +14,12 @@ from analysis.commands import (
     envelope,
     figures,
     fit,
+    forecast,
+    inspection,
     isoflop,
     joint,
     report,
+    score,
     suggest,
     tune,
     wandb_report,
@@ -32,9 +35,12 @@ COMMANDS = {
     "compare": compare,
     "agree": agree,
     "figures": figures,
+    "inspection": inspection,
     "design": design,
     "suggest": suggest,
     "tune": tune,
+    "forecast": forecast,
+    "score": score,
 }
 
 app = typer.Typer(

@@ -14,7 +14,6 @@ Where L_model(N, D) = L_baseline(N, k D) both ways and that of `equal_compute` h
 Intervals hold the noise of the points; docs/coverage.md has how often they hold the truth.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +22,7 @@ import pandas as pd
 from analysis.errors import AnalysisError
 from analysis.fits import bootstrap
 from analysis.fits.parametric.caution import NOT_IDENTIFIED, vanished
+from analysis.fits.parametric.frontier import Plane, frontier, plane_of
 from analysis.fits.parametric.laws import Chinchilla, Floats
 from analysis.fits.parametric.optimum import LawFit, fit_law
 from analysis.fits.parametric.profile import judged
@@ -56,7 +56,7 @@ class Fitted:
     reason: str
     fit: LawFit | None = None
     found: Intervals | None = None
-    plane: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    plane: Plane = (0.0, 0.0, 0.0)
 
 
 def multipliers(
@@ -97,10 +97,7 @@ def _fitted(rows: pd.DataFrame, name: str, resamples: int, seed: int) -> Fitted:
     # A stream for each model: with one, equal grids would draw equal errors, and gaps no spread.
     own = int(bootstrap.generator(name, seed).integers(2**31))
     found = intervals(fit, group_points(rows, "auto"), resamples, own)
-    logs = np.log(rows[["params", "budget", "tokens"]].to_numpy(float))
-    design = np.column_stack([np.ones(len(logs)), logs[:, :2]])
-    p, q, r = np.linalg.lstsq(design, logs[:, 2], rcond=None)[0].tolist()
-    return Fitted(rows, "", fit, found, (p, q, r))
+    return Fitted(rows, "", fit, found, plane_of(rows))
 
 
 def _by_laws(model: str, budget: float, own: Fitted, base: Fitted, baseline: str) -> Multiplier:
@@ -119,29 +116,14 @@ def _by_laws(model: str, budget: float, own: Fitted, base: Fitted, baseline: str
     return Multiplier(model, budget, "laws", float(value), _exp(ends))
 
 
-def _reached(
-    base: Floats, base_plane: Sequence[float], own: Floats, plane: Sequence[float], budget: float
-) -> Floats:
+def _reached(base: Floats, base_plane: Plane, own: Floats, plane: Plane, budget: float) -> Floats:
     """k for each pair of parameter sets, (sets,); NaN where the baseline's floor is higher."""
-    floor, level, gamma = _frontier(base, base_plane)
-    own_floor, own_level, own_gamma = _frontier(own, plane)
+    floor, level, gamma = frontier(base, base_plane)
+    own_floor, own_level, own_gamma = frontier(own, plane)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         loss = own_floor + np.exp(own_level - own_gamma * np.log(budget))
         reached = (level - np.log(loss - floor)) / gamma
         return np.asarray(np.exp(reached - np.log(budget)))
-
-
-def _frontier(theta: Floats, plane: Sequence[float]) -> tuple[Floats, Floats, Floats]:
-    """E, log K and gamma of the best loss E + K C^-gamma."""
-    p, q, r = plane
-    log_a, alpha, log_b, beta, log_e = theta.T
-    # Flat in log N where alpha A N^-alpha = -q beta B D^-beta.
-    with np.errstate(invalid="ignore", divide="ignore"):
-        slope = alpha - beta * q
-        start = (log_a + np.log(alpha) - log_b - np.log(-q * beta) + beta * p) / slope  # at C = 1
-        gamma = alpha * beta * r / slope
-        size, data = log_a - alpha * start, log_b - beta * (p + q * start)
-    return np.exp(log_e), np.logaddexp(size, data), gamma
 
 
 def _by_pairs(

@@ -72,11 +72,11 @@ def loss_slope(parabola: Parabola) -> Floats:
     return np.asarray(parabola.level * np.array([1.0, u, u * u]) @ parabola.inverse)
 
 
-def student_quantile(degrees_of_freedom: float) -> float:
-    """Standard errors on either side of a 95 % interval."""
+def student_quantile(degrees_of_freedom: float, level: float = LEVEL) -> float:
+    """Standard errors on either side of an interval."""
     from scipy.special import stdtrit
 
-    return float(stdtrit(degrees_of_freedom, 0.5 * (1 + LEVEL)))
+    return float(stdtrit(degrees_of_freedom, 0.5 * (1 + level)))
 
 
 def p_value(ratio: float, noise: Noise) -> float:

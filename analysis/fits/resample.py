@@ -151,12 +151,12 @@ def _drawn_again(fit: LawFit, groups: Groups, resamples: int, seed: int) -> Floa
     return np.asarray(weights[(weights > 0).sum(axis=1) > len(fit.theta)])
 
 
-def percentiles(samples: Floats) -> Interval:
-    """The central 95 %; None unless half of the samples are finite."""
+def percentiles(samples: Floats, level: float = LEVEL) -> Interval:
+    """The central 95 % or `level`; None unless half of the samples are finite."""
     finite = samples[np.isfinite(samples)]
     if len(finite) < max(2, len(samples) / 2):
         return None
-    low, high = np.percentile(finite, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    low, high = np.percentile(finite, [50 * (1 - level), 50 * (1 + level)])
     return float(low), float(high)
 
 
@@ -168,23 +168,27 @@ def _interval(name: str, samples: Floats, fit: LawFit, method: Method, groups: G
     return ends and cast(Interval, tuple(np.exp(np.clip(ends, -700, 700)).tolist()))
 
 
-def interval_of(samples: Floats, estimate: float, found: Intervals) -> Interval:
+def interval_of(
+    samples: Floats, estimate: float, found: Intervals, level: float = LEVEL
+) -> Interval:
     """What follows from the parameters, read off its resamples as their own intervals are."""
-    return _read(samples, estimate, found.method, found.groups)
+    return _read(samples, estimate, found.method, found.groups, level)
 
 
-def _read(samples: Floats, estimate: float, method: Method, groups: Groups) -> Interval:
+def _read(
+    samples: Floats, estimate: float, method: Method, groups: Groups, level: float = LEVEL
+) -> Interval:
     if method is not Method.STUDENT:
-        return percentiles(samples)
+        return percentiles(samples, level)
     finite = samples[np.isfinite(samples)]
     if len(finite) < max(2, len(samples) / 2):
         return None
     low, high = np.percentile(finite, [16, 84])
-    half = 0.5 * (high - low) * student_widening(groups)
+    half = 0.5 * (high - low) * student_widening(groups, level)
     return float(estimate - half), float(estimate + half)
 
 
-def student_widening(groups: Groups) -> float:
+def student_widening(groups: Groups, level: float = LEVEL) -> float:
     """Student's t quantile x sqrt(G / (G - 1)) for G groups of points."""
     spare = groups.number - 1
-    return float(student_quantile(spare) * np.sqrt(groups.number / spare))
+    return float(student_quantile(spare, level) * np.sqrt(groups.number / spare))
