@@ -75,7 +75,7 @@ def command(
             "comparisons": [
                 {**vars(row), "mistuning": vars(tuning.of(row))} for row in done.comparisons
             ],
-            "tuning": [{**vars(one), "tuned": one.tuned} for one in tuning.certificates],
+            "tuning": [one.as_json() for one in tuning.certificates],
             "multipliers": [vars(row) for row in others],
             "plateaus": [vars(row) for row in done.plateaus],
             "device_time": {**vars(timed), "rows": [vars(row) for row in timed.rows]},

@@ -7,13 +7,14 @@ from the law's uncertainty, and from how much the curvature varies. A run is *un
 study speaks of it: another setting differs, or its rate lies further from the optimum than any that
 was tried.
 
-A gap's error by mistuning: were both models tuned, the one that is ahead would lead by as much less
-as the other gains. So mistuning explains at most the upper end of what the other loses less the
-lower end of what the leader loses.
+Were both models tuned, the one that is ahead would lead by less by what the other gains, and by
+more by what it gains itself. So mistuning explains at most the upper end (of a 95 % interval) of
+the difference, each side at the sizes around its best one: the largest loss of the one behind, the
+smallest of the one ahead.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import pandas as pd
 from analysis.cautions import Caution, Code
 from analysis.compare.equal_compute import Compared, Comparison
 from analysis.errors import AnalysisError
+from analysis.fits import bootstrap
 from analysis.fits.isoflop import IsoflopResult
 from analysis.fits.parabola import Floats
 from analysis.fits.tuning.cells import NOT_CONDITIONS
@@ -54,10 +56,16 @@ class Certificate:
     interval: Interval | None
     reason: str = ""  # why it is untuned
     note: str = ""  # where the law is used outside of what it was fitted on
+    draws: Floats | None = field(default=None, compare=False, repr=False)  # of `lost`, (DRAWS,)
 
     @property
     def tuned(self) -> bool:
         return self.interval is not None
+
+    def as_json(self) -> dict[str, Any]:
+        """What `--json` prints of it."""
+        found = {name: value for name, value in vars(self).items() if name != "draws"}
+        return {**found, "tuned": self.tuned}
 
 
 @dataclass(frozen=True)
@@ -211,7 +219,7 @@ def _measured(
                 f"{name} is {np.exp(d):.2g} x the best, and {np.exp(low):.2g} to "
                 f"{np.exp(high):.2g} x it were tried",
             )  # fmt: skip
-    rng = np.random.default_rng(0)
+    rng = bootstrap.generator(str(row["model"]), 0)  # the same law for all runs of a model
     covariance = np.array(tuning.covariance)
     drawn = rng.multivariate_normal(best.ravel(), covariance, DRAWS, check_valid="ignore")
     offs = x - drawn.reshape(DRAWS, len(x), 3) @ place
@@ -225,7 +233,7 @@ def _measured(
     note = f"{' and '.join(outside)} outside of what the law was fitted on" if outside else ""
     return Certificate(
         blank.run_id, blank.curve, blank.budget, blank.params, away, unit * here,
-        (float(unit * max(0.0, low)), float(unit * max(low, high))), "", note,
+        (float(unit * max(0.0, low)), float(unit * max(low, high))), "", note, unit * relative,
     )  # fmt: skip
 
 
@@ -240,8 +248,10 @@ def _explained(
     row: Comparison, baseline: str, result: IsoflopResult, found: tuple[Certificate, ...]
 ) -> Mistuning:
     sides: list[Interval | None] = []
+    draws: list[Floats] = []
     reasons = []
-    for curve in (row.model, baseline):
+    ahead = row.gap < 0
+    for curve, leads in ((row.model, ahead), (baseline, not ahead)):
         near = _near_best(curve, row.budget, result, found)
         untuned = [one for one in near if not one.tuned]
         if untuned or not near:
@@ -250,11 +260,13 @@ def _explained(
             continue
         ends = [one.interval for one in near if one.interval is not None]
         sides.append((min(low for low, _ in ends), max(high for _, high in ends)))
+        each = np.stack([one.draws for one in near if one.draws is not None])
+        draws.append(each.min(axis=0) if leads else each.max(axis=0))
     own, other = sides
     most = None
-    if own is not None and other is not None:
-        ahead = row.gap < 0
-        most = max(0.0, other[1] - own[0] if ahead else own[1] - other[0])
+    if len(draws) == 2:
+        more = draws[1] - draws[0] if ahead else draws[0] - draws[1]
+        most = max(0.0, float(np.percentile(more, 97.5)))
     return Mistuning(row.model, row.budget, own, other, most, "; ".join(reasons))
 
 

@@ -6,7 +6,10 @@ side, by 25 %, and a 95 % interval then holds the truth in 9 % of studies. So al
 share a cubic term in each setting, as a share of the loss, where there are points to tell it; a
 cell's own quadratic takes the rest. Everything is linear in the losses and fitted at once.
 
-Runs within a factor of 4 of the lowest count, and the five values nearest to it.
+Runs within a factor of 4 of the lowest count, and the five values nearest to it. Far above the
+lowest loss no low power describes a valley, and a rate at the edge of what is stable leaps: a run
+that lies h above it counts as one whose noise is sqrt(1 + (h / h0)^2) times as large, h0 being 3 %
+of the loss.
 """
 
 import itertools
@@ -25,6 +28,7 @@ from analysis.fits.tuning.cells import Cell
 REACH = np.log(4.0) + 1e-9  # of the window, either side of the lowest run
 NEAREST = 5  # values of each setting that count however far they lie
 LEAST = 3  # values of each setting
+HIGH = 0.03  # of the loss: runs that lie so far above the lowest count half
 SPARE = 3  # points beyond the coefficients that a skew needs
 STEPS = 30  # of Newton's method
 
@@ -65,7 +69,7 @@ class CurveFit:
     valleys: tuple[Valley | None, ...]
     skewed: tuple[int, ...]
     coefficients: Floats  # (c,)
-    inverse: Floats  # (c, points)
+    inverse: Floats  # (c, points), of losses that are weighted as their errors are
     residuals: noise.Residuals
     trunk: Rows  # of each point
 
@@ -104,7 +108,7 @@ def fit_curve(cells: Sequence[Cell]) -> CurveFit:
     """Least squares of all cells of a curve at once, with a skew in each setting that the points
     tell."""
     valleys: list[Valley | None] = []
-    designs, losses, cubes, trunks = [], [], [], []
+    designs, losses, cubes, trunks, weights = [], [], [], [], []
     column = point = 0
     for cell in cells:
         rows = windowed(cell)
@@ -122,6 +126,7 @@ def fit_curve(cells: Sequence[Cell]) -> CurveFit:
         designs.append(design)
         losses.append(cell.loss[rows] / level)
         cubes.append((x - centre) ** 3)
+        weights.append(_weight(cell.loss[rows]))
         trunks.append(cell.trunk[rows])
     settings = cells[0].values.shape[1]
     if not designs:
@@ -132,6 +137,8 @@ def fit_curve(cells: Sequence[Cell]) -> CurveFit:
         )
     design, loss = np.asarray(block_diag(*designs)), np.concatenate(losses)
     design, skewed = _with_skew(design, np.concatenate(cubes), settings)
+    weight = np.concatenate(weights)
+    design, loss = weight[:, None] * design, weight * loss  # one noise for all points
     inverse = np.linalg.pinv(design)
     maker = np.eye(len(loss)) - design @ inverse
     trunk = np.concatenate(trunks)
@@ -141,6 +148,12 @@ def fit_curve(cells: Sequence[Cell]) -> CurveFit:
     return CurveFit(
         tuple(cells), tuple(valleys), skewed, coefficients, np.asarray(inverse), residuals, trunk
     )
+
+
+def _weight(loss: Floats) -> Floats:
+    """One over how much larger than the lowest run's a run's error is taken to be."""
+    high = (loss / loss.min() - 1) / HIGH
+    return np.asarray(1 / np.sqrt(1 + high**2))
 
 
 def _with_skew(design: Floats, cubes: Floats, settings: int) -> tuple[Floats, tuple[int, ...]]:
