@@ -63,7 +63,7 @@ def command(
         done = compare(fitted, baseline)
         asked = {"resamples": resampling.bootstrap, "seed": resampling.seed}
         others = multipliers(found.table, baseline, **asked)
-        tuning = tuning_of(done, fitted, found.table, recipe)
+        tuning = tuning_of(done, fitted, found.table, recipe, found.params)
         speeds = records.speeds(records.of_points(found.table))
         timed = at_equal_time(done, fitted, found.table, speeds)
         drawn = options.draw_into(out, lambda folder: _draw(done, folder, found.loss in BYTE_KEYS))

@@ -84,7 +84,8 @@ def command(
         kept_at = where or []  # what the laws hold at
         file = _file(found, out)
         source = shlex.join(["python", "-m", "analysis", *sys.argv[1:]])
-        written = recipe_of(tuned, table, file.parent.name if file else "tune", source)
+        name = file.absolute().parent.name if file else "tune"
+        written = recipe_of(tuned, table, name, source, found.params)
         if file is not None and written.recipe is not None:
             _write(file, written.recipe)
     kept = file if written.recipe is not None else None

@@ -32,7 +32,7 @@ from analysis.formatting import listing, plural
 from analysis.points.series import as_number
 from analysis.points.table import curve_of
 from ledger.errors import UserError
-from ledger.recipe import Recipe, read_recipe
+from ledger.recipe import PARAMS, Recipe, read_recipe
 from ledger.tuning import ModelTuning
 
 COLUMNS = ("settings", "recipe")  # that the points need
@@ -94,14 +94,19 @@ class Tuning:
 
 
 def tuning_of(
-    done: Compared, result: IsoflopResult, table: pd.DataFrame, file: Path | None = None
+    done: Compared,
+    result: IsoflopResult,
+    table: pd.DataFrame,
+    file: Path | None = None,
+    params: str = "nonembedding",
 ) -> Tuning:
     """Certificates of all runs, and what mistuning explains of each comparison.
 
     `file` is the recipe to judge by; without it each run is judged by the recipe that it followed,
-    where that is a file that a tune study wrote. Raises AnalysisError where `file` is none.
+    where that is a file that a tune study wrote. `params` is what the points' sizes count. Raises
+    AnalysisError where `file` is none.
     """
-    recipes = _Recipes(file)
+    recipes = _Recipes(file, params)
     rows = [{str(k): v for k, v in row.items()} for row in _known(table).to_dict("records")]
     certificates = tuple(certify(row, *recipes.of(row)) for row in rows)
     compared = tuple(
@@ -118,7 +123,8 @@ def _known(table: pd.DataFrame) -> pd.DataFrame:
 class _Recipes:
     """The recipe that judges a run, or why there is none; each file is read once."""
 
-    def __init__(self, file: Path | None) -> None:
+    def __init__(self, file: Path | None, params: str) -> None:
+        self._params = params
         self._forced = _read(file) if file is not None else None
         if self._forced is not None and not self._forced.tuning:
             raise AnalysisError(
@@ -129,7 +135,7 @@ class _Recipes:
 
     def of(self, row: Mapping[str, Any]) -> tuple[Recipe | None, str]:
         if self._forced is not None:
-            return self._forced, ""
+            return self._counted(self._forced)
         name = row.get("recipe")
         if not isinstance(name, str):
             return None, NOTHING
@@ -142,7 +148,13 @@ class _Recipes:
         found = self._read[name]
         if found is None or not found.tuning:
             return None, f"recipe {file_name(name)} is no tune study's"
-        return found, ""
+        return self._counted(found)
+
+    def _counted(self, recipe: Recipe) -> tuple[Recipe | None, str]:
+        if self._params in PARAMS and recipe.params != self._params:
+            reason = f"recipe {recipe.name} counts {recipe.params} parameters, the points do not"
+            return None, f"{reason} (--params {recipe.params})"
+        return recipe, ""
 
 
 def file_name(recipe: str) -> str:

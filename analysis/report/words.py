@@ -67,7 +67,7 @@ def say(
         return Said(baseline, "", [], [], refusal=str(error))
     budgets = sorted({row.budget for row in done.comparisons})
     bits = bits_a_nat(records.values())
-    tuning = mistuning.tuning_of(done, result, points.table, recipe)
+    tuning = mistuning.tuning_of(done, result, points.table, recipe, points.params)
     told = [_at_budget(budget, done, result, bits, tuning) for budget in reversed(budgets)]
     timed = device_time.at_equal_time(done, result, points.table, speeds(records))
     return Said(

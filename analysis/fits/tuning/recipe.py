@@ -24,8 +24,10 @@ class Written:
     warnings: tuple[Caution, ...]
 
 
-def recipe_of(tuned: Tuned, table: TuneTable, name: str, source: str) -> Written:
-    """The laws of each model that has one curve with an optimum."""
+def recipe_of(
+    tuned: Tuned, table: TuneTable, name: str, source: str, params: str = "nonembedding"
+) -> Written:
+    """The laws of each model that has one curve with an optimum; `params` is what N counts."""
     models: dict[str, dict[str, PowerLaw]] = {}
     tuning: dict[str, ModelTuning] = {}
     said: list[Caution] = []
@@ -49,7 +51,8 @@ def recipe_of(tuned: Tuned, table: TuneTable, name: str, source: str) -> Written
         "params": (min(c.params for c in cells), max(c.params for c in cells)),
         "tokens": (min(c.tokens for c in cells), max(c.tokens for c in cells)),
     }
-    return Written(Recipe(name, source, models=models, fitted=places, tuning=tuning), tuple(said))
+    recipe = Recipe(name, source, params, models=models, fitted=places, tuning=tuning)
+    return Written(recipe, tuple(said))
 
 
 def _variants(model: str, variants: list[str]) -> Caution:

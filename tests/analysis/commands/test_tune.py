@@ -69,6 +69,9 @@ def test_a_study_becomes_a_recipe(tune, tmp_path):
     assert recipe.of("mor")["train.lr"].c == pytest.approx(law["c"])
     assert set(recipe.tuning) == {"vanilla", "mor"}
     assert "train.recipe=" in told["next"]
+    assert recipe.params == "nonembedding"
+    assert tune(study, "--params", "total", "--out", tmp_path / "total.json").exit_code == 0
+    assert read_recipe(tmp_path / "total.json").params == "total"
     tables = tune(study, "--out", tmp_path / "other" / "r.json").output
     assert "enclosed" in tables
     assert read_recipe(tmp_path / "other" / "r.json").models == recipe.models

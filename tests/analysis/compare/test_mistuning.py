@@ -148,6 +148,20 @@ def test_mixed_recipes_are_named(make_table, tmp_path):
     ]
 
 
+def test_sizes_are_counted_as_the_recipe_counts_them(make_table, tmp_path):
+    table = study(make_table, 1.0, {"vanilla": 0.0, "mor": 0.0})
+    result = fit_isoflop(table, resamples=0)
+    done = compare(result, "vanilla")
+    write_recipe(tmp_path / "r.json", replace(recipe(models=MODELS), params="total"))
+    for params, tuned in (("nonembedding", False), ("total", True)):
+        found = mistuning.tuning_of(done, result, table, tmp_path / "r.json", params)
+        assert {one.tuned for one in found.certificates} == {tuned}
+    assert (
+        "--params total"
+        in mistuning.tuning_of(done, result, table, tmp_path / "r.json").warnings[0].text
+    )
+
+
 def test_points_without_settings_are_untuned(make_table):
     table = make_table()
     result = fit_isoflop(table, resamples=0)
