@@ -21,6 +21,7 @@ from analysis.commands import (
     report,
     score,
     suggest,
+    tune,
     wandb_report,
 )
 
@@ -37,6 +38,7 @@ COMMANDS = {
     "inspection": inspection,
     "design": design,
     "suggest": suggest,
+    "tune": tune,
     "forecast": forecast,
     "score": score,
 }
