@@ -332,11 +332,13 @@ def _warnings(found: tuple[Certificate, ...], rows: list[dict[str, Any]]) -> lis
     return said
 
 
-def words(found: Mistuning, gap: float) -> str:
-    """What a verdict adds: how much of its gap mistuning can explain, or untuned."""
+def words(found: Mistuning, gap: float, clause: bool = False) -> str:
+    """What a verdict adds: how much of its gap mistuning can explain, or untuned; as a `clause`
+    that follows the gap, or as a sentence."""
     most = found.explains_at_most
     if most is None:
         return "untuned"
     if most >= abs(gap):
         return f"mistuning (at most {most:.2g}) can explain all of it"
-    return f"of which mistuning can explain at most {most:.2g}"
+    said = f"mistuning can explain at most {most:.2g}"
+    return f"of which {said}" if clause else f"{said} of it"

@@ -143,6 +143,7 @@ def _at_budget(
 
 def _line(row: Comparison, baseline: str, tuning: mistuning.Tuning) -> str:
     recipe = mistuning.words(tuning.of(row), row.gap)
+    clause = mistuning.words(tuning.of(row), row.gap, clause=True)
     size = f"{abs(row.gap):.4f} nats per token"
     ends = row.gap_interval
     told = f" (95 % interval of the gap {ends[0]:+.4f} to {ends[1]:+.4f})" if ends else ""
@@ -173,7 +174,7 @@ def _line(row: Comparison, baseline: str, tuning: mistuning.Tuning) -> str:
         )
     elif not ends:
         bound = "; there is no interval"
-    said = f"{row.model} {VERBS[side]} by {size}{told}, {recipe}{bound}."
+    said = f"{row.model} {VERBS[side]} by {size}{told}, {clause}{bound}."
     if row.multiplier is not None and math.isfinite(row.multiplier):
         span = row.multiplier_interval
         width = f" (95 % interval {span[0]:.3g} to {span[1]:.3g})" if span else ""
