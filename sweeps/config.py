@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import types
+import typing
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -196,18 +199,23 @@ def _refuse_unknown(values: dict[str, Any]) -> None:
 
 def known_settings() -> list[str]:
     """Every setting that the command line knows, as a dotted name."""
-    return [*_names(Config), *_names(SweepConfig)]
+    return [name for cls in (Config, SweepConfig) for name, _ in settings_of(cls)]
 
 
-def _names(cls: Any, path: str = "") -> list[str]:
-    import typing
-
+def settings_of(cls: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Each setting below a dataclass by its dotted name, with its type."""
     hints = typing.get_type_hints(cls)
-    names = []
     for f in dataclasses.fields(cls):
-        inner = hints[f.name]
-        if dataclasses.is_dataclass(inner):
-            names += _names(inner, f"{path}{f.name}.")
+        hint, name = hints[f.name], f"{path}{f.name}"
+        inner = next((arm for arm in arms(hint) if dataclasses.is_dataclass(arm)), None)
+        if inner is None:
+            yield name, hint
         else:
-            names.append(f"{path}{f.name}")
-    return names
+            yield from settings_of(inner, f"{name}.")
+
+
+def arms(hint: Any) -> list[Any]:
+    """The types that a hint allows, None left out."""
+    if typing.get_origin(hint) not in (typing.Union, types.UnionType):
+        return [hint]
+    return [arm for arm in typing.get_args(hint) if arm is not type(None)]

@@ -8,10 +8,7 @@ flags of sbatch may be true, false and null.
 
 from __future__ import annotations
 
-import dataclasses
 import re
-import types
-import typing
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -24,7 +21,7 @@ from mor.config import Config
 from mor.model.components import RECURRENCES, ROUTERS
 from mor.model.recurrence.spec import RecurrenceSpec
 from mor.model.routers.spec import RouterSpec
-from sweeps.config import SweepConfig
+from sweeps.config import SweepConfig, arms, settings_of
 
 FLAGS = "launch.slurm.sbatch."  # any flag of sbatch, as text
 _KEY = re.compile(r"(\+{0,2}([\w.-]+)=)(.*)", re.DOTALL)
@@ -71,15 +68,10 @@ def text_settings() -> dict[str, bool]:
 
 
 def _texts(cls: Any, path: str = "") -> Iterator[tuple[str, bool]]:
-    hints = typing.get_type_hints(cls)
-    for field in dataclasses.fields(cls):
-        hint = hints[field.name]
-        union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-        arms = [arm for arm in typing.get_args(hint) if arm is not type(None)] if union else [hint]
-        if dataclasses.is_dataclass(arms[0]):
-            yield from _texts(arms[0], f"{path}{field.name}.")
-        elif arms in ([str], [tuple[str, ...]]):
-            yield f"{path}{field.name}", union
+    for name, hint in settings_of(cls, path):
+        allowed = arms(hint)
+        if allowed in ([str], [tuple[str, ...]]):
+            yield name, hint is not allowed[0]
 
 
 def _takes_text(key: str) -> bool:

@@ -3,9 +3,10 @@
     U = once + block,  E = once + block x Nr   (layers: unique, effective)
     N_rec = N_nonemb x block / U,  N_once = params - N_rec,  r = mean recursions of a token
 
-from `result.json` (unique_layers, effective_layers, n_params_nonembedding, mean_recursions_train)
-and Nr from the run's `config.yaml`; where a store keeps results only, Nr is inferred if just one of
-the paper's layouts (a unique layer at either end, or none) has these layer counts. Layers are taken
+from `result.json` (unique_layers, effective_layers, n_params_nonembedding, mean_recursions_train,
+and Nr among its settings, or in the run's `config.yaml`); where an old result alone is kept, Nr is
+inferred if just one of the paper's layouts (a unique layer at either end, or none) has these layer
+counts. Layers are taken
 as equally large, which they are; norms and routers (under one part in a thousand) are spread over
 them.
 """
@@ -58,7 +59,7 @@ def _parts(run: Path, params: float) -> tuple[float, float, float]:
     effective = int(need_number(result, "effective_layers", file))
     nonembedding = need_number(result, "n_params_nonembedding", file)
     r = need_number(result, "mean_recursions_train", file)
-    recursions = _recursions(RunFolder(run).config_file, unique, effective)
+    recursions = _told(result) or _recursions(RunFolder(run).config_file, unique, effective)
     try:
         _, block = split_layers(unique, effective, recursions)
     except ValueError as error:
@@ -67,6 +68,13 @@ def _parts(run: Path, params: float) -> tuple[float, float, float]:
         ) from error
     looped = nonembedding * block / unique
     return params - looped, looped, r
+
+
+def _told(result: dict[str, Any]) -> int | None:
+    """Nr among the identity settings of a result; a model without recursions has none."""
+    model = (result.get("settings") or {}).get("model")
+    found = model.get("n_recursions") if isinstance(model, dict) else None
+    return found if isinstance(found, int) else None
 
 
 def _recursions(file: Path, unique: int, effective: int) -> int:

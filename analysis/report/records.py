@@ -14,8 +14,9 @@ import pandas as pd
 
 from analysis.compare.device_time import Measured
 from ledger.conventions import CONVENTIONS
+from ledger.errors import UserError
 from ledger.folder import RunFolder
-from ledger.result import BITS_KEYS, LOSS_KEYS
+from ledger.result import BITS_KEYS, DONE, LOSS_KEYS
 
 
 @dataclass(frozen=True)
@@ -76,37 +77,34 @@ def bits_a_nat(records: Iterable[Record]) -> float | None:
 def read(folder: Path) -> Record:
     """The record of one run's folder; `planned` where it has none yet.
 
-    A file of another form gives fewer facts, never an error: the points were checked before.
+    A result that is not what was written, or of another version, gives no facts, never an error:
+    the points were checked before.
     """
-    result = _object(RunFolder(folder).result_file)
-    if not result:
-        status = _object(RunFolder(folder).status_file)
+    run = RunFolder(folder)
+    try:
+        result = run.result()
+    except UserError:
+        result = None
+    if result is None:
+        status = _object(run.status_file)
         state = str(status.get("state") or "planned")
         return Record(folder.name, state, error=_text(status.get("error")))
-    speed = _dict(result.get("throughput"))
+    speed = result.throughput
     return Record(
         run_id=folder.name,
-        state=str(result.get("status", "done")),
-        model=str(result.get("model", "")),
-        size=str(result.get("size", "")),
-        budget=_number(result.get("budget")),
-        flops={
-            name: value
-            for name in CONVENTIONS
-            if (value := _number(_dict(result.get("flops")).get(name))) is not None
-        },
-        exact_flops_per_s=_number(speed.get("flops_per_s")),
-        device=_text(speed.get("device")),
-        devices=int(_number(speed.get("devices")) or 1),
-        finished=_text(result.get("finished")),
-        versions={str(k): str(v) for k, v in _dict(result.get("versions")).items()},
-        error=_text(result.get("error")),
-        routing=_dict(result.get("routing")) or None,
-        loss={
-            name: value
-            for name, found in _dict(result.get("loss")).items()
-            if (value := _number(found)) is not None
-        },
+        state=result.status or DONE,
+        model=result.model,
+        size=result.size,
+        budget=result.budget,
+        flops={name: v for name in CONVENTIONS if (v := result.flops.under(name)) is not None},
+        exact_flops_per_s=speed.flops_per_s,
+        device=_text(speed.device),
+        devices=speed.devices or 1,
+        finished=result.finished,
+        versions={str(k): str(v) for k, v in _dict(result.extra.get("versions")).items()},
+        error=result.error,
+        routing=result.routing or None,
+        loss=dict(result.loss),
     )
 
 
@@ -119,10 +117,6 @@ def _object(file: Path) -> dict[str, Any]:
 
 def _dict(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and value == value else None
 
 
 def _text(value: object) -> str | None:

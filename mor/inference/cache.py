@@ -125,8 +125,6 @@ class Own(ForAllBlocks):
 class Recursions:
     """One strategy for each block; a token enters some of them."""
 
-    keeps = False
-
     def __init__(self, each: Sequence[Strategy]) -> None:
         self.each = each
 
@@ -134,12 +132,6 @@ class Recursions:
 
     def at(self, r: int) -> Strategy:
         return self.each[r]
-
-    def reads(self, span: Span, n_layers: int) -> Plan:
-        raise NotImplementedError("ask the strategy of a block: at(r)")
-
-    def keep(self, span: Span, memory: list[KV]) -> None:
-        raise NotImplementedError("ask the strategy of a block: at(r)")
 
 
 class Following(ForAllBlocks):

@@ -25,7 +25,15 @@ from torch import Tensor, nn
 from mor.config import ModelConfig, RuntimeConfig, SizeConfig
 from mor.model.components import depends_on_step, layout, n_blocks, recurrence_of, router_of
 from mor.model.kv.spec import computing_layers, mode_of
-from mor.model.kv.strategies import Cache, RecursionWise, Step, Strategy, builder, run_layers
+from mor.model.kv.strategies import (
+    Cache,
+    RecursionWise,
+    Step,
+    Strategies,
+    Strategy,
+    builder,
+    run_layers,
+)
 from mor.model.layers import PLAIN, Adapter, Layer, RMSNorm, rotary_tables
 from mor.model.lookup import load_module
 from mor.model.losses import chunked_loss, whole_loss
@@ -183,10 +191,10 @@ class Transformer(nn.Module):
             for i, adapter in zip(depths, adapters, strict=True)
         ]
 
-    def _block(self, kv: Strategy, r: int, x: Tensor, span: Span) -> Tensor:
+    def _block(self, blocks: Strategies, r: int, x: Tensor, span: Span) -> Tensor:
         """Block `r`, with its per-recursion parameters, over a span."""
         depths = self.layout.recursions[min(r, len(self.layout.recursions) - 1)]
-        kv = kv.at(r)
+        kv = blocks.at(r)
         steps = self._steps(depths, self.relaxation.of_layers(r, len(depths)))
         plan = kv.reads(span, len(depths))
         x = self.relaxation.enter(r, x)

@@ -29,16 +29,22 @@ Plan = list[Reads | int]  # an index: what an earlier layer of the same block ha
 
 
 class Strategy(Protocol):
+    """That of one block, or of the unshared layers at either end."""
+
     @property
     def keeps(self) -> bool:
         """Whether the block that runs next must hand over its keys and values."""
 
-    def at(self, r: int) -> Strategy:
-        """The strategy of block `r`: one for all, or one each."""
-
     def reads(self, span: Span, n_layers: int) -> Plan: ...
 
     def keep(self, span: Span, memory: list[KV]) -> None: ...
+
+
+class Strategies(Protocol):
+    """Those of all blocks of a forward pass."""
+
+    def at(self, r: int) -> Strategy:
+        """The strategy of block `r`: one for all, or one each."""
 
 
 class ForAllBlocks:
@@ -56,7 +62,7 @@ class Cache(Protocol):
     epilogue: Strategy
 
     @property
-    def recursions(self) -> Strategy: ...
+    def recursions(self) -> Strategies: ...
 
     def enter(self, tokens: Tensor, separator: int | None) -> None: ...
 
@@ -134,7 +140,7 @@ class Reused(ForAllBlocks):
         self.memory += memory
 
 
-Build = Callable[[ModelConfig, Layout], Strategy]  # for one forward pass
+Build = Callable[[ModelConfig, Layout], Strategies]  # for one forward pass
 
 
 def builder(model: ModelConfig) -> Build:
@@ -143,19 +149,19 @@ def builder(model: ModelConfig) -> Build:
     return build
 
 
-def recursion_wise(model: ModelConfig, layout: Layout) -> Strategy:
+def recursion_wise(model: ModelConfig, layout: Layout) -> Strategies:
     return RecursionWise()
 
 
-def shared(model: ModelConfig, layout: Layout) -> Strategy:
+def shared(model: ModelConfig, layout: Layout) -> Strategies:
     return Shared()
 
 
-def hybrid(model: ModelConfig, layout: Layout) -> Strategy:
+def hybrid(model: ModelConfig, layout: Layout) -> Strategies:
     return Hybrid()
 
 
-def reused(model: ModelConfig, layout: Layout) -> Strategy:
+def reused(model: ModelConfig, layout: Layout) -> Strategies:
     return Reused(sources_of(model, sum(len(block) for block in layout.recursions)))
 
 
