@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mor.inference.clock import Statistics
@@ -184,7 +183,7 @@ class Engine:
         if not wanted:
             return []
         states = torch.cat([x for _, x in wanted])
-        logits = F.linear(states, self.model.embed.weight).float()  # (n, V)
+        logits = self.runner.head(states).float()  # (n, V)
         events = []
         for (chunk, x), own in zip(wanted, logits.split([len(x) for _, x in wanted]), strict=True):
             if len(x) > 1 or chunk.request.sampling.score:

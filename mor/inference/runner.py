@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mor.inference.batch import Batch, run_layer
 from mor.inference.clock import Clock, Counts
+from mor.inference.packed import Packed, packed
 from mor.inference.request import Chunk, Ints, Settings
 from mor.inference.tables import Pool, Streams
 from mor.model.layers import PLAIN, Adapter, Layer, rotary_tables
@@ -69,6 +70,8 @@ class Runner:
         self.tables = rotary_tables(
             settings.context, model.size.d_head, model.model.rope_theta, self.device, weight.dtype
         )
+        self.layers = [packed(cast(Layer, layer)) for layer in model.layers]
+        self.head = Packed(weight)  # tied to the embedding
         self.flying: list[Chunk] = []
         tied = settings.depthwise and not any(True for _ in model.relaxation.parameters())
         self.keys = [
@@ -133,8 +136,7 @@ class Runner:
         turns = (self.tables.cos[batch.positions], self.tables.sin[batch.positions])
         depths = self.streams.layers[batch.streams[0]]
         for j, (i, adapter) in enumerate(zip(depths, adapters, strict=True)):
-            layer = cast(Layer, self.model.layers[i])
-            x = run_layer(layer, adapter, x, turns, batch, j, self.pools, self.clock)
+            x = run_layer(self.layers[i], adapter, x, turns, batch, j, self.pools, self.clock)
         return x
 
     def _block(self, chunks: list[Chunk]) -> None:
