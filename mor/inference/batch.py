@@ -1,6 +1,7 @@
 """Tokens of several chunks in front of the same layers, and the layers over them. Design notes:
 
-- chunks of one token attend in one call, padded to the longest cache; a longer chunk has its own;
+- chunks of one token attend together, padded to the longest cache among them; so that little is
+  padding, caches of similar lengths go together. A longer chunk attends by itself;
 - grouped heads are folded into the queries, so that keys and values are never repeated;
 - a layer writes first and reads then: a token sees itself.
 """
@@ -19,6 +20,9 @@ from mor.inference.clock import Clock
 from mor.inference.request import Chunk, Ints
 from mor.inference.tables import Place, Pool, Streams, View
 from mor.model.layers import Adapter, Layer, rotate
+
+
+PADDING = 256  # slots that chunks of one token may be padded by, together: what a call costs
 
 
 @dataclass
@@ -57,14 +61,14 @@ class Batch:
             if of.writes(stream)
         ]
         self.slots = self._tensor(np.concatenate(written)) if written else None
+        self.groups = self._by_stream()  # the tokens of each stream
         self._segments: dict[tuple[int, ...], list[Segment]] = {}
 
     @property
     def tokens(self) -> int:
         return int(self.starts[-1])
 
-    def groups(self) -> list[tuple[int, slice]]:
-        """The tokens of each stream."""
+    def _by_stream(self) -> list[tuple[int, slice]]:
         found: list[tuple[int, slice]] = []
         for i, stream in enumerate(self.streams):
             begin, end = int(self.starts[i]), int(self.starts[i + 1])
@@ -74,25 +78,41 @@ class Batch:
         return found
 
     def places(self, j: int) -> list[Place]:
-        """What layer `j` does for each chunk."""
-        return [self.of.places[stream][j] for stream in self.streams]
+        """What layer `j` does for each stream."""
+        return [self.of.places[stream][j] for stream, _ in self.groups]
 
     def writers(self, places: Sequence[Place]) -> int:
         """Tokens, from the first, whose keys and values a layer computes."""
-        return sum(n for n, place in zip(self.counts, places, strict=True) if place.writes)
+        each = zip(self.groups, places, strict=True)
+        return sum(part.stop - part.start for (_, part), place in each if place.writes)
 
     def segments(self, places: Sequence[Place]) -> list[Segment]:
         key = tuple(place.stream for place in places)
         if key not in self._segments:
-            single = [i for i, n in enumerate(self.counts) if n == 1]
-            groups = [[i] for i, n in enumerate(self.counts) if n > 1]
-            groups += [single] if single else []
-            self._segments[key] = [self._segment(group, key) for group in groups]
+            read = {stream: other for (stream, _), other in zip(self.groups, key, strict=True)}
+            views = [
+                chunk.request.table.views[read[stream]]
+                for chunk, stream in zip(self.chunks, self.streams, strict=True)
+            ]
+            ends = [view.up_to(at) for view, at in zip(views, self.at, strict=True)]
+            self._segments[key] = [self._segment(g, views, ends) for g in self._together(ends)]
         return self._segments[key]
 
-    def _segment(self, group: list[int], streams: tuple[int, ...]) -> Segment:
-        views = [self.chunks[i].request.table.views[streams[i]] for i in group]
-        ends = np.stack([view.up_to(self.at[i]) for i, view in zip(group, views, strict=True)])
+    def _together(self, ends: list[Ints]) -> list[list[int]]:
+        """Chunks that attend in one call."""
+        groups = [[i] for i, n in enumerate(self.counts) if n > 1]
+        single = {i: int(ends[i][0]) for i, n in enumerate(self.counts) if n == 1}
+        padding = width = 0
+        for i in sorted(single, key=lambda i: -single[i]):
+            padding += width - single[i]
+            if not width or padding > PADDING:
+                padding, width = 0, single[i]
+                groups.append([])
+            groups[-1].append(i)
+        return groups
+
+    def _segment(self, group: list[int], all_views: list[View], all_ends: list[Ints]) -> Segment:
+        views, ends = [all_views[i] for i in group], np.stack([all_ends[i] for i in group])
         width = int(ends.max())
         slots = np.zeros((len(group), width), np.int64)
         for row, view in zip(slots, views, strict=True):
@@ -109,9 +129,7 @@ class Batch:
             mask = zero.masked_fill_(self._tensor(~sees), -torch.inf)[:, None]
         n = self.counts[group[0]]
         queries: slice | Tensor
-        if len(group) == len(self.counts):
-            queries = slice(None)
-        elif len(group) == 1:
+        if len(group) == 1:
             queries = slice(int(self.starts[group[0]]), int(self.starts[group[0] + 1]))
         else:
             queries = self._tensor(self.starts[group])

@@ -184,13 +184,18 @@ class Engine:
             return []
         states = torch.cat([x for _, x in wanted])
         logits = self.runner.head(states).float()  # (n, V)
-        events = []
-        for (chunk, x), own in zip(wanted, logits.split([len(x) for _, x in wanted]), strict=True):
-            if len(x) > 1 or chunk.request.sampling.score:
-                self._score(chunk, own)
-            if chunk.request.done == len(chunk.request.tokens):
-                events.append(self._next(chunk.request, own[-1]))
-        return events
+        ends, start = [], 0
+        for chunk, x in wanted:
+            if chunk.request.sampling.score:
+                self._score(chunk, logits[start : start + len(x)])
+            start += len(x)
+            ends.append(start - 1)
+        ready = [
+            (chunk.request, end)
+            for (chunk, _), end in zip(wanted, ends, strict=True)
+            if chunk.request.done == len(chunk.request.tokens)
+        ]
+        return self._next([request for request, _ in ready], logits[[end for _, end in ready]])
 
     def _score(self, chunk: Chunk, logits: Tensor) -> None:
         """Log-probabilities of the prompt's tokens after those of a chunk."""
@@ -203,16 +208,23 @@ class Engine:
         request.logprobs += logprobs.tolist()
         request.greedy += (known.argmax(-1) == ids).tolist()
 
-    def _next(self, request: Request, logits: Tensor) -> Event:
+    def _next(self, requests: list[Request], logits: Tensor) -> list[Event]:
+        """What follows from the logits (R, V) behind the last token of each request."""
+        if not requests:
+            return []
+        samplings, ns = [r.sampling for r in requests], [r.n_new for r in requests]
+        tokens = choose(logits, samplings, ns)
+        return [self._take(one, token) for one, token in zip(requests, tokens, strict=True)]
+
+    def _take(self, request: Request, token: int) -> Event:
         if request.sampling.max_new == 0:
             return self._end(request, "length")
-        token = choose(logits, request.sampling, len(request.new))
         request.tokens.append(token)
         self._note_documents(request)
         self.runner.counts.new_tokens += 1
         if token in request.sampling.stop:
             return self._end(request, "stop", token)
-        if len(request.new) == request.sampling.max_new:
+        if request.n_new == request.sampling.max_new:
             return self._end(request, "length", token)
         return Event(request.number, token)
 

@@ -28,6 +28,8 @@ class Settings:
     pool_tokens: int | None = None  # tokens that fit at full depth; None: from kv_bytes
     kv_bytes: int | None = None  # bytes of keys and values; None: max_batch whole contexts, or
     # half of the free memory where that is less
+    mean_depth: float | None = None  # blocks that a token is expected to take; the memory is shared
+    # out between first, shared and last layers accordingly. None: all blocks
     depthwise: bool = True  # one batch for all recursions of a block; False: one for each
 
 
@@ -88,6 +90,10 @@ class Request:
     @property
     def new(self) -> list[int]:
         return self.tokens[self.prompt :]
+
+    @property
+    def n_new(self) -> int:
+        return len(self.tokens) - self.prompt
 
     def completion(self) -> Completion:
         known = self.depths[: len(self.tokens)]

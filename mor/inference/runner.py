@@ -152,7 +152,7 @@ class Runner:
         states, course, relaxation = self.states, self.course, self.model.relaxation
         groups = [
             (stream - 1, part, self._tokens(batch.rows[part], batch.positions[part]))
-            for stream, part in batch.groups()
+            for stream, part in batch.groups
         ]
         x = torch.cat([course.enter(r, tokens) for r, _, tokens in groups])
         r = groups[0][0]

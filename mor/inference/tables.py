@@ -98,6 +98,7 @@ class Pool:
         self.keys = {j: at.new_zeros(shape) for j in planes}  # (slots, H_kv, Dh) each
         self.values = {j: at.new_zeros(shape) for j in planes}
         self.free = list(range(pages - 1, -1, -1))
+        self.page_bytes = 2 * page * sum(k[:1].nbytes for k in self.keys.values())
 
     @property
     def used(self) -> int:
@@ -106,7 +107,7 @@ class Pool:
     @property
     def bytes(self) -> int:
         """Of the pages in use."""
-        return 2 * sum(k[: self.used * self.page].nbytes for k in self.keys.values())
+        return self.used * self.page_bytes
 
 
 class View:
