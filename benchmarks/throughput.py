@@ -82,10 +82,10 @@ class Lane:
         while made < tokens:
             while len(self.engine.scheduler.waiting) < self.settings.max_batch:
                 self.submit()
-            clocks = time.perf_counter(), time.process_time()
+            processor_began, began = time.process_time(), time.perf_counter()
             events = self.engine.step()
-            self.wall += time.perf_counter() - clocks[0]
-            self.processor += time.process_time() - clocks[1]
+            self.wall += time.perf_counter() - began
+            self.processor += time.process_time() - processor_began
             for event in events:
                 made += event.token is not None
                 self.note(event.request, event.reason is not None)

@@ -21,7 +21,6 @@ from mor.inference.request import Chunk, Ints
 from mor.inference.tables import Place, Pool, Streams, View
 from mor.model.layers import Adapter, Layer, rotate
 
-
 PADDING = 256  # slots that chunks of one token may be padded by, together: what a call costs
 
 
@@ -173,7 +172,11 @@ def run_layer(
     clock.switch("attention")
     mixed = torch.empty_like(q)
     for segment in segments:
-        mixed[segment.queries] = attend(q[segment.queries], keys, values, segment)
+        some = segment.queries
+        if isinstance(some, slice):
+            mixed[some] = attend(q[some], keys, values, segment)
+        else:
+            mixed.index_copy_(0, some, attend(q.index_select(0, some), keys, values, segment))
     clock.switch("block")
     mixed = adapter.attend(mixed[:, :, None], q[:, :, None])  # (T, H, 1, Dh)
     x = x + attention.o(mixed.flatten(1))

@@ -3,7 +3,7 @@ request's seed and n only, by inverting the cumulative distribution: no generato
 
 from __future__ import annotations
 
-import random
+import hashlib
 from collections.abc import Sequence
 
 import torch
@@ -36,7 +36,9 @@ def _limited(sampling: Sampling) -> bool:
 
 
 def _uniform(sampling: Sampling, n: int) -> float:
-    return random.Random(f"{sampling.seed}/{n}").random()
+    """In [0, 1), of 53 bits."""
+    digest = hashlib.blake2b(f"{sampling.seed}/{n}".encode(), digest_size=8).digest()
+    return (int.from_bytes(digest) >> 11) * 2.0**-53
 
 
 def _invert(cumulative: Tensor, draws: Sequence[float]) -> list[int]:

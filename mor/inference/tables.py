@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -55,9 +56,18 @@ class Streams:
         own = [s for s in range(len(self.layers)) if self.pool(s) == pool]
         return {place.plane for s in own for place in self.places[s] if place.writes}
 
+    @property
+    def overwrites(self) -> bool:
+        """Whether recursions show entries of one another."""
+        return self.follows or self.falls_back
+
     def writes(self, stream: int) -> bool:
         """Whether any keys and values of its own are kept."""
-        return any(place.writes for place in self.places[stream])
+        return self.writing[stream]
+
+    @cached_property
+    def writing(self) -> tuple[bool, ...]:
+        return tuple(any(place.writes for place in places) for places in self.places)
 
 
 def streams_of(
@@ -133,6 +143,8 @@ class View:
 
     def up_to(self, at: Ints) -> Ints:
         """Entries at or before each position."""
+        if len(at) == 1 and self.count and at[0] >= self.at[self.count - 1]:  # the newest token
+            return np.array([self.count])
         return np.searchsorted(self.at[: self.count], at, side="right")
 
 
@@ -156,11 +168,14 @@ class Table:
     def write(self, stream: int, at: Ints) -> Ints:
         """Slots for tokens at these positions; pages must be reserved."""  # (n,)
         view, page = self.views[stream], self.pool_of[stream].page
-        places = np.arange(view.own, view.own + len(at))
-        slots = np.asarray(view.pages, np.int64)[places // page] * page + places % page
+        if len(at) == 1:
+            slots = np.array([view.pages[view.own // page] * page + view.own % page])
+        else:
+            places = np.arange(view.own, view.own + len(at))
+            slots = np.asarray(view.pages, np.int64)[places // page] * page + places % page
         view.own += len(at)
-        over, last = self.streams.follows or self.streams.falls_back, len(self.views) - 1
-        if not over or stream in (0, last):
+        last = len(self.views) - 1
+        if not self.streams.overwrites or stream in (0, last):
             view.extend(slots, at)
             return slots
         if stream == 1:
