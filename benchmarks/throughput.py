@@ -43,6 +43,7 @@ from mor.inference.clock import Statistics
 from mor.inference.request import Request
 
 BASE = "vanilla"
+PAGE = 32  # tokens, of transformers' cache
 TRAINED_LENGTH = 512
 
 
@@ -200,9 +201,10 @@ def compare(lanes: dict[str, Lane], rates: Rates) -> dict[str, Any]:
     return found
 
 
-def fitting(found: dict[str, Any], options: argparse.Namespace) -> dict[str, Settings]:
-    """Settings under which each model has as many requests as the stated memory holds."""
-    memory = options.kv_mib or found[BASE]["peak_kv_mib"]
+def fitting(
+    found: dict[str, Any], memory: float, options: argparse.Namespace
+) -> dict[str, Settings]:
+    """Settings under which each model has as many requests as `memory` MiB hold."""
     settings = {}
     for name, one in found.items():
         batch = max(1, int(options.batch * memory / one["peak_kv_mib"]))
@@ -220,6 +222,8 @@ def fitting(found: dict[str, Any], options: argparse.Namespace) -> dict[str, Set
 
 def against_transformers(toy: Toy, options: argparse.Namespace) -> dict[str, Any]:
     """Vanilla in our engine over Llama under transformers' continuous batching, the same work."""
+    if options.pairs == 0:
+        return {"left_out": "--pairs 0"}
     theirs = continuous_batching(toy, options)
     if theirs is None:
         return {"left_out": "transformers is not installed"}
@@ -269,11 +273,16 @@ def continuous_batching(
     weights = {llama_name(name): weight for name, weight in toy.model.state_dict().items()}
     model.load_state_dict(weights, strict=False)
     model.tie_weights()
-    batching = transformers.ContinuousBatchingConfig(
-        max_requests_per_batch=options.batch, allow_block_sharing=False
-    )
 
     def generate(prompts: list[list[int]], new: int) -> list[list[int]]:
+        pages = options.batch * (-(-(new + 1) // PAGE) + 1)  # left out, it takes most of the memory
+        batching = transformers.ContinuousBatchingConfig(
+            page_size=PAGE,
+            num_blocks=pages,
+            max_batch_tokens=4 * options.batch,
+            max_requests_per_batch=options.batch,
+            allow_block_sharing=False,
+        )
         greedy = transformers.GenerationConfig(
             max_new_tokens=new, do_sample=False, eos_token_id=-1, pad_token_id=0
         )
@@ -299,7 +308,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     common = Settings(max_batch=options.batch, context=2 * options.mean_length)
     lanes = lanes_at(toys, dict.fromkeys(MODELS, common), options)
     found = compare(lanes, take_turns(lanes, options))
-    settings = fitting(found, options)
+    memory = options.kv_mib or found[BASE]["peak_kv_mib"]
+    settings = fitting(found, memory, options)
     del lanes
     lanes = lanes_at(toys, settings, options)
     at_memory = compare(lanes, take_turns(lanes, options))
@@ -308,11 +318,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         one["nll"] = round(toys[name].nll, 4)
         one["train_s"] = round(toys[name].train_s)
         one["at_memory"] = at_memory[name]
-        for label, measured in (("fixed", one), ("memory", at_memory[name])):
+        fitting_in = f"what fits {memory:.0f} MiB"
+        for label, measured in ((f"{options.batch}", one), (fitting_in, at_memory[name])):
             points.append(
                 {
                     "model": name,
-                    "batch": f"{label}",
+                    "batch": label,
                     "tokens_per_s": measured["tokens_per_s"],
                     "nll": one["nll"],
                 }
@@ -324,7 +335,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             name: getattr(options, name)
             for name in ("size", "batch", "mean_length", "rounds", "slice", "threads")
         },
-        "kv_mib": options.kv_mib or found[BASE]["peak_kv_mib"],
+        "kv_mib": memory,
         "trained_on": options.train_steps * ROWS * TRAINED_LENGTH,
         "load": [round(x, 1) for x in os.getloadavg()],
         "torch": torch.__version__,
@@ -346,7 +357,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--slice", type=int, default=1024, help="tokens of an engine's turn")
     parser.add_argument("--kv-mib", type=float, help="memory of keys and values")
-    parser.add_argument("--pairs", type=int, default=3, help="turns against transformers")
+    parser.add_argument("--pairs", type=int, default=3, help="turns against transformers; 0: none")
     parser.add_argument("--train-steps", type=int, default=160)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()

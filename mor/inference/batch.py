@@ -48,10 +48,12 @@ class Batch:
     ) -> None:
         self.chunks, self.streams, self.of, self.device = chunks, streams, of, device
         self.documents = documents
-        self.at = [chunk.at[some] for chunk, some in zip(chunks, taking, strict=True)]
+        whole = [len(some) == chunk.length for chunk, some in zip(chunks, taking, strict=True)]
+        each = list(zip(chunks, taking, whole, strict=True))
+        self.at = [chunk.at if all_ else chunk.at[some] for chunk, some, all_ in each]
         self.counts = [len(at) for at in self.at]
         self.starts = np.cumsum([0, *self.counts])
-        rows = [chunk.rows[some] for chunk, some in zip(chunks, taking, strict=True)]
+        rows = [chunk.rows if all_ else chunk.rows[some] for chunk, some, all_ in each]
         self.rows = self._tensor(np.concatenate(rows))  # (T,)
         self.positions = self._tensor(np.concatenate(self.at))  # (T,)
         written = [
@@ -94,45 +96,49 @@ class Batch:
                 for chunk, stream in zip(self.chunks, self.streams, strict=True)
             ]
             ends = [view.up_to(at) for view, at in zip(views, self.at, strict=True)]
-            self._segments[key] = [self._segment(g, views, ends) for g in self._together(ends)]
+            long = [i for i, n in enumerate(self.counts) if n > 1]
+            made = [self._attending([i], views, ends) for i in long]
+            single = [i for i, n in enumerate(self.counts) if n == 1]
+            single.sort(key=lambda i: -int(ends[i][0]))
+            made.append(self._attending(single, views, ends))
+            self._segments[key] = [segment for some in made for segment in some]
         return self._segments[key]
 
-    def _together(self, ends: list[Ints]) -> list[list[int]]:
-        """Chunks that attend in one call."""
-        groups = [[i] for i, n in enumerate(self.counts) if n > 1]
-        single = {i: int(ends[i][0]) for i, n in enumerate(self.counts) if n == 1}
-        padding = width = 0
-        for i in sorted(single, key=lambda i: -single[i]):
-            padding += width - single[i]
-            if not width or padding > PADDING:
-                padding, width = 0, single[i]
-                groups.append([])
-            groups[-1].append(i)
-        return groups
-
-    def _segment(self, group: list[int], all_views: list[View], all_ends: list[Ints]) -> Segment:
-        views, ends = [all_views[i] for i in group], np.stack([all_ends[i] for i in group])
-        width = int(ends.max())
+    def _attending(self, group: list[int], views: list[View], ends: list[Ints]) -> list[Segment]:
+        """Chunks of the same number of tokens, the longest cache first: in as few calls as pay."""
+        if not group:
+            return []
+        seen = np.stack([ends[i] for i in group])  # (B, n)
+        width = int(seen.max())
         slots = np.zeros((len(group), width), np.int64)
-        for row, view in zip(slots, views, strict=True):
-            n = min(view.count, width)
-            row[:n] = view.slots[:n]
+        for row, i in zip(slots, group, strict=True):
+            n = min(views[i].count, width)
+            row[:n] = views[i].slots[:n]
         entries = np.arange(width)
-        sees = entries < ends[:, :, None]  # (B, n, width)
+        sees = entries < seen[:, :, None]  # (B, n, width)
         if self.documents:
-            first = np.stack([self._first(i, view) for i, view in zip(group, views, strict=True)])
+            first = np.stack([self._first(i, views[i]) for i in group])
             sees = sees & (entries >= first[:, :, None])
-        mask = None
-        if not sees.all():
-            zero = torch.zeros(sees.shape, device=self.device)
-            mask = zero.masked_fill_(self._tensor(~sees), -torch.inf)[:, None]
-        n = self.counts[group[0]]
-        queries: slice | Tensor
-        if len(group) == 1:
-            queries = slice(int(self.starts[group[0]]), int(self.starts[group[0] + 1]))
-        else:
-            queries = self._tensor(self.starts[group])
-        return Segment(queries, (len(group), n), self._tensor(slots.reshape(-1)), mask)
+        mask = np.where(sees, np.float32(0), np.float32(-np.inf))[:, None]
+        full = np.asarray(sees.all((1, 2)))
+        segments, n = [], self.counts[group[0]]
+        for part in _cuts(seen.max(1).tolist()):
+            some, width = group[part], int(seen[part].max())
+            queries: slice | Tensor
+            if len(some) == 1:
+                queries = slice(int(self.starts[some[0]]), int(self.starts[some[0] + 1]))
+            else:
+                queries = self._tensor(self.starts[some])
+            whole = width == slots.shape[1] and full[part].all()
+            segments.append(
+                Segment(
+                    queries,
+                    (len(some), n),
+                    self._tensor(slots[part, :width].reshape(-1)),
+                    None if whole else self._tensor(mask[part, :, :, :width]),
+                )
+            )
+        return segments
 
     def _first(self, i: int, view: View) -> Ints:
         """The first entry of each token's document."""
@@ -140,7 +146,19 @@ class Batch:
         return view.up_to(starts - 1)
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array).to(self.device)
+        tensor = torch.from_numpy(array)
+        return tensor if self.device.type == "cpu" else tensor.to(self.device)
+
+
+def _cuts(widths: list[int]) -> list[slice]:
+    """Descending widths in parts, of each of which no more than PADDING is padding."""
+    parts, start, padding = [], 0, 0
+    for i, width in enumerate(widths):
+        padding += widths[start] - width
+        if padding > PADDING:
+            parts.append(slice(start, i))
+            start, padding = i, 0
+    return [*parts, slice(start, len(widths))]
 
 
 def run_layer(

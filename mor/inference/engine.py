@@ -195,7 +195,9 @@ class Engine:
             for (chunk, _), end in zip(wanted, ends, strict=True)
             if chunk.request.done == len(chunk.request.tokens)
         ]
-        return self._next([request for request, _ in ready], logits[[end for _, end in ready]])
+        if len(ready) < len(logits):
+            logits = logits[[end for _, end in ready]]
+        return self._next([request for request, _ in ready], logits)
 
     def _score(self, chunk: Chunk, logits: Tensor) -> None:
         """Log-probabilities of the prompt's tokens after those of a chunk."""

@@ -19,14 +19,14 @@ from torch import Tensor
 
 from mor.inference.batch import Batch, run_layer
 from mor.inference.clock import Clock, Counts
-from mor.inference.packed import Packed, packed
+from mor.inference.packed import Norm, Packed, packed
 from mor.inference.request import Chunk, Ints, Settings
 from mor.inference.tables import Pool, Streams
 from mor.model.layers import PLAIN, Adapter, Layer, rotary_tables
 from mor.model.routers.course import Course, Tokens
 from mor.model.transformer import Transformer
 
-Reserve = Callable[[int, list[Chunk], list[int]], None]
+Reserve = Callable[[int, Chunk, int], None]
 
 
 class States:
@@ -76,7 +76,7 @@ class Runner:
             settings.context, model.size.d_head, model.model.rope_theta, self.device, weight.dtype
         )
         self.layers = [packed(cast(Layer, layer)) for layer in model.layers]
-        self.head = Packed(weight)  # tied to the embedding
+        self.head, self.norm = Packed(weight), Norm(model.norm)  # the head is tied to the embedding
         self.flying: list[Chunk] = []
         tied = settings.depthwise and not any(True for _ in model.relaxation.parameters())
         self.keys = [
@@ -123,7 +123,7 @@ class Runner:
         self.clock.switch("scheduling")
         for chunk, some, stream in zip(chunks, taking, streams, strict=True):
             if self.streams.writes(stream) and not chunk.dropped:
-                self.reserve(stream, [chunk], [len(some)])
+                self.reserve(stream, chunk, len(some))
         kept = [i for i, chunk in enumerate(chunks) if not chunk.dropped]
         if not kept:
             return None
@@ -244,7 +244,7 @@ class Runner:
             batch,
             [PLAIN] * len(self.streams.layers[last]),
         )
-        x = self.model.norm(x, self.tables.dtype)
+        x = self.norm(x, self.tables.dtype)
         for chunk in batch.chunks:
             self.states.give_back(chunk)
             self.counts.tokens += chunk.length

@@ -14,11 +14,12 @@ from mor.inference.request import Sampling
 
 def choose(logits: Tensor, samplings: Sequence[Sampling], ns: Sequence[int]) -> list[int]:
     """The next token of each request, its n-th new one, from logits (R, V)."""
-    chosen = logits.argmax(-1).tolist()
     plain = [i for i, one in enumerate(samplings) if one.temperature and not _limited(one)]
+    everyone = len(plain) == len(samplings)
+    chosen = [0] * len(plain) if everyone else logits.argmax(-1).tolist()
     if plain:
         heat = torch.tensor([samplings[i].temperature for i in plain], dtype=torch.float64)
-        scaled = logits[plain].double() / heat.to(logits.device)[:, None]
+        scaled = (logits if everyone else logits[plain]).double() / heat.to(logits.device)[:, None]
         cumulative = scaled.softmax(-1).cumsum(-1)
         draws = [_uniform(samplings[i], ns[i]) for i in plain]
         for i, token in zip(plain, _invert(cumulative, draws), strict=True):

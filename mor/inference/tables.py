@@ -135,7 +135,10 @@ class View:
         while end > len(self.slots):
             self.slots = np.concatenate((self.slots, np.zeros_like(self.slots)))
             self.at = np.concatenate((self.at, np.zeros_like(self.at)))
-        self.slots[self.count : end], self.at[self.count : end] = slots, at
+        if len(slots) == 1:
+            self.slots[self.count], self.at[self.count] = slots[0], at[0]
+        else:
+            self.slots[self.count : end], self.at[self.count : end] = slots, at
         self.count = end
 
     def overwrite(self, slots: Ints, at: Ints) -> None:
@@ -160,6 +163,8 @@ class Table:
         """Have pages for `n` more tokens of a stream; False: the pool is full."""
         view, pool = self.views[stream], self.pool_of[stream]
         missing = -(-(view.own + n) // pool.page) - len(view.pages)
+        if missing <= 0:
+            return True
         if missing > len(pool.free):
             return False
         view.pages += [pool.free.pop() for _ in range(missing)]
