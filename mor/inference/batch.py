@@ -56,12 +56,13 @@ class Batch:
         rows = [chunk.rows if all_ else chunk.rows[some] for chunk, some, all_ in each]
         self.rows = self._tensor(np.concatenate(rows))  # (T,)
         self.positions = self._tensor(np.concatenate(self.at))  # (T,)
-        written = [
-            chunk.request.table.write(stream, at)
-            for chunk, stream, at in zip(chunks, streams, self.at, strict=True)
-            if of.writes(stream)
-        ]
-        self.slots = self._tensor(np.concatenate(written)) if written else None
+        written: list[int] = []
+        for chunk, stream, at in zip(chunks, streams, self.at, strict=True):
+            if of.writes(stream) and len(at) == 1:
+                written.append(chunk.request.table.write_one(stream, int(at[0])))
+            elif of.writes(stream):
+                written += chunk.request.table.write(stream, at).tolist()
+        self.slots = self._tensor(np.array(written)) if written else None
         self.groups = self._by_stream()  # the tokens of each stream
         self._segments: dict[tuple[int, ...], list[Segment]] = {}
 
@@ -95,35 +96,38 @@ class Batch:
                 chunk.request.table.views[read[stream]]
                 for chunk, stream in zip(self.chunks, self.streams, strict=True)
             ]
-            ends = [view.up_to(at) for view, at in zip(views, self.at, strict=True)]
-            long = [i for i, n in enumerate(self.counts) if n > 1]
-            made = [self._attending([i], views, ends) for i in long]
-            single = [i for i, n in enumerate(self.counts) if n == 1]
-            single.sort(key=lambda i: -int(ends[i][0]))
-            made.append(self._attending(single, views, ends))
+            single, made = [], []
+            for i, at in enumerate(self.at):
+                if len(at) == 1:
+                    single.append((views[i].end_of(int(at[0])), i))
+                else:
+                    made.append(self._attending([i], views, views[i].up_to(at)[None]))
+            single.sort(reverse=True)
+            ends = np.array([end for end, _ in single])[:, None]
+            made.append(self._attending([i for _, i in single], views, ends))
             self._segments[key] = [segment for some in made for segment in some]
         return self._segments[key]
 
-    def _attending(self, group: list[int], views: list[View], ends: list[Ints]) -> list[Segment]:
-        """Chunks of the same number of tokens, the longest cache first: in as few calls as pay."""
+    def _attending(self, group: list[int], views: list[View], ends: Ints) -> list[Segment]:
+        """Chunks of the same number of tokens, whose entries end at `ends` (B, n), the longest
+        cache first: in as few calls as pay."""
         if not group:
             return []
-        seen = np.stack([ends[i] for i in group])  # (B, n)
-        width = int(seen.max())
+        width = int(ends.max())
         slots = np.zeros((len(group), width), np.int64)
         for row, i in zip(slots, group, strict=True):
             n = min(views[i].count, width)
             row[:n] = views[i].slots[:n]
         entries = np.arange(width)
-        sees = entries < seen[:, :, None]  # (B, n, width)
+        sees = entries < ends[:, :, None]  # (B, n, width)
         if self.documents:
             first = np.stack([self._first(i, views[i]) for i in group])
             sees = sees & (entries >= first[:, :, None])
         mask = np.where(sees, np.float32(0), np.float32(-np.inf))[:, None]
         full = np.asarray(sees.all((1, 2)))
         segments, n = [], self.counts[group[0]]
-        for part in _cuts(seen.max(1).tolist()):
-            some, width = group[part], int(seen[part].max())
+        for part in _cuts(ends.max(1).tolist()):
+            some, width = group[part], int(ends[part].max())
             queries: slice | Tensor
             if len(some) == 1:
                 queries = slice(int(self.starts[some[0]]), int(self.starts[some[0] + 1]))

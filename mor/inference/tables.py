@@ -127,6 +127,7 @@ class View:
         self.pages: list[int] = []
         self.own = 0  # tokens written to the pages
         self.count = 0  # entries seen
+        self.newest = -1  # position of the last one
         self.slots: Ints = np.zeros(64, np.int64)
         self.at: Ints = np.zeros(64, np.int64)  # their positions, ascending
 
@@ -135,20 +136,28 @@ class View:
         while end > len(self.slots):
             self.slots = np.concatenate((self.slots, np.zeros_like(self.slots)))
             self.at = np.concatenate((self.at, np.zeros_like(self.at)))
-        if len(slots) == 1:
-            self.slots[self.count], self.at[self.count] = slots[0], at[0]
-        else:
-            self.slots[self.count : end], self.at[self.count : end] = slots, at
-        self.count = end
+        self.slots[self.count : end], self.at[self.count : end] = slots, at
+        self.count, self.newest = end, int(at[-1])
+
+    def append(self, slot: int, at: int) -> None:
+        if self.count == len(self.slots):
+            self.extend(np.array([slot]), np.array([at]))
+            return
+        self.slots[self.count], self.at[self.count] = slot, at
+        self.count, self.newest = self.count + 1, at
 
     def overwrite(self, slots: Ints, at: Ints) -> None:
         self.slots[np.searchsorted(self.at[: self.count], at)] = slots
 
     def up_to(self, at: Ints) -> Ints:
         """Entries at or before each position."""
-        if len(at) == 1 and self.count and at[0] >= self.at[self.count - 1]:  # the newest token
-            return np.array([self.count])
         return np.searchsorted(self.at[: self.count], at, side="right")
+
+    def end_of(self, at: int) -> int:
+        """The same for one position."""
+        if at >= self.newest:
+            return self.count
+        return int(np.searchsorted(self.at[: self.count], at, side="right"))
 
 
 class Table:
@@ -173,11 +182,8 @@ class Table:
     def write(self, stream: int, at: Ints) -> Ints:
         """Slots for tokens at these positions; pages must be reserved."""  # (n,)
         view, page = self.views[stream], self.pool_of[stream].page
-        if len(at) == 1:
-            slots = np.array([view.pages[view.own // page] * page + view.own % page])
-        else:
-            places = np.arange(view.own, view.own + len(at))
-            slots = np.asarray(view.pages, np.int64)[places // page] * page + places % page
+        places = np.arange(view.own, view.own + len(at))
+        slots = np.asarray(view.pages, np.int64)[places // page] * page + places % page
         view.own += len(at)
         last = len(self.views) - 1
         if not self.streams.overwrites or stream in (0, last):
@@ -192,6 +198,17 @@ class Table:
             for other in self.views[stream:last]:
                 other.overwrite(slots, at)
         return slots
+
+    def write_one(self, stream: int, at: int) -> int:
+        """The same for one token."""
+        last = len(self.views) - 1
+        if self.streams.overwrites and stream not in (0, last):
+            return int(self.write(stream, np.array([at]))[0])
+        view, page = self.views[stream], self.pool_of[stream].page
+        slot = view.pages[view.own // page] * page + view.own % page
+        view.own += 1
+        view.append(slot, at)
+        return slot
 
     def release(self) -> None:
         """Give all pages back."""
