@@ -43,6 +43,7 @@ from mor.inference.clock import Statistics
 from mor.inference.request import Request
 
 BASE = "vanilla"
+REFERENCE = "vanilla at the fixed batch"  # a lane among those at the stated memory
 PAGE = 32  # tokens, of transformers' cache
 TRAINED_LENGTH = 512
 
@@ -157,7 +158,8 @@ def lanes_at(
     toys: dict[str, Toy], settings: dict[str, Settings], options: argparse.Namespace
 ) -> dict[str, Lane]:
     """Engines in their steady state."""
-    lanes = {n: Lane(toys[n], one, options.mean_length) for n, one in settings.items()}
+    of = {**toys, REFERENCE: toys[BASE]}
+    lanes = {n: Lane(of[n], one, options.mean_length) for n, one in settings.items()}
     for name, lane in lanes.items():
         say(f"warming up {name}, batch {lane.settings.max_batch}")
         lane.run(lane.settings.max_batch * options.mean_length // 4)
@@ -177,8 +179,8 @@ def take_turns(lanes: dict[str, Lane], options: argparse.Namespace) -> Rates:
     return rates
 
 
-def speedup(rates: Rates, name: str, which: int) -> float:
-    pairs = zip(rates[name], rates[BASE], strict=True)
+def speedup(rates: Rates, name: str, which: int, base: str = BASE) -> float:
+    pairs = zip(rates[name], rates[base], strict=True)
     return statistics.median(a[which] / b[which] for a, b in pairs)
 
 
@@ -311,22 +313,21 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     memory = options.kv_mib or found[BASE]["peak_kv_mib"]
     settings = fitting(found, memory, options)
     del lanes
-    lanes = lanes_at(toys, settings, options)
-    at_memory = compare(lanes, take_turns(lanes, options))
-    points = []
+    lanes = lanes_at(toys, {**settings, REFERENCE: common}, options)
+    rates = take_turns(lanes, options)
+    at_memory = compare({name: lanes[name] for name in MODELS}, rates)
+    speed, points = found[BASE]["tokens_per_s"], []
     for name, one in found.items():
         one["nll"] = round(toys[name].nll, 4)
         one["train_s"] = round(toys[name].train_s)
         one["at_memory"] = at_memory[name]
-        fitting_in = f"what fits {memory:.0f} MiB"
-        for label, measured in ((f"{options.batch}", one), (fitting_in, at_memory[name])):
+        gains = {
+            f"{options.batch}": one.get("speedup", 1.0),
+            f"what fits {memory:.0f} MiB": speedup(rates, name, 0, REFERENCE),
+        }
+        for batch, gain in gains.items():  # of speeds in one round, so that all can be compared
             points.append(
-                {
-                    "model": name,
-                    "batch": label,
-                    "tokens_per_s": measured["tokens_per_s"],
-                    "nll": one["nll"],
-                }
+                {"model": name, "batch": batch, "tokens_per_s": speed * gain, "nll": one["nll"]}
             )
     found["vs_transformers"] = against_transformers(toys[BASE], options)
     found["points"] = points
@@ -343,6 +344,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+def positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: give a whole number above 0")
+    return int(text)
+
+
 def say(what: str) -> None:
     print(what, file=sys.stderr, flush=True)
 
@@ -352,14 +359,14 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True, help="folder of the trained models")
     parser.add_argument("--json", action="store_true", help="on one line")
     parser.add_argument("--size", choices=SIZES, default="135m")
-    parser.add_argument("--batch", type=int, default=32, help="requests in work at once")
-    parser.add_argument("--mean-length", type=int, default=256, help="new tokens of a request")
-    parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--slice", type=int, default=1024, help="tokens of an engine's turn")
+    parser.add_argument("--batch", type=positive, default=32, help="requests in work at once")
+    parser.add_argument("--mean-length", type=positive, default=256, help="new tokens of a request")
+    parser.add_argument("--rounds", type=positive, default=12)
+    parser.add_argument("--slice", type=positive, default=1024, help="tokens of an engine's turn")
     parser.add_argument("--kv-mib", type=float, help="memory of keys and values")
     parser.add_argument("--pairs", type=int, default=3, help="turns against transformers; 0: none")
-    parser.add_argument("--train-steps", type=int, default=160)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--train-steps", type=positive, default=160)
+    parser.add_argument("--threads", type=positive, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     found = measure(options)
