@@ -19,6 +19,7 @@ class Code(StrEnum):
     GROUPED_BUDGETS = "grouped_budgets"
     UNUSUAL_COMPUTE = "unusual_compute"
     NAMES_ALIKE = "names_alike"
+    LOSS_IN_BITS = "loss_in_bits"
     # Exponents and their intervals
     NO_MINIMUM = "no_minimum"
     NO_EXPONENT = "no_exponent"
@@ -52,6 +53,10 @@ class Code(StrEnum):
     NARROW_INTERVALS = "narrow_intervals"
     LEFT_OUT_OF_CASE = "left_out_of_case"
     MOVED_FAR = "moved_far"
+    # Forecasts
+    NO_FORECAST = "no_forecast"
+    WITHIN_POINTS = "within_points"
+    POINTS_CHANGED = "points_changed"
     # Designs
     BEYOND_THE_LAW = "beyond_the_law"
     BIASED_PARABOLAS = "biased_parabolas"

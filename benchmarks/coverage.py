@@ -1,10 +1,12 @@
 """How often the 95 % intervals of `analysis fit` hold the truth, where the truth is known.
 
-    OMP_NUM_THREADS=1 python benchmarks/coverage.py [--json] [--studies N] [--only "ladder"]
+    OMP_NUM_THREADS=1 python -m benchmarks.coverage [--json] [--studies N] [--only "ladder"]
 
 Each study is drawn anew from L = E + A/N^alpha + B/D^beta (Chinchilla's values) with log-normal
 noise, fitted and resampled. `trunks`: points of a trunk share half of the noise's variance and
-whole trunks are resampled. Nominal is 95 %; 300 studies tell a share to about 1.3 points.
+whole trunks are resampled. `grid, law` is one model on a grid of `benchmarks.coverage_isoflop` with
+noise 0.3 %. Nominal is 95 %; 300 studies tell a share to about 1.3 points. `a width` is the mean
+width over an oracle's, who knows how far the estimates scatter.
 
 A ladder has D/N times each of its factors of 20 tokens a parameter at every size, spread at random
 by the last number (in logs). `identified` is the share of studies whose exponent is (profile
@@ -27,6 +29,7 @@ from analysis.fits.parametric.optimum import fit_law
 from analysis.fits.parametric.profile import judged
 from analysis.fits.parametric.solver import Problem
 from analysis.fits.resample import group_points, intervals
+from benchmarks import coverage_isoflop as isoflop
 
 TRUTH = {"A": 477.8, "alpha": 0.3473, "B": 2143.0, "beta": 0.3672, "E": 1.817}
 TRUTH["a"] = TRUTH["beta"] / (TRUTH["alpha"] + TRUTH["beta"])
@@ -54,6 +57,14 @@ LADDERS = {
     "ladder, D/N over 1.3x": (24, (0.88, 1.14), 0.0),
     "ladder, D/N over 4x": (8, (0.5, 1, 2), 0.0),
 }
+
+# name: grid and law
+GRIDS = {
+    f"{grid}, {law}": (grid, law)
+    for law in ("symmetric", "gemstones", "sparse", "soda")
+    for grid in ("table 9", "demo", "seven")
+}
+GRID_NOISE = 0.003
 
 
 def ladder(
@@ -89,9 +100,10 @@ def coverage(name: str, studies: int) -> dict[str, float]:
     rng = np.random.default_rng(1)
     held: dict[str, list[bool]] = {parameter: [] for parameter in (*NAMES, "a before")}
     identified = []
+    estimates, widths = [], []
     began = time.perf_counter()
     for seed in range(studies):
-        table, design = _study(rng, name)
+        table, design, truth = _study(rng, name)
         problem = Problem(Chinchilla.of(table), np.log(table["loss"].to_numpy(float)))
         fit = fit_law(problem, STARTS)
         found = intervals(fit, group_points(table, design), RESAMPLES, seed).of
@@ -99,32 +111,45 @@ def coverage(name: str, studies: int) -> dict[str, float]:
         identified.append(not vanished(fit) and (seen is None or seen.identified))
         for parameter in NAMES:
             ends = found[parameter]
-            holds = ends is not None and ends[0] <= TRUTH[parameter] <= ends[1]
+            holds = ends is not None and ends[0] <= truth[parameter] <= ends[1]
             if identified[-1]:
                 held[parameter].append(holds)
             if parameter == "a":
                 held["a before"].append(holds)
+                if ends is not None:
+                    estimates.append(fit.values["a"])
+                    widths.append(ends[1] - ends[0])
     shares = {
         parameter: round(float(np.mean(holds)), 4) for parameter, holds in held.items() if holds
     }
+    if widths:
+        width = np.mean(widths) / isoflop.oracle_width(pd.Series(estimates))
+        shares["a width"] = round(float(width), 3)
     shares["identified"] = round(float(np.mean(identified)), 4)
     return {**shares, "seconds_a_study": round((time.perf_counter() - began) / studies, 3)}
 
 
-def _study(rng: np.random.Generator, name: str) -> tuple[pd.DataFrame, str]:
+def _study(rng: np.random.Generator, name: str) -> tuple[pd.DataFrame, str, dict[str, float]]:
+    """Points, what is resampled, and the truth."""
+    if name in GRIDS:
+        grid, named = GRIDS[name]
+        law = isoflop.LAWS[named]
+        table = isoflop.draw(rng, law, isoflop.GRIDS[grid], GRID_NOISE, 0.0)
+        one = table[table["model"] == isoflop.MODELS[1]].reset_index(drop=True)
+        return one, "rows", {**vars(law), "a": law.a}
     if name in LADDERS:
-        return ladder(rng, *LADDERS[name]), "rows"
+        return ladder(rng, *LADDERS[name]), "rows", TRUTH
     budgets, sizes, design = STUDIES[name]
-    return draw(rng, budgets, sizes, design), design
+    return draw(rng, budgets, sizes, design), design, TRUTH
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--studies", type=int, default=300)
-    parser.add_argument("--only", choices=(*STUDIES, *LADDERS), help="one row")
+    parser.add_argument("--only", choices=(*STUDIES, *LADDERS, *GRIDS), help="one row")
     asked = parser.parse_args()
-    names = (asked.only,) if asked.only else (*STUDIES, *LADDERS)
+    names = (asked.only,) if asked.only else (*STUDIES, *LADDERS, *GRIDS)
     found = {name: coverage(name, asked.studies) for name in names}
     if asked.json:
         print(json.dumps({"studies": asked.studies, "nominal": 0.95, "coverage": found}))

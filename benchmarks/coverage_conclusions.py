@@ -1,6 +1,7 @@
-"""How often `joint` holds the true phi and how often `agree` lets a false conclusion hold.
+"""How often `joint` holds the true phi and `compare` the true k, and how often `agree` lets a false
+conclusion hold.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.coverage_conclusions phi|agree \
+    OMP_NUM_THREADS=1 python -m benchmarks.coverage_conclusions phi|k|agree \
         [--law symmetric] [--grid demo] [--noise 0.003] [--studies 200]
 
 `phi`: three depths (r = 1, 2, 3; two thirds of a looped model's weights are in its block) under the
@@ -8,7 +9,9 @@ law of arXiv 2604.21106, phi 0.459, at the sizes of the grid around N_opt of `--
 intervals that hold phi, and of studies where it is refused that phi is its true value. `agree`: two
 models under one law, as in `benchmarks.coverage_isoflop`; a study is false where a conclusion
 *holds* that the law does not have: any leader, any larger exponent, the wrong side of a = 0.5 (all
-of them where the law's a is 0.5). 200 studies tell a share of 5 % to about 1.5 points.
+of them where the law's a is 0.5). `k`: the second of two models reaches with D tokens what the
+first reaches with 1.2 D; the mean k at all budgets by minima, laws and pairs, how often the
+intervals hold 1.2 and how wide they are. 200 studies tell a share of 5 % to about 1.5 points.
 """
 
 from __future__ import annotations
@@ -20,18 +23,22 @@ import numpy as np
 import pandas as pd
 
 from analysis.compare.agree import conclusions, make_case
+from analysis.compare.equal_compute import compare
+from analysis.compare.multiplier import multipliers
+from analysis.fits.isoflop import fit_isoflop
 from analysis.fits.parametric.laws import Joint
 from analysis.fits.parametric.nested import p_value
 from analysis.fits.parametric.optimum import fit_law
 from analysis.fits.parametric.solver import Problem
 from analysis.fits.resample import group_points, intervals
-from benchmarks.coverage_isoflop import GRIDS, LAWS, Grid, Law, budgets_of, draw
+from benchmarks.coverage_isoflop import GRIDS, LAWS, MODELS, Grid, Law, budgets_of, draw
 
 RESAMPLES = 200
 STARTS = 300
 DEPTHS = (1, 2, 3)
 PHI = 0.459
 LOOPED = 2 / 3
+K = 1.2
 
 
 def looped(rng: np.random.Generator, law: Law, grid: Grid, noise: float) -> pd.DataFrame:
@@ -89,7 +96,36 @@ def agree(law: Law, grid: Grid, noise: float, studies: int) -> dict[str, float]:
     return {str(name): float(value) for name, value in pd.DataFrame(rows).mean().items()}
 
 
-REFEREES = {"phi": phi, "agree": agree}
+def ahead(table: pd.DataFrame, law: Law) -> pd.DataFrame:
+    """The points with the second model's loss at K times its tokens."""
+    params, tokens = table["params"].to_numpy(float), table["tokens"].to_numpy(float)
+    factor = np.where(table["model"] == MODELS[1], K, 1.0)
+    gain = law.loss(params, factor * tokens) / law.loss(params, tokens)
+    return table.assign(loss=table["loss"] * gain, size=None)
+
+
+def k(law: Law, grid: Grid, noise: float, studies: int) -> dict[str, float]:
+    """Mean multiplier, share of intervals that hold it and mean width, by its way."""
+    rng = np.random.default_rng(1)
+    rows = []
+    for seed in range(studies):
+        table = ahead(draw(rng, law, grid, noise, 0.0), law)
+        fitted = fit_isoflop(table, resamples=RESAMPLES, seed=seed)
+        found = [
+            ("minima", row.multiplier, row.multiplier_interval)
+            for row in compare(fitted, MODELS[0]).comparisons
+        ]
+        others = multipliers(table, MODELS[0], resamples=RESAMPLES, seed=seed)
+        for way, value, ends in found + [(row.by, row.multiplier, row.interval) for row in others]:
+            told = {"way": way, "k": value}
+            if ends is not None:
+                told |= {"held": float(ends[0] <= K <= ends[1]), "width": ends[1] - ends[0]}
+            rows.append(told)
+    means = pd.DataFrame(rows).groupby("way").mean()
+    return {f"{way} {name}": float(means.loc[way, name]) for way in means.index for name in means}
+
+
+REFEREES = {"phi": phi, "agree": agree, "k": k}
 
 
 def main() -> None:

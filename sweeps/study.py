@@ -22,6 +22,7 @@ from sweeps import backends
 from sweeps.backends.base import Submission
 from sweeps.config import SweepConfig, sweep_config
 from sweeps.damage import say_damage
+from sweeps.forecasts import forecast
 from sweeps.plan import Plan, build_plan
 from sweeps.ranks import refuse_several
 from sweeps.tables import print_plan
@@ -72,6 +73,8 @@ def launch_configs(study: SweepConfig, configs: list[Config]) -> None:
     backend = backends.backend(study.launch.mode)
     machine = backend.prepare(study, configs)
     priced = plan if machine == study.cluster else plan.priced_on(machine)
+    if study.launch.forecast:
+        forecast(priced, StudyFolder(Path(study.studies_dir).absolute() / plan.study), console)
     backend.submit(Submission(priced, ledger, study, console))
 
 

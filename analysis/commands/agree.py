@@ -208,7 +208,7 @@ def _print_conclusions(
     from rich import box
     from rich.table import Table
 
-    title = "\nWhich conclusions survive (in brackets: the interval does not decide)"
+    title = "\nWhich conclusions survive (in brackets: not decided at 95 %, all questions together)"
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     for column in ("survives", "question", *(case.name.replace(", ", "\n") for case in cases)):
         table.add_column(column)

@@ -14,9 +14,11 @@ from analysis.commands import (
     envelope,
     figures,
     fit,
+    forecast,
     isoflop,
     joint,
     report,
+    score,
     suggest,
     wandb_report,
 )
@@ -33,6 +35,8 @@ COMMANDS = {
     "figures": figures,
     "design": design,
     "suggest": suggest,
+    "forecast": forecast,
+    "score": score,
 }
 
 app = typer.Typer(

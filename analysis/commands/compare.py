@@ -12,6 +12,7 @@ from ledger.result import BYTE_KEYS
 if TYPE_CHECKING:
     from analysis.compare.device_time import AtEqualTime
     from analysis.compare.equal_compute import Compared, Comparison, Plateau
+    from analysis.compare.multiplier import Multiplier
 
 EPILOG = """
 [bold]Examples[/bold]
@@ -41,19 +42,23 @@ def command(
     """Compare architectures at equal compute: loss gap and effective compute multiplier.
 
     "mor at 5e18 equals vanilla at k x 5e18", k from the best loss of each budget (approach 2), with
-    a 95 % interval; whether the gap is decided with all comparisons together (Holm); and for every
-    minimum the sizes that are as good within one sigma.
+    a 95 % interval; whether the gap is decided with all comparisons together (Holm); k by the laws
+    of approach 3 and by pairs of one size, too; and for every minimum the sizes that are as good
+    within one sigma.
     """
     with one_sentence():
         from analysis.compare import verdict
         from analysis.compare.device_time import at_equal_time
         from analysis.compare.equal_compute import compare
+        from analysis.compare.multiplier import multipliers
         from analysis.fits.isoflop import fit_isoflop
         from analysis.report import records
 
         found = chosen.load(names=("trunk",))
         fitted = fit_isoflop(found.table, resamples=resampling.bootstrap, seed=resampling.seed)
         done = compare(fitted, baseline)
+        asked = {"resamples": resampling.bootstrap, "seed": resampling.seed}
+        others = multipliers(found.table, baseline, **asked)
         speeds = records.speeds(records.of_points(found.table))
         timed = at_equal_time(done, fitted, found.table, speeds)
         drawn = options.draw_into(out, lambda folder: _draw(done, folder, found.loss in BYTE_KEYS))
@@ -63,6 +68,7 @@ def command(
         content = {
             "baseline": done.baseline,
             "comparisons": [vars(row) for row in done.comparisons],
+            "multipliers": [vars(row) for row in others],
             "plateaus": [vars(row) for row in done.plateaus],
             "device_time": {**vars(timed), "rows": [vars(row) for row in timed.rows]},
         }
@@ -71,6 +77,7 @@ def command(
     typer.echo(f"{len(found.table)} points from {found.source}, against {done.baseline}")
     typer.echo(f"{verdict.loss_label(found)}\n")
     _print(done)
+    _print_others(others, done.baseline)
     _print_times(timed, done.baseline)
     print_warnings(warnings)
 
@@ -87,6 +94,18 @@ def _print(done: "Compared") -> None:
     typer.echo("")
     for plateau in done.plateaus:
         typer.echo(_plateau(plateau))
+
+
+def _print_others(rows: "tuple[Multiplier, ...]", baseline: str) -> None:
+    from analysis.formatting import compute
+
+    typer.echo(f"\nk against {baseline} in two more ways: laws (approach 3), pairs of one size")
+    for row in rows:
+        told = f"none ({row.reason})"
+        if row.multiplier is not None:
+            told = f"{row.multiplier:.3g}{_interval(row.interval, '.3g')}"
+        count = f" of {row.pairs}" if row.pairs else ""
+        typer.echo(f"{row.model} at {compute(row.budget)}, {row.by}{count}: {told}")
 
 
 def _print_times(timed: "AtEqualTime", baseline: str) -> None:

@@ -92,6 +92,13 @@ Delta = Annotated[
         help="Where Huber turns from squares to absolute values, in log loss.",
     ),
 ]
+Objective = Annotated[
+    Literal["log", "raw"],
+    typer.Option(
+        help="What is minimised. log: Huber's loss of the log residuals, as published. raw: "
+        "squares of the loss itself, as variable projection does; large losses weigh more."
+    ),
+]
 Starts = Annotated[
     int,
     typer.Option(
@@ -169,12 +176,21 @@ class Solving:
     delta: Delta = 1e-3
     starts: Starts = 4500
     resample: Resample = "auto"
+    objective: Objective = "log"
 
     def asked(self, resampling: Resampling) -> "Asked":
-        """The same as the fit takes it."""
+        """The same as the fit takes it. Raises AnalysisError where an option has no effect."""
+        from analysis.errors import AnalysisError
         from analysis.fits.parametric.lawfit import Asked
 
-        return Asked(self.delta, self.starts, resampling.bootstrap, self.resample, resampling.seed)
+        raw = self.objective == "raw"
+        if raw and self.delta != Solving.delta:
+            raise AnalysisError(
+                f"--delta {self.delta:g} is Huber's and --objective raw has squares: leave --delta "
+                "out, or --objective."
+            )
+        drawn = resampling.bootstrap, self.resample, resampling.seed
+        return Asked(self.delta, self.starts, *drawn, raw)
 
 
 def draw_into(out: Path | None, draw: Callable[[Path], list[Any]]) -> list[Path]:

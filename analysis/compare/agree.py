@@ -6,38 +6,41 @@ along its own size's curve (straight in log loss and log compute) to the geometr
 runs of that budget have spent, so that every case compares at equal compute.
 
 A *conclusion* is a question with the same form in every case: who leads at the largest budget,
-whose exponent is larger, do parameters grow faster than tokens. It `holds` where every case gives
-the same answer with an interval that excludes the other, `leans` where all point the same way but
-not every interval does, and `changes` where cases point different ways.
+whose exponent is larger, do parameters grow faster than tokens. Many questions are asked, so an
+answer is *decided* where its p value stays below 0.05 with all questions of its case together
+(Holm). A conclusion `holds` where every case gives the same answer and decides it, `leans` where
+all point the same way but not every case decides, and `changes` where cases point different ways.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
-from analysis.compare.equal_compute import compare
+from analysis.compare.equal_compute import LEVEL, compare
 from analysis.errors import AnalysisError
+from analysis.fits import bootstrap
 from analysis.fits.isoflop import IsoflopResult, fit_isoflop
 from analysis.points.series import ordered
 from analysis.points.table import curve_of
 from analysis.report.fits import APPROACHES, Exponent, exponents
 
 OPEN_EXPONENT = 0.5  # above it parameters grow faster than tokens
-Interval = tuple[float, float] | None
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one case says: the answer that the estimate gives, and whether the interval agrees.
+    """What one case says: the answer that the estimate gives, and whether it is decided.
 
-    None where the case gives no estimate.
+    None where the case gives no estimate, and no p value where it has no interval.
     """
 
     leans: str | None
     decided: bool = False
+    p_value: float | None = field(default=None, compare=False)  # of the other answer, alone
+    adjusted_p: float | None = field(default=None, compare=False)  # with all of its case
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,12 @@ def make_case(
         left_out = before - len(table)
     result = fit_isoflop(table, resamples=resamples, seed=seed)
     found = tuple(exponents(table, result))
-    answers = {**_leaders(result), **_orders(found), **_growth(found)}
+    answers = _leaders(result)
+    for approach in APPROACHES:
+        own = tuple(e for e in found if e.approach == approach)
+        degrees = result.noise.degrees_of_freedom if approach == 2 else np.inf
+        answers |= {**_orders(own, degrees), **_growth(own, degrees)}
+    answers = _together(answers)
     return Case(convention, params, found, answers, moved, left_out)
 
 
@@ -143,6 +151,16 @@ def _drawn_on(at: pd.Series, x: pd.Series, y: pd.Series) -> np.ndarray:
     return np.asarray(heights[segment] + slope[segment] * (wanted - known[segment]))
 
 
+def _together(answers: dict[str, Answer]) -> dict[str, Answer]:
+    """Decide all questions together (Holm)."""
+    known = {question: a.p_value for question, a in answers.items() if a.p_value is not None}
+    adjusted = dict(zip(known, bootstrap.holm(list(known.values())), strict=True))
+    return answers | {
+        question: replace(answers[question], adjusted_p=p, decided=p < LEVEL)
+        for question, p in adjusted.items()
+    }
+
+
 def _leaders(result: IsoflopResult) -> dict[str, Answer]:
     """Who has the lower best loss at the largest budget, for each pair of models."""
     answers = {}
@@ -152,7 +170,7 @@ def _leaders(result: IsoflopResult) -> dict[str, Answer]:
         answers[question] = Answer(None)
         for row in compare(result, base).comparisons if _share_budgets(result, base) else ():
             if row.model == other and np.isclose(row.budget, largest):
-                answers[question] = Answer(base if row.gap > 0 else other, row.decided)
+                answers[question] = Answer(base if row.gap > 0 else other, p_value=row.p_value)
     return answers
 
 
@@ -162,37 +180,49 @@ def _share_budgets(result: IsoflopResult, base: str) -> bool:
     return any(m.budget in own for frontier in others for m in frontier.minima)
 
 
-def _orders(found: tuple[Exponent, ...]) -> dict[str, Answer]:
-    """Whose optimal size grows faster with compute, for each pair of models and approach."""
+def _orders(found: tuple[Exponent, ...], degrees_of_freedom: float) -> dict[str, Answer]:
+    """Whose optimal size grows faster with compute, for each pair of models of one approach."""
     answers = {}
-    for approach in APPROACHES:
-        rows = [e for e in found if e.approach == approach]
-        for left, right in combinations(rows, 2):
-            question = f"larger a (approach {approach}): {left.model} or {right.model}"
-            if left.a is None or right.a is None:
-                answers[question] = Answer(None)
-                continue
-            leans = right.model if right.a > left.a else left.model
-            ends = (left.a_interval, right.a_interval)
-            apart = ends[0] and ends[1] and (ends[0][1] < ends[1][0] or ends[1][1] < ends[0][0])
-            answers[question] = Answer(leans, bool(apart))
+    for left, right in combinations(found, 2):
+        question = f"larger a (approach {left.approach}): {left.model} or {right.model}"
+        if left.a is None or right.a is None:
+            answers[question] = Answer(None)
+            continue
+        low, high = (left, right) if right.a > left.a else (right, left)
+        reaches = [_reach(low, 1), _reach(high, 0)]
+        known = [reach for reach in reaches if reach is not None]
+        distance = abs(right.a - left.a)
+        p = _p(distance, np.linalg.norm(known) if len(known) == 2 else None, degrees_of_freedom)
+        answers[question] = Answer(high.model, p_value=p)
     return answers
 
 
-def _growth(found: tuple[Exponent, ...]) -> dict[str, Answer]:
+def _growth(found: tuple[Exponent, ...], degrees_of_freedom: float) -> dict[str, Answer]:
     """Whether parameters or tokens grow faster with compute."""
-    return {
-        f"grows faster (approach {e.approach}): N or D of {e.model}": Answer(None)
-        if e.a is None
-        else _side(e.a, e.a_interval, OPEN_EXPONENT, ("N", "D"))
-        for e in found
-    }
+    answers = {}
+    for e in found:
+        question = f"grows faster (approach {e.approach}): N or D of {e.model}"
+        answers[question] = Answer(None)
+        if e.a is not None:
+            above = e.a > OPEN_EXPONENT
+            p = _p(abs(e.a - OPEN_EXPONENT), _reach(e, 0 if above else 1), degrees_of_freedom)
+            answers[question] = Answer("N" if above else "D", p_value=p)
+    return answers
 
 
-def _side(value: float, ends: Interval, edge: float, sides: tuple[str, str]) -> Answer:
-    """The first side above the edge, else the second; decided if the interval excludes the edge."""
-    decided = ends is not None and not ends[0] <= edge <= ends[1]
-    return Answer(sides[0] if value > edge else sides[1], decided)
+def _reach(found: Exponent, end: int) -> float | None:
+    """From the exponent to the lower (0) or upper (1) end of its interval."""
+    if found.a is None or found.a_interval is None:
+        return None
+    return abs(found.a_interval[end] - found.a)
+
+
+def _p(distance: float, reach: float | np.floating | None, degrees: float) -> float | None:
+    if reach is None:
+        return None
+    if reach == 0:
+        return float(distance == 0)
+    return bootstrap.p_of_reach(distance, float(reach), degrees)
 
 
 def spreads(case: Case) -> list[Spread]:

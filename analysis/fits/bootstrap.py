@@ -72,11 +72,11 @@ def loss_slope(parabola: Parabola) -> Floats:
     return np.asarray(parabola.level * np.array([1.0, u, u * u]) @ parabola.inverse)
 
 
-def student_quantile(degrees_of_freedom: float) -> float:
-    """Standard errors on either side of a 95 % interval."""
+def student_quantile(degrees_of_freedom: float, level: float = LEVEL) -> float:
+    """Standard errors on either side of an interval."""
     from scipy.special import stdtrit
 
-    return float(stdtrit(degrees_of_freedom, 0.5 * (1 + LEVEL)))
+    return float(stdtrit(degrees_of_freedom, 0.5 * (1 + level)))
 
 
 def p_value(ratio: float, noise: Noise) -> float:
@@ -84,6 +84,18 @@ def p_value(ratio: float, noise: Noise) -> float:
     from scipy.special import stdtr
 
     return float(2 * stdtr(noise.degrees_of_freedom, -abs(ratio)))
+
+
+def p_of_reach(distance: float, reach: float, degrees_of_freedom: float = np.inf) -> float:
+    """Two-sided, of an estimate `distance` away from a value, where its 95 % interval ends at
+    `reach` from it on that side; normal without degrees of freedom."""
+    from scipy.special import ndtr, ndtri, stdtr, stdtrit
+
+    share = 0.5 * (1 + LEVEL)
+    if np.isinf(degrees_of_freedom):
+        return float(2 * ndtr(-distance / reach * ndtri(share)))
+    errors = stdtrit(degrees_of_freedom, share)
+    return float(2 * stdtr(degrees_of_freedom, -distance / reach * errors))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -62,7 +62,7 @@ def _leave(fit: LawFit, name: str, out: NDArray[np.bool_]) -> Left:
     kept = ~out
     if kept.sum() <= len(fit.theta):
         return Left(name, number, None, None)
-    fewer = Problem(problem.law.take(kept), problem.log_loss[kept], problem.delta)
+    fewer = problem.at(kept)
     # Each basin of the whole fit is a start: without some points another one may be the lowest.
     ended = polish(fewer, fit.ends)
     theta = ended.theta[[int(np.argmin(ended.objective))]]

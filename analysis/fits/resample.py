@@ -4,14 +4,17 @@ What is resampled follows the design (`Design`): single points where they are in
 training trunks where points share one (a cool-down inherits its trunk's luck); budgets or seeds
 on request. A group drawn k times weighs k times, and each weighted fit starts at the optimum.
 
-With many groups the interval is the central 95 % of the resamples. Under 40 groups percentiles
-come out narrow (92 % instead of 95 with 12 trunks): then it is the estimate +- t x spread, t
-Student's with the spare degrees of freedom and the spread (half the central 68 %) widened for the
-parameters that the residuals paid for; A, B and E in logs. `benchmarks/coverage.py` measures it:
-95 to 99 % of nominal 95 % intervals hold the truth, so they are a little wide rather than narrow.
+With many groups the interval is the central 95 % of the resamples. With under 40 points of their
+own, drawing points again loses some of the few that hold an exponent, and the interval is two to
+three times as wide as need be: there the points stay and each draw has fresh normal noise about the
+fit, of the residuals' size, itself as uncertain as its degrees of freedom say; the central 95 % is
+then a Student's t interval. With under 40 trunks, budgets or seeds percentiles come out narrow
+(92 % instead of 95 with 12 trunks): it is the estimate +- t x spread, t being Student's with one
+degree of freedom less than groups and the spread half the central 68 %; A, B and E in logs.
+`benchmarks/coverage.py` measures how often each holds the truth and how wide it is.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import cast
 
@@ -43,6 +46,7 @@ class Method(StrEnum):
     """How an interval is read off the resamples."""
 
     PERCENTILE = "percentile"
+    NOISE = "noise"
     STUDENT = "student"
     NONE = "none"
 
@@ -58,11 +62,6 @@ class Groups:
     def number(self) -> int:
         """How many groups there are."""
         return int(self.of_point.max()) + 1
-
-    def spare(self, parameters: int) -> int:
-        """Degrees of freedom of the spread: points less parameters, or groups less one."""
-        spent = parameters if self.design is Design.ROWS else 1
-        return max(1, self.number - spent)
 
 
 @dataclass(frozen=True)
@@ -117,50 +116,79 @@ def intervals(fit: LawFit, groups: Groups, resamples: int, seed: int) -> Interva
     )
     if resamples == 0:
         return nothing
+    few = groups.number < MANY_GROUPS
+    if few and groups.design is Design.ROWS:
+        method, problem, used = Method.NOISE, _noisy(fit, resamples, seed), resamples
+    else:
+        method = Method.STUDENT if few else Method.PERCENTILE
+        weights = _drawn_again(fit, groups, resamples, seed)
+        problem = replace(fit.problem, weights=weights)
+        used = len(weights)
+        if used < max(2, resamples / 2):
+            return nothing
+    ended = polish(problem, np.tile(fit.theta, (used, 1)), steps=60)
+    samples = problem.law.values(ended.theta)
+    of = {name: _interval(name, samples[name], fit, method, groups) for name in names}
+    return Intervals(of, groups, resamples, used, method, samples, ended.theta)
+
+
+def _noisy(fit: LawFit, resamples: int, seed: int) -> Problem:
+    """The fitted losses with fresh noise, (resamples, points), as large as the residuals."""
+    rng = np.random.default_rng(seed)
+    spare = fit.problem.points - len(fit.theta)
+    scale = np.sqrt(np.sum(fit.residuals**2) / rng.chisquare(spare, size=(resamples, 1)))
+    errors = scale * rng.standard_normal((resamples, fit.problem.points))
+    return replace(fit.problem, log_loss=fit.problem.log_loss - fit.residuals + errors)
+
+
+def _drawn_again(fit: LawFit, groups: Groups, resamples: int, seed: int) -> Floats:
+    """How often each point counts where groups are drawn with replacement, (draws, points)."""
     rng = np.random.default_rng(seed)
     chances = np.full(groups.number, 1 / groups.number)
     drawn = rng.multinomial(groups.number, chances, size=resamples)  # (resamples, groups)
     weights = drawn[:, groups.of_point].astype(float)
     # Fewer distinct points than parameters fit exactly: such a draw says nothing.
-    weights = weights[(weights > 0).sum(axis=1) > len(fit.theta)]
-    if len(weights) < max(2, resamples / 2):
-        return nothing
-    problem = Problem(fit.problem.law, fit.problem.log_loss, fit.problem.delta, weights)
-    ended = polish(problem, np.tile(fit.theta, (len(weights), 1)), steps=60)
-    samples = problem.law.values(ended.theta)
-    few = groups.number < MANY_GROUPS
-    of = {
-        name: _student(name, samples[name], fit, groups) if few else percentiles(samples[name])
-        for name in names
-    }
-    method = Method.STUDENT if few else Method.PERCENTILE
-    return Intervals(of, groups, resamples, len(weights), method, samples, ended.theta)
+    return np.asarray(weights[(weights > 0).sum(axis=1) > len(fit.theta)])
 
 
-def percentiles(samples: Floats) -> Interval:
-    """The central 95 %; None unless half of the samples are finite."""
+def percentiles(samples: Floats, level: float = LEVEL) -> Interval:
+    """The central 95 % or `level`; None unless half of the samples are finite."""
     finite = samples[np.isfinite(samples)]
     if len(finite) < max(2, len(samples) / 2):
         return None
-    low, high = np.percentile(finite, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    low, high = np.percentile(finite, [50 * (1 - level), 50 * (1 + level)])
     return float(low), float(high)
 
 
-def _student(name: str, samples: Floats, fit: LawFit, groups: Groups) -> Interval:
-    in_logs = name in fit.problem.law.in_logs
+def _interval(name: str, samples: Floats, fit: LawFit, method: Method, groups: Groups) -> Interval:
+    if name not in fit.problem.law.in_logs or method is not Method.STUDENT:
+        return _read(samples, fit.values[name], method, groups)
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        values = np.log(samples) if in_logs else samples
-    finite = values[np.isfinite(values)]
-    if len(finite) < max(2, len(values) / 2):
+        ends = _read(np.log(samples), float(np.log(fit.values[name])), method, groups)
+    return ends and cast(Interval, tuple(np.exp(np.clip(ends, -700, 700)).tolist()))
+
+
+def interval_of(
+    samples: Floats, estimate: float, found: Intervals, level: float = LEVEL
+) -> Interval:
+    """What follows from the parameters, read off its resamples as their own intervals are."""
+    return _read(samples, estimate, found.method, found.groups, level)
+
+
+def _read(
+    samples: Floats, estimate: float, method: Method, groups: Groups, level: float = LEVEL
+) -> Interval:
+    if method is not Method.STUDENT:
+        return percentiles(samples, level)
+    finite = samples[np.isfinite(samples)]
+    if len(finite) < max(2, len(samples) / 2):
         return None
     low, high = np.percentile(finite, [16, 84])
-    half = 0.5 * (high - low) * student_widening(groups, len(fit.theta))
-    centre = np.log(fit.values[name]) if in_logs else fit.values[name]
-    ends = (float(centre - half), float(centre + half))
-    return cast(Interval, tuple(np.exp(np.clip(ends, -700, 700)).tolist())) if in_logs else ends
+    half = 0.5 * (high - low) * student_widening(groups, level)
+    return float(estimate - half), float(estimate + half)
 
 
-def student_widening(groups: Groups, parameters: int) -> float:
-    """t quantile x sqrt(n / (n - p)) for rows; x sqrt(G / (G - 1)) for G groups of points."""
-    spare = groups.spare(parameters)
-    return float(student_quantile(spare) * np.sqrt(groups.number / spare))
+def student_widening(groups: Groups, level: float = LEVEL) -> float:
+    """Student's t quantile x sqrt(G / (G - 1)) for G groups of points."""
+    spare = groups.number - 1
+    return float(student_quantile(spare, level) * np.sqrt(groups.number / spare))

@@ -16,6 +16,7 @@ from analysis.formatting import listing, plural
 from analysis.points.budgets import check_units, group_achieved
 from analysis.points.checks import usable
 from analysis.points.csv_cells import Cells, read_cells
+from analysis.points.losses import check_loss
 from analysis.points.numbers import decimal_mark, number
 from analysis.points.table import COLUMNS, MORE_NUMBERS, NUMBERS, Wanted, tidy
 
@@ -24,7 +25,10 @@ NUMERIC = (*NUMBERS, *MORE_NUMBERS, "seed")
 COUNTS = ("params", "tokens", "n_once", "n_rec")  # may be written as 30M
 COMPUTE = ("params", "tokens", "budget")
 OURS = (*COLUMNS[:-1], *MORE_NUMBERS)
-SCALED = re.compile(r"(?P<factor>[\d.]+(?:[eE][+-]?\d+)?)\s*\*\s*(?P<name>.+)|10\^(?P<power>.+)")
+SCALED = re.compile(
+    r"(?P<factor>[\d.]+(?:[eE][+-]?\d+)?)\s*\*\s*(?P<name>.+)"
+    r"|(?P<function>10\^|ln(?=\(.+\)$))\(?(?P<of>.+?)\)?"
+)
 
 
 def read_csv(path: Path, wanted: Wanted | None = None) -> tuple[pd.DataFrame, list[Caution]]:
@@ -51,6 +55,8 @@ def read_csv(path: Path, wanted: Wanted | None = None) -> tuple[pd.DataFrame, li
     said += _named_models(table, path)
     shown = pd.DataFrame({name: texts[name] for name in wanted.numbers}, dtype=object)
     kept, dropped = usable(table, lines, shown.replace("", "empty"), str(path))
+    at, scale = found["loss"]
+    said += check_loss(kept, cells.header[at], scale == "ln", str(path))
     if set(COMPUTE) <= set(found):
         kept, more = _with_budgets(kept, wanted, str(path))
         dropped += more
@@ -81,14 +87,14 @@ def _columns(cells: Cells, wanted: Wanted, path: Path) -> dict[str, tuple[int, s
     found = {}
     for ours, theirs in wanted.columns.items():
         scaled = None if theirs in cells.header else SCALED.fullmatch(theirs)
-        name = (scaled["name"] or scaled["power"]).strip() if scaled else theirs
+        name = (scaled["name"] or scaled["of"]).strip() if scaled else theirs
         at = _position(name, cells, path)
         if at is None:
             raise AnalysisError(
                 f"--columns names {name}, which {path} does not have "
                 f"(it has {listing(cells.header, 12)}): name a column that is there."
             )
-        found[ours] = (at, (scaled["factor"] or "10^") if scaled else "")
+        found[ours] = (at, (scaled["factor"] or scaled["function"]) if scaled else "")
     for ours in (*OURS, *wanted.extra):
         at = None if ours in found else _position(ours, cells, path)
         if at is not None:
@@ -129,6 +135,8 @@ def _numbers(
 
 
 def _scaled(value: float, scale: str) -> float:
+    if scale == "ln":
+        return math.log(value) if value > 0 else math.nan
     if scale != "10^":
         return value * float(scale) if scale else value
     try:

@@ -22,6 +22,7 @@ from analysis.points.table import PointSet, curve_of
 from analysis.reference import TABLE9_SOURCE, load_table9
 from analysis.report import charts, curves, fits, records, routing, words
 from analysis.report.evaluations import evaluations
+from analysis.report.forecasts import forecasts
 from analysis.report.pages import environment
 from analysis.report.study import study_facts
 
@@ -99,6 +100,7 @@ def gather(
         "frontiers": _ordered(result),
         "variants": _variants(result, points),
         "exponents": exponents,
+        "forecasts": forecasts(points, result),
         "routing": routing_found,
         "learning": learning,
         "in_bits": any(run["bits"] for run in shown),

@@ -15,8 +15,7 @@ from mor.data.manifest import Shard, read_manifest
 from mor.data.packed import Corpus
 from mor.data.prepare import prepare
 from mor.data.sharded import How
-
-CONF = Path(__file__).resolve().parents[2] / "conf"
+from mor.starter import conf_folder
 
 
 def settings(arguments: list[str]) -> tuple[DataConfig, int | None]:
@@ -27,7 +26,7 @@ def settings(arguments: list[str]) -> tuple[DataConfig, int | None]:
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
+        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
             composed = compose("config", overrides=arguments)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(

@@ -101,27 +101,22 @@ def test_any_key_is_an_axis(plan):
     assert made["totals"]["trunks"] == 2
 
 
-def test_a_thousand_runs_in_two_seconds_without_torch(tmp_path):
-    """CPU seconds after the imports; the bar of 2 s is met on an idle machine (benchmarks/plan.py),
-    and twice that is allowed here, where tests share the cores."""
+def test_a_thousand_runs_are_planned_without_torch(tmp_path):
+    """How long it takes: benchmarks/plan.py."""
     script = """
-import json, runpy, sys, time
+import runpy, sys
 sys.argv = ["sweep.py", "-m", "study=paper", "launch=plan", "seed=" + sys.argv[1],
             "launch.plan_file=" + sys.argv[2], "runs_dir=" + sys.argv[3]]
-import hydra.main, sweeps.study, sweeps.tables, hydra_plugins.isoflop_sweeper
-began = time.process_time()
 try:
     runpy.run_path("sweep.py", run_name="__main__")
 except SystemExit as end:
     assert not end.code
-print("seconds", time.process_time() - began, file=sys.stderr)
 assert "torch" not in sys.modules
 """
     seeds = ",".join(str(i) for i in range(28))
     file = tmp_path / "plan.json"
-    ended = subprocess.run(
+    subprocess.run(
         [sys.executable, "-c", script, seeds, str(file), str(tmp_path / "runs")],
         cwd=REPO, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert len(json.loads(file.read_text())["runs"]) == 1008
-    assert float(ended.stderr.split("seconds")[1]) < 4.0

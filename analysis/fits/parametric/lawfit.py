@@ -27,6 +27,7 @@ class Asked:
     resamples: int = 1000
     resample: str = "auto"
     seed: int = 0
+    raw: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def report(law: Law, table: pd.DataFrame, asked: Asked) -> Report:
             "and tokens can be read from them; look at where the losses come from."
         )
     log_loss = np.log(table["loss"].to_numpy(float))
-    fit = fit_law(Problem(law, log_loss, asked.delta), asked.starts)
+    fit = fit_law(Problem(law, log_loss, asked.delta, raw=asked.raw), asked.starts)
     groups = group_points(table, asked.resample)
     seen = judged(fit)
     found = _held_only(fit, intervals(fit, groups, asked.resamples, asked.seed), seen)
@@ -111,7 +112,8 @@ def as_json(done: Report) -> dict[str, Any]:
             "method": found.method,
             "seed": done.asked.seed,
         },
-        "delta": fit.problem.delta,
+        "minimised": "raw" if fit.problem.raw else "log",
+        "delta": None if fit.problem.raw else fit.problem.delta,
         "warnings": list(done.warnings),
     }
 
@@ -142,7 +144,7 @@ def as_lines(done: Report) -> list[str]:
         told = f"95 % interval {ends[0]:.5g} to {ends[1]:.5g}" if ends else none
         lines.append(f"{name:<{width}}  {value:<12.6g} {told}")
     lines += [
-        f"Objective {sure.objective:.10g} (Huber {fit.problem.delta:g}, summed over "
+        f"Objective {sure.objective:.10g} ({_minimised(fit.problem)}, summed over "
         f"{plural(fit.problem.points, 'point')}), gradient {sure.gradient_norm:.1e}, "
         f"condition {sure.condition:.3g}.",
         f"{sure.starts} starts scored, {sure.polished} polished, {sure.agree:.0%} of these at the "
@@ -157,6 +159,10 @@ def as_lines(done: Report) -> list[str]:
     kind = "largest budget" if done.hold_out.top_is_a_budget else "largest compute"
     lines.append(f"Extrapolation to the {kind}: {_left(done.hold_out.top)}")
     return lines
+
+
+def _minimised(problem: Problem) -> str:
+    return "half the squares of the loss" if problem.raw else f"Huber {problem.delta:g}"
 
 
 def _left(left: Left) -> str:

@@ -111,6 +111,11 @@ class Law(ABC):
         exponent leave the term as large as it was. Only used to start a fit nearby."""
         return {}
 
+    def projected(self, theta: Floats, loss: Floats, power: float) -> Floats:
+        """The parameter sets with the coefficients that are best for their exponents: least squares
+        of the loss (points,), each residual over loss ** power. Only used to start a fit nearby."""
+        return theta
+
     def values(self, theta: Floats) -> dict[str, Floats]:
         """Named parameters out of their logs, and what follows from them."""
         # A resample that needs no such term may send its coefficient past the largest float.
@@ -134,6 +139,8 @@ HOFFMANN_GRID = (
     np.arange(0, 2.5, 0.5),
     np.arange(-1, 1.5, 0.5),
 )
+SMALL = 1e-9  # of the trace: terms that are alike are told apart no better
+LEAST = 1e-3  # of the mean loss: the smallest term that a projection leaves
 PHI_RANGE = (-0.5, 1.5)
 FIVE = ("A", "alpha", "B", "beta", "E")
 
@@ -195,6 +202,23 @@ class SizeAndTokens(Law):
             "alpha": float(self.log_size(theta).mean()),
             "beta": float(self.log_tokens.mean()),
         }
+
+    def projected(self, theta: Floats, loss: Floats, power: float) -> Floats:
+        """A, B and E for each set's exponents; a term that would be negative is made small."""
+        size = np.broadcast_to(self.log_size(theta), (len(theta), len(loss)))
+        centres = size.mean(axis=1, keepdims=True), self.log_tokens.mean()
+        u, v = size - centres[0], self.log_tokens - centres[1]
+        parts = [np.exp(-theta[:, 1:2] * u), np.exp(-theta[:, 3:4] * v), np.ones_like(u)]
+        terms = np.stack(parts, axis=1) / loss**power  # (sets, 3, points)
+        square = terms @ terms.transpose(0, 2, 1)
+        square += SMALL * np.trace(square, axis1=1, axis2=2)[:, None, None] * np.eye(3)
+        right = (terms @ loss ** (1 - power))[:, :, None]
+        found = np.maximum(np.linalg.solve(square, right)[:, :, 0], LEAST * loss.mean())
+        moved = theta.copy()
+        moved[:, 0] = np.log(found[:, 0]) + theta[:, 1] * centres[0][:, 0]
+        moved[:, 2] = np.log(found[:, 1]) + theta[:, 3] * centres[1]
+        moved[:, 4] = np.log(found[:, 2])
+        return moved
 
     def derived(self, named: dict[str, Floats]) -> dict[str, Floats]:
         """a = beta / (alpha + beta) and b = 1 - a: the exponents of N_opt ~ C^a and D_opt ~ C^b

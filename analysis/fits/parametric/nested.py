@@ -7,7 +7,7 @@ few groups Student's t of the distance in spreads. Objectives and R2 of the thre
 it: under Huber's loss a ratio of objectives is no likelihood ratio, so it is shown, not tested.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ import pandas as pd
 from analysis.fits.parametric.lawfit import Asked, Report, report
 from analysis.fits.parametric.laws import Joint
 from analysis.fits.parametric.optimum import LawFit, fit_law
-from analysis.fits.parametric.solver import Problem
 from analysis.fits.resample import Intervals, Method, student_widening
 
 TESTED = (0.0, 1.0)
@@ -48,10 +47,10 @@ def fit_nested(table: pd.DataFrame, asked: Asked) -> Nested:
     """
     Joint.refuse(table)
     free = report(Joint.of(table), table, asked)
-    log_loss = free.fit.problem.log_loss
     fixed = []
     for phi in TESTED:
-        held = fit_law(Problem(Joint.of(table, phi), log_loss, asked.delta), asked.starts)
+        problem = replace(free.fit.problem, law=Joint.of(table, phi))
+        held = fit_law(problem, asked.starts)
         chance = p_value(free.fit, free.intervals, phi)
         fixed.append(Fixed(phi, held.certificate.objective, r_squared(held), chance))
     return Nested(free, r_squared(free.fit), tuple(fixed))
@@ -70,14 +69,14 @@ def p_value(fit: LawFit, found: Intervals, phi: float) -> float | None:
     if found.method is Method.NONE:
         return None
     samples = found.samples["phi"]
-    if found.method is Method.PERCENTILE:
+    if found.method is not Method.STUDENT:
         below, above = np.sum(samples <= phi) + 1, np.sum(samples >= phi) + 1
         return float(min(1.0, 2 * min(below, above) / (len(samples) + 1)))
     from scipy.special import stdtr, stdtrit
 
     low, high = np.percentile(samples, [16, 84])
-    spare = found.groups.spare(len(fit.theta))
-    unit = student_widening(found.groups, len(fit.theta)) / stdtrit(spare, 0.975)
+    spare = found.groups.number - 1
+    unit = student_widening(found.groups) / stdtrit(spare, 0.975)
     distance = abs(fit.values["phi"] - phi) / max(0.5 * (high - low) * unit, 1e-300)
     return float(2 * stdtr(spare, -distance))
 

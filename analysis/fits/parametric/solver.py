@@ -1,22 +1,25 @@
-"""Huber fits of a law for many starts at once: score all, polish the best, say how sure it is.
+"""Fits of a law for many starts at once: score all, polish the best, say how sure it is.
 
 Minimised is the *sum* over points of Huber_delta(predicted log loss - log loss), as published
-(Hoffmann et al. 2022, equation 3). A step solves damped normal equations twice: with Huber as
-weights min(1, delta / |r|) (IRLS, safe far away) and with the true second derivatives (fast near
-the end, where a weight still in motion makes IRLS crawl), and takes the better of the two.
+(Hoffmann et al. 2022, equation 3), or with `raw` of half the squares of predicted loss - loss, in
+nats, as variable projection does (arXiv 2603.22339). A step solves damped normal equations twice:
+with Huber as weights min(1, delta / |r|) (IRLS, safe far away) and with the true second derivatives
+(fast near the end, where a weight still in motion makes IRLS crawl), and takes the better of the
+two.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.fits.parametric.laws import Floats, Law
+from analysis.fits.parametric.laws import Expansion, Floats, Law
 
 DELTA = 1e-3
 STEPS = 300
 # A step that promises less than this share of the objective is not taken: the sum's own rounding.
 TOLERANCE = 1e-13
+LARGEST = 300.0  # of a predicted log loss; its square is still a float
 CHUNK = 2_000_000  # numbers in one (sets, points) array
 
 
@@ -24,24 +27,32 @@ CHUNK = 2_000_000  # numbers in one (sets, points) array
 class Problem:
     """A law, the log losses it is to meet, and where Huber turns from squares to absolute values.
 
-    `weights` is None for a plain fit, (points,) or (sets, points) for weighted ones.
+    `weights` is None for a plain fit, (points,) or (sets, points) for weighted ones; `log_loss` is
+    (points,), or (sets, points) where each parameter set has losses of its own.
     """
 
     law: Law
     log_loss: Floats
     delta: float = DELTA
     weights: Floats | None = None
+    raw: bool = False  # squares of the loss itself, and no delta
 
-    def weights_of(self, sets: NDArray[np.intp]) -> "Problem":
+    def sets_of(self, sets: NDArray[np.intp]) -> "Problem":
         """The problem for some of the parameter sets."""
-        if self.weights is None or self.weights.ndim == 1:
-            return self
-        return Problem(self.law, self.log_loss, self.delta, self.weights[sets])
+        losses = self.log_loss if self.log_loss.ndim == 1 else self.log_loss[sets]
+        weights = self.weights
+        if weights is not None and weights.ndim == 2:
+            weights = weights[sets]
+        return replace(self, log_loss=losses, weights=weights)
+
+    def at(self, rows: NDArray[np.bool_]) -> "Problem":
+        """The problem at some of the points, each of them counted once."""
+        return replace(self, law=self.law.take(rows), log_loss=self.log_loss[rows], weights=None)
 
     @property
     def points(self) -> int:
         """How many points there are."""
-        return len(self.log_loss)
+        return self.log_loss.shape[-1]
 
 
 @dataclass(frozen=True)
@@ -59,18 +70,26 @@ def score(problem: Problem, theta: Floats) -> Floats:
     size = max(1, CHUNK // problem.points)
     parts = [np.arange(i, min(i + size, len(theta))) for i in range(0, len(theta), size)]
     return np.concatenate(
-        [_objective(p := problem.weights_of(part), _residual(p, theta[part])) for part in parts]
+        [_objective(p := problem.sets_of(part), _residual(p, theta[part])) for part in parts]
     )
 
 
 def _residual(problem: Problem, theta: Floats) -> Floats:
-    return problem.law.log_loss(theta) - problem.log_loss
+    log_loss = problem.law.log_loss(theta)
+    if not problem.raw:
+        return log_loss - problem.log_loss
+    with np.errstate(over="ignore"):
+        return np.asarray(np.exp(log_loss) - np.exp(problem.log_loss))
 
 
 def _objective(problem: Problem, residual: Floats) -> Floats:
-    size = np.abs(residual)
-    inner = np.minimum(size, problem.delta)
-    huber = inner * (size - 0.5 * inner)
+    if problem.raw:
+        with np.errstate(over="ignore"):
+            huber = 0.5 * residual * residual
+    else:
+        size = np.abs(residual)
+        inner = np.minimum(size, problem.delta)
+        huber = inner * (size - 0.5 * inner)
     total = huber if problem.weights is None else huber * problem.weights
     return np.asarray(total.sum(axis=1))
 
@@ -89,7 +108,7 @@ def polish(
     active = np.flatnonzero(np.isfinite(objective))
     step = 0
     for step in range(1, steps + 1):  # noqa: B007
-        here = problem.weights_of(active)
+        here = problem.sets_of(active)
         slope, irls, newton = _normal_equations(here, theta[active])
         if held is not None:
             _hold(held, slope, irls, newton)
@@ -136,8 +155,10 @@ def _move(matrix: Floats, scale: Floats, slope: Floats, damping: Floats) -> Floa
 
 def _normal_equations(problem: Problem, theta: Floats) -> tuple[Floats, Floats, Floats]:
     """Gradient (sets, P), IRLS matrix and Hessian (sets, P, P) of the objective."""
-    delta = problem.delta
     law = problem.law.expand(theta)
+    if problem.raw:
+        return _squares(problem, law)
+    delta = problem.delta
     residual = law.log_loss - problem.log_loss
     force = np.clip(residual, -delta, delta)  # Huber's derivative
     inside = np.abs(residual) <= delta
@@ -151,6 +172,21 @@ def _normal_equations(problem: Problem, theta: Floats) -> tuple[Floats, Floats, 
     hessian = (law.jacobian * (curve - force)[:, None, :]) @ flipped
     law.add_curvature(hessian, force)
     return slope, irls, hessian
+
+
+def _squares(problem: Problem, law: Expansion) -> tuple[Floats, Floats, Floats]:
+    """The same where the residual is in nats, P - L: its Jacobian is P times that of log P, its
+    curvature P times that of P over P."""
+    predicted = np.exp(np.minimum(law.log_loss, LARGEST))
+    force = predicted - np.exp(problem.log_loss)
+    once = np.ones_like(force) if problem.weights is None else problem.weights
+    jacobian = law.jacobian * predicted[:, None, :]
+    force = force * once
+    slope = (jacobian @ force[:, :, None])[:, :, 0]
+    gauss_newton = (jacobian * np.asarray(once)[..., None, :]) @ jacobian.transpose(0, 2, 1)
+    hessian = gauss_newton.copy()
+    law.add_curvature(hessian, force * predicted)
+    return slope, gauss_newton, hessian
 
 
 def condition(problem: Problem, theta: Floats) -> float:

@@ -3,6 +3,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -138,3 +140,26 @@ def test_a_fit_imports_neither_torch_nor_scipy_optimize(points):
         "assert not {'torch', 'scipy.optimize', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_squares_of_the_loss_are_minimised_on_request(points):
+    log = json.loads(invoke(points, "--json", "--bootstrap", 0).stdout)
+    raw = json.loads(invoke(points, "--json", "--bootstrap", 0, "--objective", "raw").stdout)
+    assert (log["minimised"], raw["minimised"]) == ("log", "raw")
+    assert raw["delta"] is None
+    table = pd.read_csv(points)
+
+    def squares(found: dict) -> float:
+        p = found["params"]
+        predicted = p["E"] + p["A"] / table["params"] ** p["alpha"]
+        predicted += p["B"] / table["tokens"] ** p["beta"]
+        return float(0.5 * np.sum((predicted - table["loss"]) ** 2))
+
+    assert squares(raw) == pytest.approx(raw["objective"], rel=1e-6)
+    assert squares(raw) < squares(log)
+
+
+def test_a_delta_without_huber_is_refused(points):
+    ended = invoke(points, "--objective", "raw", "--delta", 0.01)
+    assert ended.exit_code == 2
+    assert "--delta 0.01" in ended.output

@@ -8,7 +8,17 @@ import pytest
 from typer.testing import CliRunner
 
 from analysis.commands.cli import app
-from analysis.compare.agree import Answer, Case, at_equal_compute, conclusions, make_case, spreads
+from analysis.compare.agree import (
+    LEVEL,
+    Answer,
+    Case,
+    at_equal_compute,
+    conclusions,
+    make_case,
+    spreads,
+)
+from analysis.fits.bootstrap import p_of_reach
+from analysis.fits.isoflop import fit_isoflop
 from analysis.fits.parametric.lawfit import Asked, report
 from analysis.fits.parametric.laws import Chinchilla
 from analysis.points.table import tidy
@@ -113,6 +123,46 @@ def test_three_approaches_agree_on_points_of_one_law():
     assert spread.n_opt < 1.1
 
 
+@pytest.mark.parametrize("degrees", [3.0, 20.0, np.inf])
+def test_an_interval_that_ends_at_the_other_answer_has_p_0_05(degrees):
+    assert p_of_reach(0.02, 0.02, degrees) == pytest.approx(0.05)
+    assert p_of_reach(0.0, 0.02, degrees) == pytest.approx(1)
+    assert p_of_reach(0.04, 0.02, degrees) < 0.05 < p_of_reach(0.01, 0.02, degrees)
+
+
+def test_a_few_points_to_spare_prove_less_than_many_at_the_same_interval():
+    assert p_of_reach(0.04, 0.02, 3) > p_of_reach(0.04, 0.02, 30) > p_of_reach(0.04, 0.02)
+
+
+def test_questions_of_a_case_are_decided_together(make_table):
+    """Holm: the smallest p carries the number of questions, and none is decided that its interval
+    alone does not decide."""
+    table = make_table(noise=0.003).assign(trunk=None)
+    case = make_case(table, "paper", "total", None, resamples=200, seed=1)
+    known = {q: a for q, a in case.answers.items() if a.p_value is not None}
+    assert len(known) >= 5
+    first = min(known, key=lambda question: known[question].p_value)
+    expected = min(1.0, known[first].p_value * len(known))
+    assert known[first].adjusted_p == pytest.approx(expected)
+    for answer in case.answers.values():
+        if answer.adjusted_p is not None:
+            assert answer.adjusted_p >= answer.p_value
+        assert answer.decided == (answer.adjusted_p is not None and answer.adjusted_p < LEVEL)
+
+
+def test_exponents_are_ordered_by_the_reach_of_both(make_table):
+    """Two models of one law: the p value of the larger exponent is that of the two intervals."""
+    table = make_table(noise=0.003).assign(trunk=None)
+    case = make_case(table, "paper", "total", None, resamples=300, seed=2)
+    (question,) = [q for q in case.answers if q.startswith("larger a (approach 2)")]
+    low, high = sorted((e for e in case.exponents if e.approach == 2), key=lambda e: e.a)
+    degrees = fit_isoflop(table, resamples=300, seed=2).noise.degrees_of_freedom
+    assert case.answers[question].leans == high.model
+    reach = np.hypot(low.a_interval[1] - low.a, high.a - high.a_interval[0])
+    expected = p_of_reach(high.a - low.a, reach, degrees)
+    assert case.answers[question].p_value == pytest.approx(expected)
+
+
 @pytest.fixture
 def counted(tmp_path, make_table):
     """A run store whose results count FLOPs under three conventions."""
@@ -143,6 +193,10 @@ def test_every_convention_and_count_is_a_case(counted):
             known = [a for a in own if a is not None]
             assert spread["exponent"] == pytest.approx(max(known) - min(known))
     assert all(len(found["answers"]) == 6 for found in content["conclusions"])
+    told_p = [
+        a["adjusted_p"] for found in content["conclusions"] for a in found["answers"].values()
+    ]
+    assert any(p is not None and 0 <= p <= 1 for p in told_p)
     told = agree(counted, "--bootstrap", 100).stdout
     spread = content["cases"][0]["spreads"][0]
     assert f"{spread['model']}: the approaches differ by {spread['exponent']:.3f}" in told

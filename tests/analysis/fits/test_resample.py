@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pytest
 
@@ -9,6 +7,7 @@ from analysis.fits.parametric.laws import Chinchilla
 from analysis.fits.parametric.optimum import fit_law
 from analysis.fits.parametric.solver import Problem
 from analysis.fits.resample import group_points, intervals
+from benchmarks import coverage_isoflop as isoflop
 from tests.analysis.laws import TRUTH, law_table
 
 
@@ -80,10 +79,40 @@ def test_points_that_share_their_trunks_luck_have_wider_intervals_when_trunks_ar
 
 def test_few_groups_are_widened_by_student():
     table = law_table(0.005, sizes=6, budgets=4)
-    found = intervals(fit(table), group_points(table, "rows"), 200, 0)
+    found = intervals(fit(table), group_points(table, "trunks"), 200, 0)
     assert found.method == "student"
     plain = np.diff(np.percentile(found.samples["alpha"], [2.5, 97.5]))[0]
     assert found.of["alpha"][1] - found.of["alpha"][0] > plain
+
+
+def test_few_points_keep_their_places_and_get_fresh_noise():
+    """Twice the residuals, twice the scatter of what is linear in them: the predicted losses."""
+    spreads = []
+    table = law_table(0.0, sizes=4, budgets=3)
+    errors = np.random.default_rng(5).normal(size=len(table))
+    for noise in (0.0005, 0.001):
+        fitted = fit(table.assign(loss=table["loss"] * np.exp(noise * errors)))
+        found = intervals(fitted, group_points(table, "rows"), 400, 0)
+        assert (found.method, found.used) == ("noise", 400)
+        predicted = fitted.problem.law.log_loss(found.thetas)
+        spreads.append(float(predicted.std(axis=0).mean()))
+    assert spreads[1] / spreads[0] == pytest.approx(2, rel=0.1)
+
+
+def test_intervals_of_twelve_points_hold_the_truth_and_are_not_much_too_wide():
+    """docs/coverage.md has the shares; drawing the twelve again was 2 to 3 times an oracle's."""
+    law, grid = isoflop.LAWS["symmetric"], isoflop.GRIDS["table 9"]
+    rng = np.random.default_rng(7)
+    estimates, ends = [], []
+    for seed in range(40):
+        table = isoflop.draw(rng, law, grid, 0.003, 0.0)
+        table = table[table["model"] == isoflop.MODELS[1]].reset_index(drop=True)
+        fitted = fit(table)
+        estimates.append(fitted.values["a"])
+        ends.append(intervals(fitted, group_points(table, "rows"), 100, seed).of["a"])
+    low, high = np.array(ends).T
+    assert np.mean((low <= law.a) & (law.a <= high)) >= 0.85
+    assert np.mean(high - low) < 1.6 * 2 * 1.96 * np.std(estimates)
 
 
 def test_the_same_seed_gives_the_same_interval():
@@ -98,14 +127,6 @@ def test_no_resamples_no_intervals():
     table = law_table(0.005)
     found = intervals(fit(table), group_points(table, "rows"), 0, 0)
     assert set(found.of.values()) == {None}
-
-
-def test_a_thousand_resamples_of_240_points_take_well_under_three_seconds():
-    table = law_table(0.01, sizes=24, budgets=10)
-    fitted = fit(table)
-    began = time.process_time()
-    intervals(fitted, group_points(table, "rows"), 1000, 0)
-    assert time.process_time() - began < 3  # 0.5 s on an idle core
 
 
 def test_a_design_that_cannot_tell_is_warned_about():

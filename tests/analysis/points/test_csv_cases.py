@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -244,3 +245,52 @@ def test_a_number_is_the_nearest_double(value):
 def test_a_suffix_is_exact(value, suffix):
     power = {"k": 3, "m": 6, "b": 9, "g": 9, "t": 12}[suffix.lower()]
     assert number(f"{value}{suffix}", suffixes=True) == float(value.scaleb(power))
+
+
+# -- losses ------------------------------------------------------------------------------------
+
+
+def with_losses(path: Path, column: str, losses: list[float]) -> Path:
+    header = [column if name == "loss" else name for name in NUMBERS]
+    rows = [[n, d, repr(loss), c] for (n, d, _, c), loss in zip(ROWS, losses, strict=True)]
+    path.write_text("\n".join(map(",".join, [header, *rows])))
+    return path
+
+
+@QUIET
+@given(losses=st.lists(st.floats(1.0, 12.0), min_size=len(ROWS), max_size=len(ROWS)))
+def test_perplexities_give_the_loss_that_they_are_the_exponential_of(tmp_path, losses):
+    path = with_losses(tmp_path / "points.csv", "val_ppl", [math.exp(x) for x in losses])
+    found = load(path, "loss=ln(val_ppl)").table["loss"].tolist()
+    assert found == pytest.approx(losses, rel=1e-12)
+    with pytest.raises(AnalysisError, match=r"loss=ln\(val_ppl\)"):
+        load(path, "loss=val_ppl")
+
+
+@QUIET
+@given(row=st.integers(0, len(ROWS) - 1), loss=st.floats(13.1, 1e6))
+def test_a_loss_that_no_vocabulary_reaches_is_refused_by_its_line(tmp_path, row, loss):
+    losses = [3.1] * len(ROWS)
+    losses[row] = loss
+    path = with_losses(tmp_path / "points.csv", "loss", losses)
+    with pytest.raises(AnalysisError, match=f"line {row + 2} "):
+        load(path)
+
+
+@pytest.mark.parametrize("column", ["bpb", "val_bits_per_byte", "Bits/token"])
+def test_bits_are_said(tmp_path, column):
+    path = with_losses(tmp_path / "points.csv", column, [1.1 + 0.01 * i for i in range(len(ROWS))])
+    points = load(path, f"loss={column}")
+    assert [warning.code for warning in points.warnings] == [Code.LOSS_IN_BITS]
+
+
+def test_a_column_that_is_named_like_a_function_is_taken_by_its_name(tmp_path):
+    path = with_losses(tmp_path / "points.csv", "ln(loss)", [3.1] * len(ROWS))
+    assert load(path, "loss=ln(loss)").table["loss"].tolist() == [3.1] * len(ROWS)
+
+
+def test_the_logarithm_of_nothing_is_left_out(tmp_path):
+    losses = [0.0, *[20.0] * (len(ROWS) - 1)]
+    points = load(with_losses(tmp_path / "points.csv", "ppl", losses), "loss=ln(ppl)")
+    assert len(points.table) == len(ROWS) - 1
+    assert [warning.code for warning in points.warnings] == [Code.UNUSABLE_ROWS]

@@ -1,7 +1,6 @@
 import shutil
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,7 +62,7 @@ def test_the_hub_is_not_asked() -> None:
         assert fingerprint(replace(data, **change)) != fingerprint(data)
 
 
-def test_planning_imports_nothing_heavy_and_is_quick(tmp_path: Path) -> None:
+def test_planning_imports_nothing_heavy(tmp_path: Path) -> None:
     code = (
         "import sys; from mor.config import DataConfig; from mor.data.fingerprint import *\n"
         f"print(fingerprint(DataConfig(cache_dir={str(tmp_path)!r})))\n"
@@ -71,9 +70,7 @@ def test_planning_imports_nothing_heavy_and_is_quick(tmp_path: Path) -> None:
     )
     first = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert first.stdout.split("\n")[1] == "set()"
-    start = time.perf_counter()
     again = fingerprint(DataConfig(cache_dir=str(tmp_path)))
-    assert time.perf_counter() - start < 1.0  # 0.02 s on an idle machine
     assert again == first.stdout.split("\n")[0]
 
 

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -149,8 +148,8 @@ def shard(texts: list[str]) -> bytes:
 
 def prepare_with(
     endpoint: str, tmp_path: Path, *, offline: bool = False, **settings: object
-) -> tuple[str, float]:
-    """What `prepare` says in a process that knows the hub by `endpoint`, and its seconds."""
+) -> str:
+    """What `prepare` says in a process that knows the hub by `endpoint`."""
     values = {
         "name": "hub",
         "kind": "hub",
@@ -162,15 +161,13 @@ def prepare_with(
     }
     data = DataConfig(**{**values, **settings})  # type: ignore[arg-type]
     code = (
-        "import json, time; from mor.config import *; from mor.data.prepare import prepare\n"
-        "start = time.perf_counter()\n"
+        "import json; from mor.config import *; from mor.data.prepare import prepare\n"
         "try:\n"
         f"    corpus = prepare(from_dict(DataConfig, {to_dict(data)!r}), progress=False)\n"
         "    texts = [corpus.tokenizer().decode(s[:]) for s in (corpus.train, corpus.val)]\n"
         "    about = corpus.meta.train_documents, corpus.complete\n"
         "    print(json.dumps([str(corpus.folder), *texts, *about]))\n"
-        "except UserError as error: print(error)\n"
-        "print(time.perf_counter() - start)"
+        "except UserError as error: print(error)"
     )
     environment = {
         **os.environ,
@@ -184,13 +181,13 @@ def prepare_with(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=100
     )
     assert run.returncode == 0, run.stderr
-    said, seconds = run.stdout.rstrip("\n").rsplit("\n", 1)
+    said = run.stdout.rstrip("\n")
     assert "\n" not in said
-    return said, float(seconds)
+    return said
 
 
 def test_a_dataset_and_a_tokenizer_from_the_hub(hub: str, tmp_path: Path, texts: list) -> None:
-    said, _ = prepare_with(hub, tmp_path, tokenizer="o/tokenizer", vocab_size=300)
+    said = prepare_with(hub, tmp_path, tokenizer="o/tokenizer", vocab_size=300)
     _, train, held, train_documents, complete = json.loads(said)
     assert complete
     assert len(train) + len(held) == len("".join(texts))
@@ -210,29 +207,25 @@ def test_a_dataset_and_a_tokenizer_from_the_hub(hub: str, tmp_path: Path, texts:
 def test_names_that_the_hub_does_not_know(
     hub: str, tmp_path: Path, settings: dict, words: str
 ) -> None:
-    said, seconds = prepare_with(hub, tmp_path, **settings)
+    said = prepare_with(hub, tmp_path, **settings)
     assert re.search(words, said), said
-    assert seconds < 20
     assert not list(tmp_path.glob("cache/*hub-*/"))
 
 
-def test_no_hub_is_known_in_seconds(tmp_path: Path) -> None:
+def test_a_hub_that_never_answers_is_given_up(tmp_path: Path) -> None:
     with socket.socket() as silent:  # takes calls and never answers
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        said, seconds = prepare_with(endpoint, tmp_path)
+        said = prepare_with(endpoint, tmp_path)
     assert "cannot be reached" in said
     assert "type data=stdlib or data=files" in said
-    assert seconds < 20
 
 
 def test_offline_asks_nobody(tmp_path: Path) -> None:
-    start = time.perf_counter()
-    said, _ = prepare_with("http://127.0.0.1:1", tmp_path, offline=True)
+    said = prepare_with("http://127.0.0.1:1", tmp_path, offline=True)
     assert "type data=stdlib or data=files" in said
-    said, _ = prepare_with(
+    said = prepare_with(
         "http://127.0.0.1:1", tmp_path, offline=True, tokenizer="o/tokenizer", vocab_size=300
     )
     assert "HF_HUB_OFFLINE is set" in said
-    assert time.perf_counter() - start < 30

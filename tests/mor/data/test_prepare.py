@@ -4,7 +4,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -213,9 +212,7 @@ def test_an_error_while_a_tokenizer_trains_is_kept(tmp_path: Path, files) -> Non
 
 def test_the_standard_library_is_enough_to_train_on(tmp_path: Path) -> None:
     data = DataConfig(cache_dir=str(tmp_path))
-    start = time.perf_counter()
     corpus = prepare(data, progress=False)
-    assert time.perf_counter() - start < 10  # 0.3 s on an idle machine
     assert corpus.train.dtype == np.uint8
     assert len(corpus.train) > 5_000_000
     assert len(corpus.val) > 100_000

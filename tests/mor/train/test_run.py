@@ -272,10 +272,8 @@ def test_time_is_kept_apart_from_numbers(toy_run, tmp_path):
 def test_validation_is_over_held_out_rows_and_repeats(toy_run):
     config = toy_run("vanilla", steps=8)
     trainer: Trainer = _trainer(config)
-    began = time.perf_counter()
     rows = [[a.tobytes() for a, _ in trainer.batches.validation(512)] for _ in range(2)]
     assert rows[0] == rows[1]
-    assert time.perf_counter() - began < 5
 
 
 OPTIONS = [

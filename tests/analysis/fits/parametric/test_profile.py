@@ -177,7 +177,7 @@ def test_the_profile_is_the_least_objective_at_each_exponent():
     table = law_table(0.003)
     found = fit(table)
     seen = profile(found)
-    assert (seen.rise >= 0).all()
+    assert (seen.rise > -1e-9).all()  # rounding apart
     assert (np.diff(seen.rise[seen.held > seen.estimate]) > 0).all()
     assert (np.diff(seen.rise[seen.held < seen.estimate]) < 0).all()
     assert judged(found).held.tolist() == seen.held.tolist()

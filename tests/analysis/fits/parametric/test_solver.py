@@ -5,6 +5,7 @@ import pytest
 from scipy.optimize import minimize
 
 from analysis.fits.parametric.laws import Chinchilla, Joint
+from analysis.fits.parametric.optimum import fit_law
 from analysis.fits.parametric.solver import Problem, _normal_equations, condition, polish, score
 from tests.analysis.laws import law_table, looped_table
 
@@ -43,9 +44,12 @@ def test_the_objective_is_a_sum_of_huber_losses():
 
 
 @pytest.mark.parametrize("kind", ["chinchilla", "joint"])
-@pytest.mark.parametrize("delta", [1e-3, 10.0])
-def test_gradient_and_hessian_are_the_derivatives(kind, delta):
-    problem = problem_of(kind, delta)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("delta", [1e-3, 10.0, None])
+def test_gradient_and_hessian_are_the_derivatives(kind, delta, weighted):
+    problem = problem_of(kind, delta or 1e-3)
+    weights = np.random.default_rng(0).integers(0, 4, (2, problem.points)) * 1.0
+    problem = replace(problem, weights=weights if weighted else None, raw=delta is None)
     theta = THETA[:, : len(problem.law.parameters)]
     slope, _, hessian = _normal_equations(problem, theta)
     for column in range(theta.shape[1]):
@@ -53,7 +57,7 @@ def test_gradient_and_hessian_are_the_derivatives(kind, delta):
         step[:, column] = 1e-5
         by_value = (score(problem, theta + step) - score(problem, theta - step)) / 2e-5
         np.testing.assert_allclose(slope[:, column], by_value, rtol=1e-5, atol=1e-8)
-        if delta > 1:  # no kinks: the gradient is smooth, too
+        if delta != 1e-3:  # no kinks: the gradient is smooth, too
             ends = [_normal_equations(problem, theta + s)[0] for s in (step, -step)]
             by_slope = (ends[0] - ends[1]) / 2e-5
             np.testing.assert_allclose(hessian[:, column], by_slope, rtol=1e-4, atol=1e-4)
@@ -72,6 +76,36 @@ def test_it_ends_no_higher_than_scipy_and_with_no_slope(kind):
     )
     assert ours.objective[0] <= theirs.fun * (1 + 1e-7)
     assert ours.gradient[0] < 1e-8
+
+
+@pytest.mark.parametrize("sizes", [8, 30])
+def test_squares_of_the_loss_end_where_variable_projection_ends(sizes):
+    """For given exponents the law is linear in E, A and B; a search over the two is left."""
+    table = law_table(0.01, sizes=sizes)
+    loss = table["loss"].to_numpy(float)
+    params, tokens = (table[name].to_numpy(float) for name in ("params", "tokens"))
+
+    def squares(exponents: np.ndarray) -> float:
+        terms = params ** -exponents[0], tokens ** -exponents[1], np.ones_like(params)
+        design = np.stack([term / term.mean() for term in terms], axis=1)
+        found = np.linalg.lstsq(design, loss, rcond=None)[0]
+        return float(np.sum((design @ found - loss) ** 2))
+
+    theirs = minimize(squares, [0.34, 0.3], method="Nelder-Mead", options={"xatol": 1e-9})
+    fit = fit_law(Problem(Chinchilla.of(table), np.log(loss), raw=True))
+    assert fit.certificate.objective == pytest.approx(0.5 * theirs.fun, rel=1e-9)
+    assert fit.values["alpha"] == pytest.approx(theirs.x[0], rel=1e-4)
+    assert fit.certificate.gradient_norm < 1e-7
+
+
+@pytest.mark.parametrize("kind", ["chinchilla", "joint"])
+@pytest.mark.parametrize("power", [0.0, 1.0])
+def test_a_projection_finds_the_coefficients_of_exact_losses(kind, power):
+    law = problem_of(kind).law
+    theta = THETA[:1, : len(law.parameters)]
+    loss = np.exp(law.log_loss(theta)[0])
+    away = theta + np.array([[1.0, 0, -2.0, 0, 0.5, 0]])[:, : theta.shape[1]]
+    np.testing.assert_allclose(law.projected(away, loss, power), theta, rtol=1e-4)
 
 
 def test_starts_in_a_batch_end_where_they_end_alone():
