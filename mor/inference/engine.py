@@ -92,9 +92,11 @@ class Engine:
             )
         needed = pages_of(self.streams, total, self.settings.page)
         if any(n > pool.pages for n, pool in zip(needed, self.pools, strict=True)):
+            shallow = self.settings.mean_depth is not None
+            enough = "more, or no mean_depth," if shallow else f"{total} or more,"
             raise EngineError(
                 f"pool_tokens: {total} tokens at full depth do not fit the pool of keys and "
-                f"values; give {total} or more, or fewer tokens"
+                f"values; give {enough} or fewer tokens"
             )
 
     def cancel(self, number: int) -> None:
