@@ -179,33 +179,31 @@ class Engine:
             request.chunk = None
             request.done += chunk.length
             request.depths += chunk.depth.tolist()
-            scored = request.sampling.score and int(chunk.at[0]) < request.prompt
-            if scored or request.done == len(request.tokens):
-                wanted.append((chunk, x if scored else x[-1:]))
+            scored = request.scored_in(chunk)
+            if scored < chunk.length:
+                wanted.append((chunk, x[scored:]))
+            elif request.done == len(request.tokens):
+                wanted.append((chunk, x[-1:]))
         if not wanted:
             return []
         states = torch.cat([x for _, x in wanted])
         logits = self.runner.head(states).float()  # (n, V)
-        ends, start = [], 0
+        ready, start = list[tuple[Request, int]](), 0
         for chunk, x in wanted:
             if chunk.request.sampling.score:
                 self._score(chunk, logits[start : start + len(x)])
             start += len(x)
-            ends.append(start - 1)
-        ready = [
-            (chunk.request, end)
-            for (chunk, _), end in zip(wanted, ends, strict=True)
-            if chunk.request.done == len(chunk.request.tokens)
-        ]
+            if chunk.request.done == len(chunk.request.tokens):
+                ready.append((chunk.request, start - 1))
         if len(ready) < len(logits):
             logits = logits[[end for _, end in ready]]
         return self._next([request for request, _ in ready], logits)
 
     def _score(self, chunk: Chunk, logits: Tensor) -> None:
-        """Log-probabilities of the prompt's tokens after those of a chunk."""
-        request, first = chunk.request, int(chunk.at[0]) + 1
+        """Log-probabilities of the prompt's tokens after the last ones of a chunk."""
+        request, first = chunk.request, int(chunk.at[-1]) + 2 - len(logits)
         targets = request.tokens[first : min(first + len(logits), request.prompt)]
-        if not targets:
+        if first < request.sampling.score_from or not targets:
             return
         known, ids = logits[: len(targets)], torch.tensor(targets, device=logits.device)
         logprobs = known.log_softmax(-1).gather(1, ids[:, None]).squeeze(1)
