@@ -1,7 +1,7 @@
 """Tokens of several chunks in front of the same layers, and the layers over them. Design notes:
 
-- chunks of one token attend together, padded to the longest cache among them; so that little is
-  padding, caches of similar lengths go together. A longer chunk attends by itself;
+- chunks of about as many tokens attend together, padded to the longest cache among them; so that
+  little is padding, caches of similar lengths go together;
 - grouped heads are folded into the queries, so that keys and values are never repeated;
 - a layer writes first and reads then: a token sees itself.
 """
@@ -21,7 +21,9 @@ from mor.inference.request import Chunk, Ints
 from mor.inference.tables import Place, Pool, Streams, View
 from mor.model.layers import Adapter, Layer, rotate
 
-PADDING = 256  # slots that chunks of one token may be padded by, together: what a call costs
+PADDING = 256  # slots that caches may be padded by, together: what another call costs
+ALIKE = 0.75  # chunks of so much of the longest one's tokens attend together
+SCORES = 2**20  # and make so many scores at once
 
 
 @dataclass
@@ -96,43 +98,48 @@ class Batch:
                 chunk.request.table.views[read[stream]]
                 for chunk, stream in zip(self.chunks, self.streams, strict=True)
             ]
-            single, made = [], []
-            for i, at in enumerate(self.at):
-                if len(at) == 1:
-                    single.append((views[i].end_of(int(at[0])), i))
-                else:
-                    made.append(self._attending([i], views, views[i].up_to(at)[None]))
-            single.sort(reverse=True)
-            ends = np.array([end for end, _ in single])[:, None]
-            made.append(self._attending([i for _, i in single], views, ends))
-            self._segments[key] = [segment for some in made for segment in some]
+            ends = {
+                i: [views[i].end_of(int(at[0]))] if len(at) == 1 else views[i].up_to(at)
+                for i, at in enumerate(self.at)
+            }
+            order = sorted(ends, key=lambda i: (-self.counts[i], -int(ends[i][-1])))
+            self._segments[key] = [
+                segment
+                for group in _alike(order, self.counts, [int(ends[i][-1]) for i in order])
+                for segment in self._attending(group, views, [ends[i] for i in group])
+            ]
         return self._segments[key]
 
-    def _attending(self, group: list[int], views: list[View], ends: Ints) -> list[Segment]:
-        """Chunks of the same number of tokens, whose entries end at `ends` (B, n), the longest
-        cache first: in as few calls as pay."""
-        if not group:
-            return []
-        width = int(ends.max())
+    def _attending(
+        self, group: list[int], views: list[View], each: Sequence[Sequence[int] | Ints]
+    ) -> list[Segment]:
+        """Chunks of about as many tokens, whose entries end at `each`, in as few calls as pay: the
+        last token of one with fewer tokens stands several times."""
+        n, widths = self.counts[group[0]], [int(one[-1]) for one in each]
+        if n > 1:
+            each = [np.pad(one, (0, n - len(one)), mode="edge") for one in each]
+        ends = np.array(each)  # (B, n)
+        width = max(widths)
         slots = np.zeros((len(group), width), np.int64)
         for row, i in zip(slots, group, strict=True):
-            n = min(views[i].count, width)
-            row[:n] = views[i].slots[:n]
+            held = min(views[i].count, width)
+            row[:held] = views[i].slots[:held]
         entries = np.arange(width)
         sees = entries < ends[:, :, None]  # (B, n, width)
         if self.documents:
-            first = np.stack([self._first(i, views[i]) for i in group])
+            first = np.stack([self._first(i, views[i], n) for i in group])
             sees = sees & (entries >= first[:, :, None])
         mask = np.where(sees, np.float32(0), np.float32(-np.inf))[:, None]
         full = np.asarray(sees.all((1, 2)))
-        segments, n = [], self.counts[group[0]]
-        for part in _cuts(ends.max(1).tolist()):
-            some, width = group[part], int(ends[part].max())
+        segments = []
+        for part in _cuts(widths):
+            some, width = group[part], max(widths[part])
             queries: slice | Tensor
-            if len(some) == 1:
+            if len(some) == 1 and self.counts[some[0]] == n:
                 queries = slice(int(self.starts[some[0]]), int(self.starts[some[0] + 1]))
             else:
-                queries = self._tensor(self.starts[some])
+                places = [np.minimum(np.arange(n), self.counts[i] - 1) for i in some]
+                queries = self._tensor((self.starts[some][:, None] + np.stack(places)).ravel())
             whole = width == slots.shape[1] and full[part].all()
             segments.append(
                 Segment(
@@ -144,24 +151,40 @@ class Batch:
             )
         return segments
 
-    def _first(self, i: int, view: View) -> Ints:
-        """The first entry of each token's document."""
+    def _first(self, i: int, view: View, n: int) -> Ints:
+        """The first entry of the document of each token, the last one several times: (n,)."""
         starts = np.asarray(self.chunks[i].request.documents, np.int64)[self.at[i]]
-        return view.up_to(starts - 1)
+        return np.pad(view.up_to(starts - 1), (0, n - len(starts)), mode="edge")
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(array)
         return tensor if self.device.type == "cpu" else tensor.to(self.device)
 
 
+def _alike(order: list[int], counts: list[int], widths: list[int]) -> list[list[int]]:
+    """Chunks in groups of about as many tokens, of as many scores as SCORES at most; those of one
+    token are a group of their own."""
+    groups: list[list[int]] = []
+    most = widest = 0
+    for i, width in zip(order, widths, strict=True):
+        n, widest = counts[i], max(widest, width)
+        alike = bool(groups) and n > ALIKE * most and (n == 1) == (most == 1)
+        if not alike or (n > 1 and (len(groups[-1]) + 1) * most * widest > SCORES):
+            groups.append([])
+            most, widest = n, width
+        groups[-1].append(i)
+    return groups
+
+
 def _cuts(widths: list[int]) -> list[slice]:
-    """Descending widths in parts, of each of which no more than PADDING is padding."""
-    parts, start, padding = [], 0, 0
+    """Widths in parts, of each of which no more than PADDING is padding."""
+    parts, start, padding, widest = [], 0, 0, widths[0]
     for i, width in enumerate(widths):
-        padding += widths[start] - width
+        padding += max(0, width - widest) * (i - start) + max(0, widest - width)
+        widest = max(widest, width)
         if padding > PADDING:
             parts.append(slice(start, i))
-            start, padding = i, 0
+            start, padding, widest = i, 0, width
     return [*parts, slice(start, len(widths))]
 
 
