@@ -1,19 +1,64 @@
-"""Scores and continuations by the engine: requests of all lengths in one batch.
+"""Scores and continuations by the engine: requests of all lengths in one batch. Design notes:
 
-An engine is made for each call, as long as its longest request, and gone after it.
+- an engine is made for each call, as long as its longest request, and gone after it;
+- narrow models are scored by the plain forward pass: it is faster where a layer costs less than
+  gathering its batch (`NARROW`). Continuations are always faster in the engine;
+- the engine works in float32 on a CPU: elsewhere, and under bf16, the forward pass does both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from mor.evaluate.scoring import Asked, Scored, Window
+import torch
+
+from mor.evaluate.scoring import Asked, CausalScorer, Scored, Scorer, Window
 from mor.evaluate.validation import FORWARD_TOKENS
 from mor.inference import Completion, Engine, Sampling, Settings
 from mor.model.components import router_of
 from mor.model.transformer import Transformer
 
 MOST = 64  # requests in work at once
+NARROW = 64  # width of the residual stream under which the forward pass scores
+
+
+def scorer_of(
+    model: Transformer,
+    context: int,
+    bf16: bool,  # under autocast, as it was trained
+    between: Callable[[], None] = lambda: None,  # called before each batch, step and answer
+) -> Scorer:
+    """The fastest scorer that computes what the model's own forward pass does."""
+    device = model.embed.weight.device
+    precision = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
+    causal = CausalScorer(model, context, precision, between)
+    if device.type != "cpu" or bf16:
+        return causal
+    engine = EngineScorer(model, context, between)
+    return Both(causal, engine) if model.size.d_model < NARROW else engine
+
+
+@dataclass(frozen=True)
+class Both:
+    """One scores, the other continues."""
+
+    scores: Scorer
+    continues: Scorer
+
+    @property
+    def context(self) -> int:
+        return self.scores.context
+
+    @property
+    def mean_recursions(self) -> float | None:
+        return self.scores.mean_recursions
+
+    def score(self, windows: Sequence[Window]) -> list[Scored]:
+        return self.scores.score(windows)
+
+    def generate(self, asked: Sequence[Asked]) -> list[list[int]]:
+        return self.continues.generate(asked)
 
 
 class EngineScorer:

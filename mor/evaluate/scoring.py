@@ -57,7 +57,9 @@ class Asked:
 class Scorer(Protocol):
     """A model that scores and continues token sequences."""
 
-    context: int  # tokens that it reads at most
+    @property
+    def context(self) -> int:
+        """Tokens that it reads at most."""
 
     def score(self, windows: Sequence[Window]) -> list[Scored]:
         """One result for each window, in their order."""
