@@ -53,6 +53,12 @@ class Code(StrEnum):
     NARROW_INTERVALS = "narrow_intervals"
     LEFT_OUT_OF_CASE = "left_out_of_case"
     MOVED_FAR = "moved_far"
+    # Recipes
+    OPTIMUM_OUTSIDE = "optimum_outside"
+    ONE_SIZE = "one_size"
+    ONE_RAY = "one_ray"
+    UNTUNED = "untuned"
+    MIXED_RECIPES = "mixed_recipes"
     # Forecasts
     NO_FORECAST = "no_forecast"
     WITHIN_POINTS = "within_points"

@@ -48,6 +48,9 @@ class RunEntry(Part):
     status: str = "planned"
     trunk: str | None = None
     depends_on: tuple[str, ...] = ()
+    lr: float | None = field(default=None, metadata=OPTIONAL)  # peak learning rate
+    batch_size: int | None = field(default=None, metadata=OPTIONAL)  # sequences per step
+    recipe: str | None = field(default=None, metadata=OPTIONAL)  # what gave both, if not typed
     data: str | None = field(default=None, metadata=OPTIONAL)  # the task that prepares its corpus
     config: dict[str, Any] | None = field(
         default=None, metadata=OPTIONAL

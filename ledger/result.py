@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ledger.part import Part
+from ledger.part import OPTIONAL, Part
 
 RESULT_SCHEMA = 1
 DONE, DIVERGED = "done", "diverged"
@@ -71,6 +71,7 @@ class Result(Part):
     throughput: Throughput = field(default_factory=Throughput)
     trunk: str | None = None  # id of the trunk that it branched off
     settings: dict[str, Any] = field(default_factory=dict)  # its identity fields, nested
+    recipe: str | None = field(default=None, metadata=OPTIONAL)  # name or file of its laws
     data: dict[str, Any] = field(default_factory=dict)  # name and fingerprint
     finished: str | None = None  # ISO 8601, UTC
 

@@ -38,7 +38,8 @@ class Ledger:
         """Ids of all runs and trunks that have a folder."""
         if not self.runs_dir.is_dir():
             return set()
-        return {path.name for path in self.runs_dir.iterdir() if path.is_dir()}
+        folders = (path.name for path in self.runs_dir.iterdir() if path.is_dir())
+        return {name for name in folders if not name.startswith(".")}
 
     def state(self, run_id: str) -> str:
         """planned | running | done | diverged | failed | stopped | interrupted.

@@ -134,6 +134,42 @@ def generate(
 
 
 @app.command()
+def inspect(
+    source: Annotated[
+        Path, typer.Argument(help="A finished run, runs/<run id>, or weights exported with hf.")
+    ],
+    text: Annotated[
+        Path | None,
+        typer.Option(help="A text file of yours; else the rows that the run was validated on."),
+    ] = None,
+    checkpoint: Annotated[
+        str, typer.Option(help="final, all, or the name of one in the run's checkpoints/.")
+    ] = "final",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for JSON, page and figures; else runs/<run id>/inspections."),
+    ] = None,
+    draw: Annotated[bool, typer.Option(help="Figures of it: PNG, SVG and PDF.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+) -> None:
+    """Show what a model does with a text: depth of each token, loss with fewer recursions, router
+    scores, dead positions, agreement of the rule of inference, keys and values across depths."""
+    from mor.evaluate.inspection import inspect as measure
+    from mor.evaluate.inspection import lines_of
+    from mor.evaluate.inspection_files import drawn, write
+
+    found = measure(source.absolute(), text, checkpoint)
+    files = write(found, source.absolute(), out)
+    if as_json:
+        print(files.json.read_text(), end="")
+    else:
+        print("\n".join(lines_of(found)) + "\n")
+    said = [str(files.json), *(str(page) for page in files.pages)]
+    said += drawn(files.json) if draw else []
+    print("\n".join(said), file=sys.stderr if as_json else sys.stdout)
+
+
+@app.command()
 def import_llama(
     checkpoint: Annotated[
         Path, typer.Argument(help="Folder of a Llama: config.json, safetensors.")

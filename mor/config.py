@@ -159,6 +159,11 @@ class TrainConfig:
     batch_size: int = 1024  # sequences per step
     seq_len: int = 2048  # tokens per sequence
     lr: float = 3e-3  # peak learning rate
+    # laws that give lr and batch_size by size and tokens: a built-in name (paper, olmo_ladder,
+    # steplaw) or a JSON file (docs/studies.md); null: the numbers as they stand
+    recipe: str | None = where(None)
+    lr_factor: float = where(1.0)  # of the recipe's rate, else of lr; resolved when planned
+    batch_factor: float = where(1.0)  # of the recipe's batch, else of batch_size; likewise
     beta1: float = 0.9
     beta2: float = 0.95
     weight_decay: float = 0.1  # on matrices only

@@ -30,6 +30,7 @@ app = typer.Typer(
     "    python -m sweeps logs mor-9k-3e8 -f     its log, as it is written\n\n"
     "    python -m sweeps cancel quick           stop it; runs write checkpoints first\n\n"
     "    python -m sweeps retry quick            run again what failed or was stopped\n\n"
+    "    python -m sweeps benchmark quick        measure its speeds, which prices rest on\n\n"
     "A study is named by its name or folder, a run by any unique beginning of its id.",
     no_args_is_help=True,
     add_completion=False,
@@ -92,6 +93,24 @@ def watch(
             time.sleep(REFRESH_QUEUE_S if in_queue else REFRESH_S)
             look = view.look()
         live.update(board(look, _width(console)), refresh=True)
+
+
+@app.command()
+def benchmark(
+    study: Study = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Of steps, each; default: launch.calibrate_s of the study.")
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Those with a speed, too.")] = False,
+    studies_dir: Studies = STUDIES,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+) -> None:
+    """Measure how fast each model and size of a study trains where it runs: a minute each, on Slurm
+    as a short array. Plans, time limits and ETAs then use it. Before a first launch:
+    launch.calibrate=true."""
+    from sweeps.commands.benchmark import benchmark as run
+
+    run(study, studies_dir, seconds, again, as_json)
 
 
 @app.command()

@@ -84,6 +84,8 @@ class LaunchConfig:
     max_hours: float = 24.0  # refuse a plan that this machine needs longer for
     max_gpu_hours: float | None = None  # refuse to submit a plan that needs more
     force: bool = False  # launch it all the same
+    calibrate: bool = False  # train each model and size for calibrate_s seconds first
+    calibrate_s: float = 60.0
     forecast: bool = False  # write down what the new budgets will say, before they run
     slurm: SlurmConfig = field(default_factory=SlurmConfig)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from mor.config import Config, ConfigError, did_you_mean, from_dict, replace_at,
 from mor.evaluate.task_sets import PRESETS, task_set
 from mor.flops import run_cost
 from mor.validate import validate
+from sweeps.recipe import with_recipe
 
 Settings = dict[str, Any]  # dotted names and values
 
@@ -146,10 +148,18 @@ def set_all(config: Config, settings: Settings) -> Config:
     return config
 
 
-def finish(config: Config, study: StudyConfig, typed: set[str], label: str | None = None) -> Config:
-    """A run ready to be planned: labelled, at the study's scale, its budget settled, and checked.
+def finish(
+    config: Config,
+    study: StudyConfig,
+    typed: set[str],
+    label: str | None = None,
+    swept: Collection[str] = (),
+) -> Config:
+    """A run ready to be planned: labelled, at the study's scale, its recipe and budget settled, and
+    checked.
 
-    `typed` are the settings of the command line. Raises ConfigError.
+    `typed` are the settings of the command line, `swept` those that an axis or a variant sets.
+    Raises ConfigError.
     """
     config = replace(config, label=label)
     if "budget" in typed and config.tokens is not None:
@@ -158,7 +168,8 @@ def finish(config: Config, study: StudyConfig, typed: set[str], label: str | Non
                 "tokens", f"{config.tokens:g}", "budget is set, too", "leave one of them out"
             )
         config = replace(config, tokens=None)  # a budget replaces the study's tokens
-    return validate(with_budget(study.scale.apply(config)))
+    scaled = with_recipe(study.scale.apply(config), {*typed, *swept})
+    return validate(with_budget(scaled))
 
 
 def with_budget(config: Config) -> Config:

@@ -133,6 +133,9 @@ class Run:
             status=self.status,
             trunk=self.trunk_id,
             depends_on=self.depends_on,
+            lr=self.config.train.lr,
+            batch_size=self.config.train.batch_size,
+            recipe=self.config.train.recipe,
             data=self.data,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 
+from ledger.speeds import speeds
 from ledger.store import Ledger
 from mor.config import Config
 from mor.devices import PEAK_TFLOPS, device_key
@@ -25,14 +26,20 @@ class Price:
 
 
 def measured_flops_per_s(ledger: Ledger, gpu: str) -> dict[tuple[str, str], float]:
-    """Median exact FLOP/s of one device per (model, size), of the finished runs on `gpu`s."""
-    speeds: dict[tuple[str, str], list[float]] = {}
+    """Exact FLOP/s of one device per (model, size) on `gpu`s: the median of the finished runs, else
+    what was measured before the study (`sweeps.measuring`)."""
+    found = {
+        (one.model, one.size): one.flops_per_s / one.devices
+        for one in speeds(ledger.runs_dir)
+        if device_key(one.device) == gpu and one.flops_per_s
+    }
+    of_runs: dict[tuple[str, str], list[float]] = {}
     for result in ledger.results():
         speed = result.throughput
         if device_key(speed.device) == gpu and speed.flops_per_s:
             each = float(speed.flops_per_s) / speed.devices
-            speeds.setdefault((result.model, result.size), []).append(each)
-    return {key: statistics.median(values) for key, values in speeds.items()}
+            of_runs.setdefault((result.model, result.size), []).append(each)
+    return found | {key: statistics.median(values) for key, values in of_runs.items()}
 
 
 def _shape(config: Config) -> tuple[str, str]:

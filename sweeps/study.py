@@ -23,6 +23,7 @@ from sweeps.backends.base import Submission
 from sweeps.config import SweepConfig, sweep_config
 from sweeps.damage import say_damage
 from sweeps.forecasts import forecast
+from sweeps.measuring import calibrate, print_speeds
 from sweeps.plan import Plan, build_plan
 from sweeps.ranks import refuse_several
 from sweeps.tables import print_plan
@@ -59,6 +60,9 @@ def launch_configs(study: SweepConfig, configs: list[Config]) -> None:
     """The same for configurations whose data has its fingerprint, as a saved plan holds them."""
     console = Console()
     ledger = Ledger(Path(study.runs_dir).absolute())
+    if study.launch.calibrate:
+        mode = "local" if study.launch.mode == "plan" else study.launch.mode  # here, to look
+        print_speeds(calibrate(study, configs, backends.backend(mode), console), console)
     plan = build_plan(study.study.name, configs, ledger, study.cluster, task_sets(study))
     say_damage(plan, console)
     if study.launch.plan_file:

@@ -13,6 +13,7 @@ from rich.table import Table
 from mor.model.components import layout
 from sweeps.plan import Plan, Run
 from sweeps.preparations import Preparation
+from sweeps.recipe import recipe_lines
 
 SHOWN = 60  # rows of a printed plan
 
@@ -62,6 +63,7 @@ def _columns(plan: Plan) -> list[_Column]:
     return [
         *variant,
         _Column("run", lambda run: run.run_id, 0),
+        *_recipe_columns(plan),
         _Column("layers\nunique/eff.", _layers, 4),
         _Column("params\nnon-emb.", lambda run: count(run.cost.params.nonembedding), 0),
         _Column("params\ntotal", lambda run: count(run.cost.params.total), 5),
@@ -72,6 +74,24 @@ def _columns(plan: Plan) -> list[_Column]:
         _Column("FLOPs\n6nd", lambda run: f"{run.flops['6nd']:.2e}", 6),
         _Column(unit, lambda run: f"{run.gpu_hours:.3g}" + "*" * run.measured, 0),
         _Column("state", lambda run: run.status, 0),
+    ]
+
+
+def _recipe_columns(plan: Plan) -> list[_Column]:
+    """Learning rate and batch, where a recipe gives them or runs differ in them."""
+    trains = [run.config.train for run in plan.runs]
+    chosen = any(train.recipe for train in trains)
+    return [
+        _Column(heading, cell, 0)
+        for heading, cell, values in (
+            ("lr", lambda run: f"{run.config.train.lr:g}", {t.lr for t in trains}),
+            (
+                "batch\n(seqs)",
+                lambda run: f"{run.config.train.batch_size:,}",
+                {t.batch_size for t in trains},
+            ),
+        )
+        if chosen or len(values) > 1
     ]
 
 
@@ -113,6 +133,7 @@ def totals_text(plan: Plan) -> str:
             f"{counted(totals['trunks'], 'trunk')}, shared by budgets and trained once: "
             f"{shared['gpu_hours']:,.3g} {unit} ({shared['exact_flops']:.3g} exact FLOPs)"
         )
+    lines += recipe_lines(run.config for run in plan.runs)
     for one in {p.data.name + p.data.cache_dir: p for p in plan.data}.values():
         lines.append(_data_line(one, plan))
     if plan.evaluations:

@@ -15,11 +15,13 @@ from analysis.commands import (
     figures,
     fit,
     forecast,
+    inspection,
     isoflop,
     joint,
     report,
     score,
     suggest,
+    tune,
     wandb_report,
 )
 
@@ -33,8 +35,10 @@ COMMANDS = {
     "compare": compare,
     "agree": agree,
     "figures": figures,
+    "inspection": inspection,
     "design": design,
     "suggest": suggest,
+    "tune": tune,
     "forecast": forecast,
     "score": score,
 }

@@ -12,6 +12,7 @@ from ledger.result import BYTE_KEYS
 if TYPE_CHECKING:
     from analysis.compare.device_time import AtEqualTime
     from analysis.compare.equal_compute import Compared, Comparison, Plateau
+    from analysis.compare.mistuning import Tuning
     from analysis.compare.multiplier import Multiplier
 
 EPILOG = """
@@ -38,36 +39,43 @@ def command(
     as_json: options.AsJson = False,
     out: options.Out = None,
     baseline: Baseline = "vanilla",
+    recipe: options.RecipeFile = None,
 ) -> None:
     """Compare architectures at equal compute: loss gap and effective compute multiplier.
 
     "mor at 5e18 equals vanilla at k x 5e18", k from the best loss of each budget (approach 2), with
     a 95 % interval; whether the gap is decided with all comparisons together (Holm); k by the laws
     of approach 3 and by pairs of one size, too; and for every minimum the sizes that are as good
-    within one sigma.
+    within one sigma. How much of a gap untuned learning rates and batches can explain is said, or
+    *untuned* where no tune study tells.
     """
     with one_sentence():
         from analysis.compare import verdict
         from analysis.compare.device_time import at_equal_time
         from analysis.compare.equal_compute import compare
+        from analysis.compare.mistuning import COLUMNS, tuning_of
         from analysis.compare.multiplier import multipliers
         from analysis.fits.isoflop import fit_isoflop
         from analysis.report import records
 
-        found = chosen.load(names=("trunk",))
+        found = chosen.load(names=("trunk", *COLUMNS))
         fitted = fit_isoflop(found.table, resamples=resampling.bootstrap, seed=resampling.seed)
         done = compare(fitted, baseline)
         asked = {"resamples": resampling.bootstrap, "seed": resampling.seed}
         others = multipliers(found.table, baseline, **asked)
+        tuning = tuning_of(done, fitted, found.table, recipe, found.params)
         speeds = records.speeds(records.of_points(found.table))
         timed = at_equal_time(done, fitted, found.table, speeds)
         drawn = options.draw_into(out, lambda folder: _draw(done, folder, found.loss in BYTE_KEYS))
-    warnings = [*found.warnings, *done.warnings]
+    warnings = [*found.warnings, *done.warnings, *tuning.warnings]
     print_drawn(drawn, as_json)
     if as_json:
         content = {
             "baseline": done.baseline,
-            "comparisons": [vars(row) for row in done.comparisons],
+            "comparisons": [
+                {**vars(row), "mistuning": vars(tuning.of(row))} for row in done.comparisons
+            ],
+            "tuning": [one.as_json() for one in tuning.certificates],
             "multipliers": [vars(row) for row in others],
             "plateaus": [vars(row) for row in done.plateaus],
             "device_time": {**vars(timed), "rows": [vars(row) for row in timed.rows]},
@@ -76,7 +84,7 @@ def command(
         return
     typer.echo(f"{len(found.table)} points from {found.source}, against {done.baseline}")
     typer.echo(f"{verdict.loss_label(found)}\n")
-    _print(done)
+    _print(done, tuning)
     _print_others(others, done.baseline)
     _print_times(timed, done.baseline)
     print_warnings(warnings)
@@ -88,9 +96,11 @@ def _draw(done: "Compared", folder: Path, in_bytes: bool) -> list[Any]:
     return [effective_compute.draw(done, folder, "effective_compute", in_bytes)]
 
 
-def _print(done: "Compared") -> None:
+def _print(done: "Compared", tuning: "Tuning") -> None:
+    from analysis.compare.mistuning import words
+
     for row in done.comparisons:
-        typer.echo(_comparison(row, done.baseline))
+        typer.echo(f"{_comparison(row, done.baseline)}; {words(tuning.of(row), row.gap)}")
     typer.echo("")
     for plateau in done.plateaus:
         typer.echo(_plateau(plateau))

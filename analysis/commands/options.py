@@ -124,6 +124,18 @@ Out = Annotated[
 ]
 
 
+RecipeFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--recipe",
+        metavar="FILE",
+        help="Judge how far each run is from the best learning rate and batch by this file of "
+        "python -m analysis tune. Default: the recipe that the run followed, if it is one.",
+        show_default=False,
+    ),
+]
+
+
 @dataclass(frozen=True)
 class Chosen:
     """Which points, and which of their numbers."""

@@ -42,6 +42,7 @@ def command(
     out: Out = None,
     reference: Reference = True,
     window: options.Window = None,
+    recipe: options.RecipeFile = None,
 ) -> None:
     """Write one self-contained HTML page: who wins, charts, fits, routing, runs, provenance.
 
@@ -49,14 +50,17 @@ def command(
     run's numbers where a pointer, a finger or the keyboard points at it.
     """
     with one_sentence():
+        from analysis.compare.mistuning import COLUMNS
         from analysis.fits.isoflop import fit_isoflop
         from analysis.report.page import write_report
 
-        found = chosen.load(names=("trunk",))
+        found = chosen.load(names=("trunk", *COLUMNS))
         result = fit_isoflop(
             found.table, window=window, resamples=resampling.bootstrap, seed=resampling.seed
         )
         default = (found.study_folder or Path()) / "report.html"
         written_by = shlex.join(["python", "-m", "analysis", *sys.argv[1:]])
-        page = write_report(out or default, result, found, reference=reference, command=written_by)
+        page = write_report(
+            out or default, result, found, reference=reference, command=written_by, recipe=recipe
+        )
     typer.echo(page)

@@ -56,6 +56,8 @@ def command(
         from analysis.forecast.score import calibration
         from analysis.report.forecasts import total_of
 
+        if not what.exists():
+            raise AnalysisError(f"{what} does not exist: name a study's folder, or a forecast.")
         files = record.files_of(what) if what.is_dir() else [what]
         if not files:
             raise AnalysisError(

@@ -29,7 +29,12 @@ def one_sentence() -> Iterator[None]:
 
 
 def print_json(content: Mapping[str, Any]) -> None:
-    """Valid JSON: a NaN is a mistake of ours, never a number for a script."""
+    """Valid JSON: a NaN is a mistake of ours, never a number for a script. Beside `warnings`, their
+    codes (`analysis.cautions.Code`) in the same order."""
+    said = content.get("warnings")
+    if said is not None:
+        codes = [str(one.code) if isinstance(one, Caution) else None for one in said]
+        content = {**content, "warning_codes": codes}
     typer.echo(json.dumps(content, indent=2, allow_nan=False, default=_as_text))
 
 

@@ -57,12 +57,13 @@ def command(
     with one_sentence():
         from pathlib import Path
 
+        from analysis.compare.mistuning import COLUMNS
         from analysis.fits.isoflop import fit_isoflop
         from analysis.points.wandb_client import refuse_without_key
         from analysis.report.page import gather
         from analysis.report.wandb_page import publish
 
-        found = chosen.load(names=("trunk",))
+        found = chosen.load(names=("trunk", *COLUMNS))
         place = _place(found, project, group)
         refuse_without_key()  # before the fits
         result = fit_isoflop(

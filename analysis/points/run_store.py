@@ -9,7 +9,7 @@ from typing import Any
 from analysis.cautions import Caution, Code
 from analysis.errors import AnalysisError
 from analysis.formatting import listing, plural
-from analysis.points.series import name_series
+from analysis.points.series import flatten, name_series
 from ledger.damage import check_digest
 from ledger.errors import DamagedFile
 from ledger.folder import RunFolder
@@ -173,7 +173,14 @@ def _point(result: dict[str, Any], where: str, loss_key: str, params_key: str) -
         "run_id": _need(result, "run_id", str, where),
         "source": where.removesuffix(f"/{RESULT}"),
         "trunk": result.get("trunk"),
+        "settings": _settings(result),
+        "recipe": result.get("recipe"),
     }
+
+
+def _settings(result: dict[str, Any]) -> dict[str, Any]:
+    settings = result.get("settings")
+    return flatten(settings) if isinstance(settings, dict) else {}
 
 
 def _damaged(folder: RunFolder) -> bool:

@@ -45,6 +45,7 @@ def name_series(
             values = known[row["run_id"]]
             if differing:
                 row["overrides"] = " ".join(f"{key}={values.get(key)}" for key in differing)
+    _with_recipes(told, known)
     notes = []
     for name, own in _groups(told, lambda row: row.get("curve") or str(row["model"])).items():
         runs = [known[row["run_id"]] for row in own]
@@ -64,6 +65,21 @@ def name_series(
             )
         )
     return notes
+
+
+def _with_recipes(rows: list[dict[str, Any]], known: dict[str, dict[str, Any]]) -> None:
+    """Where a model's runs follow one recipe, what it gives each size and budget is the recipe, in
+    place of numbers that would make every run a curve of its own."""
+    following = [row for row in rows if row.get("recipe")]
+    for own in _groups(following, lambda row: f"{row['model']} {row['recipe']}").values():
+        settings = [known[row["run_id"]] for row in own]
+        places = _groups(own, lambda row: f"{row['size']} {row['budget']}").values()
+        within = {key for rows in places for key in _differing([known[r["run_id"]] for r in rows])}
+        for key in set(_differing(settings)) - within:
+            if all(as_number(run.get(key)) is not None for run in settings):
+                for row in own:
+                    name = str(row["recipe"]).split("/")[-1]
+                    known[row["run_id"]] = {**known[row["run_id"]], key: name}
 
 
 def _groups(
@@ -86,6 +102,17 @@ def _differing_data(runs: list[dict[str, Any]]) -> list[str]:
 def _differing(runs: list[dict[str, Any]]) -> list[str]:
     keys = sorted({key for run in runs for key in run if not key.startswith(AXES)})
     return [key for key in keys if len({repr(run.get(key)) for run in runs}) > 1]
+
+
+def as_number(value: object) -> float | None:
+    """A setting as a positive number; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        found = float(value)
+    except ValueError:
+        return None
+    return found if 0 < found < float("inf") else None
 
 
 def flatten(settings: dict[str, Any], path: str = "") -> dict[str, Any]:

@@ -44,17 +44,19 @@ def write_report(
     *,
     reference: bool = True,
     command: str = "",
+    recipe: Path | None = None,
 ) -> Path:
     """Write the page to `file`, whole or not at all; returns its path.
 
-    `points` were fitted by `result` and need the column trunk (see `analysis.points.Wanted`).
-    Raises AnalysisError where the file cannot be written.
+    `points` were fitted by `result` and need the column trunk (see `analysis.points.Wanted`), and
+    those of `analysis.compare.mistuning` for their recipes to be judged, by `recipe` if given.
+    Raises AnalysisError where the file cannot be written or `recipe` is none.
     """
     if file.is_dir():
         raise AnalysisError(
             f"--out {file} is a folder: name a file, as in --out {file}/report.html."
         )
-    content = gather(file.absolute().parent, result, points, reference, command)
+    content = gather(file.absolute().parent, result, points, reference, command, recipe)
     make_folder(file.absolute().parent)
     html = _templates().get_template("report.html.j2").render(content)
     write_whole(file, html)
@@ -62,7 +64,12 @@ def write_report(
 
 
 def gather(
-    folder: Path, result: IsoflopResult, points: PointSet, reference: bool, command: str
+    folder: Path,
+    result: IsoflopResult,
+    points: PointSet,
+    reference: bool,
+    command: str,
+    recipe: Path | None = None,
 ) -> dict[str, Any]:
     """Everything the page shows; links are relative to `folder`, where the page will stand."""
     found = records.of_points(points.table)
@@ -96,7 +103,7 @@ def gather(
         "study": study,
         "points": points,
         "summary": _summary(points),
-        "said": words.say(result, points, found),
+        "said": words.say(result, points, found, recipe),
         "frontiers": _ordered(result),
         "variants": _variants(result, points),
         "exponents": exponents,

@@ -3,8 +3,9 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from analysis.compare import device_time
+from analysis.compare import device_time, mistuning
 from analysis.compare.equal_compute import Compared, Comparison, best_loss, compare
 from analysis.errors import AnalysisError
 from analysis.fits.isoflop import IsoflopResult
@@ -50,8 +51,14 @@ class Said:
     refusal: str = ""
 
 
-def say(result: IsoflopResult, points: PointSet, records: Mapping[str, Record]) -> Said:
-    """Compare every model with vanilla, or with the first model where there is no vanilla."""
+def say(
+    result: IsoflopResult,
+    points: PointSet,
+    records: Mapping[str, Record],
+    recipe: Path | None = None,
+) -> Said:
+    """Compare every model with vanilla, or with the first model where there is no vanilla. `recipe`
+    judges the runs' own (`analysis.compare.mistuning`); raises AnalysisError where it is none."""
     names = sorted(result.models)
     baseline = BASELINE if BASELINE in names else names[0]
     try:
@@ -60,13 +67,14 @@ def say(result: IsoflopResult, points: PointSet, records: Mapping[str, Record]) 
         return Said(baseline, "", [], [], refusal=str(error))
     budgets = sorted({row.budget for row in done.comparisons})
     bits = bits_a_nat(records.values())
-    told = [_at_budget(budget, done, result, bits) for budget in reversed(budgets)]
+    tuning = mistuning.tuning_of(done, result, points.table, recipe, points.params)
+    told = [_at_budget(budget, done, result, bits, tuning) for budget in reversed(budgets)]
     timed = device_time.at_equal_time(done, result, points.table, speeds(records))
     return Said(
         baseline,
-        _summary(done, budgets),
+        f"{_summary(done, budgets)} {_recipes(tuning)}",
         told,
-        _limits(done, points, records),
+        [*_limits(done, points, records), *map(str, tuning.warnings)],
         device_time.lines(timed, baseline),
         device_time.turned(timed),
     )
@@ -89,6 +97,15 @@ def _summary(done: Compared, budgets: list[float]) -> str:
     return f"At equal compute ({span} FLOPs): {'; '.join(parts)}."
 
 
+def _recipes(tuning: mistuning.Tuning) -> str:
+    most = [one.explains_at_most for one in tuning.comparisons]
+    known = [value for value in most if value is not None]
+    if not known:
+        return "Untuned: how much of that is the models' recipes is not known."
+    said = f"Mistuning can explain at most {max(known):.2g} nats of a gap"
+    return said + ("." if len(known) == len(most) else ", where it is known.")
+
+
 def _side(row: Comparison) -> str:
     """ahead or behind, lower or higher where no interval says by how much, or open."""
     ends = row.gap_interval
@@ -102,7 +119,11 @@ def _side(row: Comparison) -> str:
 
 
 def _at_budget(
-    budget: float, done: Compared, result: IsoflopResult, bits: float | None
+    budget: float,
+    done: Compared,
+    result: IsoflopResult,
+    bits: float | None,
+    tuning: mistuning.Tuning,
 ) -> AtBudget:
     best = {
         name: best_loss(minimum)
@@ -117,10 +138,12 @@ def _at_budget(
     if bits:
         in_bits = ", ".join(f"{name} {bits * best[name]:.4f}" for name in order)
         headline += f" In bits per byte: {in_bits}."
-    return AtBudget(compute(budget), headline, [_line(row, done.baseline) for row in rows])
+    return AtBudget(compute(budget), headline, [_line(row, done.baseline, tuning) for row in rows])
 
 
-def _line(row: Comparison, baseline: str) -> str:
+def _line(row: Comparison, baseline: str, tuning: mistuning.Tuning) -> str:
+    recipe = mistuning.words(tuning.of(row), row.gap)
+    clause = mistuning.words(tuning.of(row), row.gap, clause=True)
     size = f"{abs(row.gap):.4f} nats per token"
     ends = row.gap_interval
     told = f" (95 % interval of the gap {ends[0]:+.4f} to {ends[1]:+.4f})" if ends else ""
@@ -130,17 +153,17 @@ def _line(row: Comparison, baseline: str) -> str:
             f"{row.model} and {baseline} cannot be told apart: the gap is {row.gap:+.4f} and its "
             f"95 % interval, {ends[0]:+.4f} to {ends[1]:+.4f}, excludes zero only if no other "
             f"comparison is looked at (p {row.p_value:.3f} alone, {row.adjusted_p:.3f} with all "
-            "of them, Holm)."
+            f"of them, Holm); {recipe}."
         )
     if side == "open" and ends:
         return (
             f"{row.model} and {baseline} cannot be told apart: the gap is {row.gap:+.4f} and its "
-            f"95 % interval, {ends[0]:+.4f} to {ends[1]:+.4f}, holds zero."
+            f"95 % interval, {ends[0]:+.4f} to {ends[1]:+.4f}, holds zero; {recipe}."
         )
     if side == "open":
         return (
             f"{row.model} and {baseline} cannot be told apart: fitted losses differ by "
-            f"{row.gap:+.4f}, the lowest measured ones by {row.measured_gap:+.4f}."
+            f"{row.gap:+.4f}, the lowest measured ones by {row.measured_gap:+.4f}; {recipe}."
         )
     bound = ""
     if row.loss_is_bound or row.baseline_is_bound:
@@ -151,7 +174,7 @@ def _line(row: Comparison, baseline: str) -> str:
         )
     elif not ends:
         bound = "; there is no interval"
-    said = f"{row.model} {VERBS[side]} by {size}{told}{bound}."
+    said = f"{row.model} {VERBS[side]} by {size}{told}, {clause}{bound}."
     if row.multiplier is not None and math.isfinite(row.multiplier):
         span = row.multiplier_interval
         width = f" (95 % interval {span[0]:.3g} to {span[1]:.3g})" if span else ""

@@ -113,7 +113,7 @@ def expand(
                 composed[chosen] = run_config(compose([*lines, *chosen]))
             for values in itertools.product(*value_axes.values()):
                 run = set_all(composed[chosen], dict(zip(value_axes, values, strict=True)))
-                runs.append(finish(run, base.study, typed, label or run.label))
+                runs.append(finish(run, base.study, typed, label or run.label, value_axes))
     return base, runs
 
 

@@ -207,6 +207,7 @@ def _result(
         ),
         trunk=trunk_id(config) if has_trunk(config) else None,
         settings=identity(config),
+        recipe=config.train.recipe,
         data={"name": config.data.name, "fingerprint": config.data.fingerprint},
         finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         extra={**extra, **hooks.provenance},

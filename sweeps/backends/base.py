@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 
@@ -51,6 +52,17 @@ class Submission:
     console: Console
 
 
+@dataclass(frozen=True)
+class Measurements:
+    """Configurations whose speed is to be measured, one of each model and size."""
+
+    configs: list[Config]
+    seconds: float
+    runs_dir: Path
+    study: SweepConfig
+    console: Console
+
+
 class Backend(ABC):
     """Where the tasks of a plan run. A backend without a queue needs the first three only."""
 
@@ -67,6 +79,11 @@ class Backend(ABC):
     @abstractmethod
     def submit(self, submission: Submission) -> None:
         """Carry a plan out, or hand it to a scheduler. Raises UserError, LaunchFailed."""
+
+    def measure(self, asked: Measurements) -> None:
+        """Measure how fast some configurations train where a launch would train them, and keep it
+        in the store. What cannot be measured is said and left out."""
+        asked.console.print(f"launch={self.name}: measures no speeds; prices are as they were")
 
     def owns(self, job_id: str) -> bool:
         """Whether a job id is one of this backend's."""

@@ -22,7 +22,7 @@ from ledger.result import DONE, FINISHED
 from ledger.store import Ledger
 from mor.config import Config, ConfigError
 from mor.devices import device_key
-from sweeps.backends.base import Backend, LaunchFailed, Submission
+from sweeps.backends.base import Backend, LaunchFailed, Measurements, Submission
 from sweeps.board import board
 from sweeps.config import ClusterConfig, LaunchConfig, SweepConfig
 from sweeps.damage import SetAside
@@ -121,6 +121,16 @@ class Local(Backend):
     def prepare(self, study: SweepConfig, configs: list[Config]) -> ClusterConfig:
         refuse_without_gpu(configs)
         return this_machine(configs)
+
+    def measure(self, asked: Measurements) -> None:
+        from sweeps.measuring import measure_here
+
+        _let_children_import_us()
+        on_cpu = this_machine(asked.configs).gpu == "cpu"
+        gpus = 0 if on_cpu else len(gpu_names())
+        threads = max(config.runtime.threads for config in asked.configs)
+        workers = asked.study.launch.workers or gpus or len(os.sched_getaffinity(0)) // threads
+        measure_here(asked, max(1, workers), gpus)
 
     def submit(self, submission: Submission) -> None:
         plan, ledger = submission.plan, submission.ledger

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import coverage_tuning
 from benchmarks.coverage import coverage
 from benchmarks.coverage_isoflop import GRIDS, LAWS, referee
 
@@ -51,3 +52,12 @@ def test_gaps_and_exponents_of_small_grids_hold_the_truth(grid):
     assert found["N_opt held"] >= 0.90
     assert found["a held"] >= 0.88
     assert found["false"] <= 0.13
+
+
+@pytest.mark.parametrize("valley", ["parabola", "steep above"])
+def test_best_rates_hold_the_truth_and_mistuning_explains_no_less(valley):
+    found = coverage_tuning.referee(valley, "five", 0.003, 0.0, 20)
+    assert found["optimum held"] >= 0.8
+    assert found["a held"] >= 0.7
+    assert found["at most held"] >= 0.95
+    assert abs(found["off"]) < 0.06

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from ledger.jobs import Job, JobRun
 from mor.config import Config
-from sweeps.backends.base import Backend, QueuedJob, Submission
+from sweeps.backends.base import Backend, Measurements, QueuedJob, Submission
 from sweeps.backends.slurm import queue, reasons
 from sweeps.config import ClusterConfig, SweepConfig
 
@@ -27,6 +27,11 @@ class Slurm(Backend):
         from sweeps.backends.slurm.submit import submit_plan  # submitit takes a while
 
         submit_plan(submission)
+
+    def measure(self, asked: Measurements) -> None:
+        from sweeps.backends.slurm.measure import measure_there
+
+        measure_there(asked)
 
     def owns(self, job_id: str) -> bool:
         return re.fullmatch(r"\d+(_\d+)?", job_id) is not None

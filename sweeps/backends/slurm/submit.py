@@ -127,6 +127,14 @@ def parameters(
 ) -> dict[str, Any]:
     """submitit's parameters of one array."""
     asked = flags.flags_of(array.shape, minutes, slurm, study, array.dependency())
+    parallel = slurm.array_parallelism or len(array.units)
+    return for_submitit(asked, minutes, slurm, launch.folder.code, parallel)
+
+
+def for_submitit(
+    asked: flags.Flags, minutes: int, slurm: SlurmConfig, code: Path, parallel: int
+) -> dict[str, Any]:
+    """The flags of sbatch as submitit takes them, for jobs that import `code`."""
     limit = flags.minutes_of(asked.get("time"), minutes)
     del asked["signal"]  # submitit writes it
     cpus = asked.get("cpus-per-task")
@@ -137,10 +145,10 @@ def parameters(
     return {
         **own,
         "signal_delay_s": flags.warning_s(limit),
-        "array_parallelism": slurm.array_parallelism or len(array.units),
+        "array_parallelism": parallel,
         # not inherited since 22.05
         "srun_args": [] if cpus is None else [f"--cpus-per-task={cpus}"],
-        "setup": _setup(slurm, launch.folder.code),
+        "setup": _setup(slurm, code),
         "additional_parameters": asked,
     }
 

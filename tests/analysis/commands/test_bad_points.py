@@ -11,7 +11,9 @@ from typer.testing import CliRunner
 from analysis.commands.cli import COMMANDS, app
 
 ROOT = Path(__file__).parents[3]
-FITS = sorted(set(COMMANDS) - {"design"})  # which takes a grid, not points
+NO_POINTS = {"design", "inspection", "score"}  # they take a grid, an inspection, a forecast
+FITS = sorted(set(COMMANDS) - NO_POINTS)
+MORE = {"forecast": ("--at", "budget=1e20")}  # what a command cannot do without
 
 
 def invoke(*arguments: object):
@@ -29,19 +31,20 @@ def refusal(*arguments: object) -> str:
 
 @pytest.mark.parametrize("command", FITS)
 def test_what_is_not_there_and_what_is_empty(command, tmp_path):
-    assert "does not exist" in refusal(command, tmp_path / "nowhere")
+    more = MORE.get(command, ())
+    assert "does not exist" in refusal(command, tmp_path / "nowhere", *more)
     (tmp_path / "runs").mkdir()
-    assert "no finished run" in refusal(command, tmp_path / "runs")
+    assert "no finished run" in refusal(command, tmp_path / "runs", *more)
     empty = tmp_path / "empty.csv"
     empty.write_text("")
-    assert "empty.csv" in refusal(command, empty)
+    assert "empty.csv" in refusal(command, empty, *more)
 
 
 @pytest.mark.parametrize("command", FITS)
 def test_missing_columns_are_named(command, tmp_path):
     path = tmp_path / "points.csv"
     path.write_text("params,loss\n1e6,3\n")
-    assert "no column tokens" in refusal(command, path)
+    assert "no column tokens" in refusal(command, path, *MORE.get(command, ()))
 
 
 @pytest.mark.parametrize("command", ["compare", "envelope", "fit", "isoflop"])
@@ -73,6 +76,11 @@ def test_two_points_a_budget_make_no_minimum(command, tmp_path):
     result = invoke(command, path, "--json")
     assert result.exit_code == 0
     assert "too few points" in result.stdout or "upper bound" in result.stdout
+
+
+@pytest.mark.parametrize("command", sorted(NO_POINTS - {"design"}))
+def test_files_that_are_not_there_are_named(command, tmp_path):
+    assert "nowhere.json" in refusal(command, tmp_path / "nowhere.json")
 
 
 @pytest.mark.parametrize("command", FITS)

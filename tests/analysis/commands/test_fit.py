@@ -163,3 +163,16 @@ def test_a_delta_without_huber_is_refused(points):
     ended = invoke(points, "--objective", "raw", "--delta", 0.01)
     assert ended.exit_code == 2
     assert "--delta 0.01" in ended.output
+
+
+def test_warnings_have_codes_for_scripts(points, tmp_path):
+    table = pd.read_csv(points)
+    path = tmp_path / "ladder.csv"
+    tokens = 20 * table["params"]
+    loss = 1.7 + 400 / table["params"] ** 0.34 + 1500 / tokens**0.3
+    table.assign(tokens=tokens, loss=loss, budget=6 * table["params"] * tokens).to_csv(
+        path, index=False
+    )
+    content = json.loads(invoke(path, "--json", "--bootstrap", 0).stdout)
+    assert "not_identified" in content["warning_codes"]
+    assert len(content["warning_codes"]) == len(content["warnings"])

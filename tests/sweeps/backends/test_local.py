@@ -148,7 +148,7 @@ def test_a_killed_worker_is_replaced_and_the_numbers_are_the_same(sweep, tmp_pat
     whole = sweep(*study, f"runs_dir={tmp_path / 'whole'}")
     assert whole.returncode == 0, whole.stdout
     launch = start(tmp_path, *study)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not list((tmp_path / "runs").glob("*/checkpoints/step-*/meta.json")):
         assert launch.poll() is None, launch.communicate()
         assert time.monotonic() < deadline
@@ -170,7 +170,7 @@ def test_a_killed_worker_is_replaced_and_the_numbers_are_the_same(sweep, tmp_pat
 def test_ctrl_c_checkpoints_and_the_same_command_goes_on(sweep, tmp_path):
     study = [*STUDY, "model=mor", "budget=3e10"]  # seconds of training after its first step
     launch = start(tmp_path, *study)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not any(f.stat().st_size for f in (tmp_path / "runs").glob("*/metrics.jsonl")):
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -188,7 +188,7 @@ def test_ctrl_c_checkpoints_and_the_same_command_goes_on(sweep, tmp_path):
 
 def test_sigterm_stops_the_workers_with_the_launch(tmp_path):
     launch = start(tmp_path, *STUDY, "model=mor", "budget=2e10")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not list((tmp_path / "runs").glob("*/metrics.jsonl")):
         assert time.monotonic() < deadline
         time.sleep(0.05)

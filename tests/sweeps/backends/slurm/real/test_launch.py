@@ -325,3 +325,15 @@ def test_a_controller_that_does_not_answer_is_said_and_nothing_runs_here(
     assert "Slurm's controller does not answer" in said
     assert "launch=local" in said
     assert not list(tmp_path.glob("runs/*"))
+
+
+def test_speeds_are_measured_on_a_node_before_the_study_is_priced(cluster, sweep, tmp_path):
+    ended = sweep(*STUDY, "model=vanilla,mor", "budget=3e8", "launch.calibrate=true",
+                  "launch.calibrate_s=0.1")  # fmt: skip
+    assert ended.returncode == 0, ended.stderr + ended.stdout
+    files = list((tmp_path / "runs" / ".speeds").glob("*.json"))
+    assert {json.loads(file.read_text())["model"] for file in files} == {"vanilla", "mor"}
+    (plan,) = (tmp_path / "studies" / "quick").glob("plan.json")
+    assert len(json.loads(plan.read_text())["runs"]) == 2
+    wait(lambda: not slurm("squeue", "-h"))
+    assert len(results(tmp_path / "runs")) == 2
