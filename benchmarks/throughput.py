@@ -37,6 +37,7 @@ import numpy as np
 import torch
 
 from benchmarks.toys import HELD_OUT, MODELS, ROWS, SIZES, VOCAB, Toy, text, toy
+from ledger.errors import UserError
 from mor.flops import cost_model
 from mor.inference import Engine, Sampling, Settings
 from mor.inference.clock import Statistics
@@ -369,7 +370,15 @@ def main() -> None:
     parser.add_argument("--threads", type=positive, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    found = measure(options)
+    try:
+        options.cache.mkdir(parents=True, exist_ok=True)
+        found = measure(options)
+    except OSError as error:
+        parser.error(
+            f"--cache {options.cache}: {error.strerror}; name a folder that can be written"
+        )
+    except UserError as error:  # too little memory for a sequence
+        parser.error(str(error))
     print(json.dumps(found) if options.json else json.dumps(found, indent=2))
 
 
