@@ -1,7 +1,7 @@
 """Tokens per second of the engine: MoR with 2, 3 and 4 recursions against vanilla.
 
 python benchmarks/throughput.py --cache FOLDER [--json] [--batch 32] [--mean-length 256]
-        [--rounds 12] [--slice 1024] [--kv-mib MIB] [--train-steps 160] [--threads 1] [--size 135m]
+        [--rounds 30] [--slice 128] [--kv-mib MIB] [--train-steps 160] [--threads 1] [--size 135m]
 
 The paper's protocol (sec. 3.3, app. D), keys and values updated in the time that is measured:
 prompts of one token, output lengths ~ Normal(mean, mean / 4), sampled at temperature 1, a queue
@@ -362,8 +362,8 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="135m")
     parser.add_argument("--batch", type=positive, default=32, help="requests in work at once")
     parser.add_argument("--mean-length", type=positive, default=256, help="new tokens of a request")
-    parser.add_argument("--rounds", type=positive, default=12)
-    parser.add_argument("--slice", type=positive, default=1024, help="tokens of an engine's turn")
+    parser.add_argument("--rounds", type=positive, default=30)
+    parser.add_argument("--slice", type=positive, default=128, help="tokens of an engine's turn")
     parser.add_argument("--kv-mib", type=float, help="memory of keys and values")
     parser.add_argument("--pairs", type=int, default=3, help="turns against transformers; 0: none")
     parser.add_argument("--train-steps", type=positive, default=160)
