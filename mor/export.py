@@ -23,7 +23,13 @@ GENERATION = "generation_config.json"
 
 def export_for_transformers(source: Path, model: Transformer, folder: Path) -> None:
     """Write the model of `source` (a run, or published weights) to a new folder."""
-    context, tokenizer = context_of(source), tokenizer_of(source)
+    write_for_transformers(model, tokenizer_of(source), context_of(source), folder)
+
+
+def write_for_transformers(
+    model: Transformer, tokenizer: Tokenizer | None, context: int | None, folder: Path
+) -> None:
+    """Write a model and, where there is one, its tokenizer, whose separator ends a generation."""
     save_for_transformers(model, folder, context)
     if tokenizer is None:
         return

@@ -65,7 +65,8 @@ Throughput = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="For figure 4a: a CSV with model, tokens_per_s, nll and perhaps batch.",
+        help="For figure 4a: what benchmarks/throughput.py --json prints (.json), or a CSV with "
+        "model, tokens_per_s, nll and perhaps batch.",
         show_default=False,
     ),
 ]

@@ -1,5 +1,6 @@
 """Throughput against log-likelihood (paper figure 4a), from measurements that the user gives."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -14,16 +15,23 @@ FILLS: tuple[style.Fill, ...] = ("full", "none", "left")
 
 
 def read_throughput(path: Path) -> pd.DataFrame:
-    """A CSV with the columns model, tokens_per_s and nll (nats per token), and perhaps batch.
+    """Points with model, tokens_per_s and nll (nats per token), and perhaps batch: a CSV with these
+    columns, or the JSON that `benchmarks/throughput.py --json` prints.
 
     Raises AnalysisError where it cannot be read or a number is missing.
     """
+    is_json = path.suffix == ".json"
     try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
+        table = _of_benchmark(path) if is_json else pd.read_csv(path)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        wanted = (
+            "give what benchmarks/throughput.py --json printed"
+            if is_json
+            else f"give a file with the columns {', '.join(NEEDED)} and perhaps batch"
+        )
         raise AnalysisError(
-            f"--throughput {path} cannot be read as CSV ({error}): give a file with the columns "
-            f"{', '.join(NEEDED)} and perhaps batch."
+            f"--throughput {path} cannot be read as {'JSON' if is_json else 'CSV'} "
+            f"({_said(error)}): {wanted}."
         ) from error
     missing = [column for column in NEEDED if column not in table]
     if missing:
@@ -38,6 +46,14 @@ def read_throughput(path: Path) -> pd.DataFrame:
         )
     batch = table["batch"].astype(str) if "batch" in table else "all"
     return table.assign(**{name: numbers[name] for name in numbers}, batch=batch)
+
+
+def _of_benchmark(path: Path) -> pd.DataFrame:
+    return pd.DataFrame(json.loads(path.read_text())["points"])
+
+
+def _said(error: Exception) -> str:
+    return f"no {error.args[0]}" if isinstance(error, KeyError) else str(error)
 
 
 def draw(table: pd.DataFrame, folder: Path, stem: str) -> style.SavedFigure:
@@ -72,7 +88,11 @@ def draw(table: pd.DataFrame, folder: Path, stem: str) -> style.SavedFigure:
                 Line2D([], [], color=style.INK, marker="o", fillstyle=fill, linestyle="none")
                 for fill, _ in zip(FILLS, batches, strict=False)
             ]
-            axes.legend(fills, [f"batch {batch}" for batch in batches], loc="best")
+            axes.legend(
+                fills,
+                [batch if " " in batch else f"batch {batch}" for batch in batches],
+                loc="best",
+            )
         style.save(figure, table, folder, stem)
     fastest = table.sort_values("tokens_per_s").iloc[-1]
     return style.SavedFigure(

@@ -223,9 +223,10 @@ def _of_runs(
 def _throughput(material: Material, name: str) -> Outcome:
     if material.throughput is None:
         return Outcome(
-            missing="inference throughput has not been measured here and the paper publishes only "
-            "ratios; measure it elsewhere and give a CSV (model, tokens_per_s, nll, batch)",
-            command="python -m analysis figures --only figure_4a --throughput FILE",
+            missing="no measured throughput was given and the paper publishes only ratios; "
+            "measure it, or give a CSV (model, tokens_per_s, nll, batch)",
+            command="python benchmarks/throughput.py --cache toys --json > speed.json && "
+            "python -m analysis figures --only figure_4a --throughput speed.json",
         )
     table = throughput.read_throughput(material.throughput)
     saved = throughput.draw(table, material.folder, name)

@@ -14,11 +14,11 @@ import torch
 from ledger.damage import META
 from ledger.evaluation import Evaluation
 from ledger.folder import RunFolder
-from mor.config import Config, ConfigError, UserError
+from mor.config import ConfigError, UserError
 from mor.data.hub import first_line
 from mor.data.needs import Need
 from mor.data.prepare import prepare
-from mor.evaluate.scoring import CausalScorer
+from mor.evaluate.engine_scorer import scorer_of
 from mor.evaluate.task_sets import TaskSet, harness_version
 from mor.train.folder import read_config
 from mor.train.initial import trained_model
@@ -83,8 +83,7 @@ def evaluate_run(
         if hooks.should_stop():
             raise Stopped(f"stopped while scoring {tasks.name}; it begins again")
 
-    precision = _precision(config, device)
-    scorer = CausalScorer(model, config.train.seq_len, precision, between)
+    scorer = scorer_of(model, config.train.seq_len, config.train.precision == "bf16", between)
     from mor.evaluate.harness.model import HarnessModel
 
     harness_model = HarnessModel(scorer, corpus.tokenizer())
@@ -163,10 +162,6 @@ def run_harness(
         results = evaluate(model, {"tasks": loaded, "groups": {}}, limit=limit, bootstrap_iters=0)
     assert results is not None
     return measures(results, loaded), documents_of(results)
-
-
-def _precision(config: Config, device: torch.device) -> torch.autocast:
-    return torch.autocast(device.type, torch.bfloat16, enabled=config.train.precision == "bf16")
 
 
 def _version(task: Task) -> Any:

@@ -1,7 +1,7 @@
-"""Log-likelihoods of tokens and greedy continuations, routed as at inference.
+"""Log-likelihoods of tokens and continuations, routed as at inference.
 
 `Scorer` is all that the harness needs of a model; `CausalScorer` is one by the model's own causal
-forward pass and its decoder with caches. A faster engine is another.
+forward pass and its decoder with caches, `EngineScorer` (`engine_scorer`) one by the engine.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor
 
 from mor.evaluate.validation import FORWARD_TOKENS
 from mor.inference.decode import Decoder
+from mor.inference.request import Sampling
+from mor.inference.sampling import choose
 from mor.model.components import router_of
 from mor.model.transformer import Output, Transformer
 
@@ -37,27 +38,38 @@ class Scored:
     greedy: bool  # each is the likeliest
 
 
-Choose = Callable[[Tensor], int]  # from logits (V,) to the next token
+@dataclass(frozen=True)
+class Asked:
+    """A prompt, and how it is to be continued."""
+
+    prompt: Sequence[int]
+    n_new: int  # tokens, at most
+    stop: Stop  # until so of the new ones
+    temperature: float = 0.0  # 0: the likeliest token
+    seed: int = 0  # sampled tokens depend on it alone
+
+    def kept(self, context: int) -> list[int]:
+        """The last tokens of the prompt, cut so that the new ones have room in the context; half of
+        the context at least."""
+        return list(self.prompt[-max(context - self.n_new, context // 2, 1) :])
 
 
 class Scorer(Protocol):
     """A model that scores and continues token sequences."""
 
-    context: int  # tokens that it reads at most
+    @property
+    def context(self) -> int:
+        """Tokens that it reads at most."""
 
     def score(self, windows: Sequence[Window]) -> list[Scored]:
         """One result for each window, in their order."""
 
-    def generate(self, prompt: Sequence[int], n_new: int, stop: Stop, choose: Choose) -> list[int]:
-        """At most `n_new` tokens after a prompt, until `stop` of the new ones."""
+    def generate(self, asked: Sequence[Asked]) -> list[list[int]]:
+        """The new tokens of each, in their order."""
 
     @property
     def mean_recursions(self) -> float | None:
         """Recursions per token read by `score`; None of a model that routes nothing."""
-
-
-def likeliest(logits: Tensor) -> int:
-    return int(logits.argmax())
 
 
 def windows(before: Sequence[int], tokens: Sequence[int], context: int) -> Iterator[Window]:
@@ -131,20 +143,22 @@ class CausalScorer:
         return self._recursions / self._tokens if self._tokens and routes else None
 
     @torch.no_grad()
-    def generate(
-        self, prompt: Sequence[int], n_new: int, stop: Stop, choose: Choose = likeliest
-    ) -> list[int]:
+    def generate(self, asked: Sequence[Asked]) -> list[list[int]]:
+        return [self._continue(one) for one in asked]
+
+    def _continue(self, asked: Asked) -> list[int]:
         self.between()
         device = next(self.model.parameters()).device
         decoder, new = Decoder(self.model, 1), list[int]()
+        sampling = Sampling(temperature=asked.temperature, seed=asked.seed)
         logits = None
         with self.precision:
-            for token in prompt[-max(self.context - n_new, self.context // 2, 1) :]:
+            for token in asked.kept(self.context):
                 logits = decoder.step(torch.tensor([token], device=device)).logits
-            while len(new) < n_new:
+            while len(new) < asked.n_new:
                 assert logits is not None, "a prompt has at least one token"
-                new.append(choose(logits[0, 0]))
-                if stop(new):
+                new += choose(logits[:, 0], [sampling], [len(new)])
+                if asked.stop(new):
                     break
                 logits = decoder.step(torch.tensor([new[-1]], device=device)).logits
         return new

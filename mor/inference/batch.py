@@ -1,6 +1,7 @@
 """Tokens of several chunks in front of the same layers, and the layers over them. Design notes:
 
-- chunks of one token attend in one call, padded to the longest cache; a longer chunk has its own;
+- chunks of about as many tokens attend together, padded to the longest cache among them; so that
+  little is padding, caches of similar lengths go together;
 - grouped heads are folded into the queries, so that keys and values are never repeated;
 - a layer writes first and reads then: a token sees itself.
 """
@@ -19,6 +20,10 @@ from mor.inference.clock import Clock
 from mor.inference.request import Chunk, Ints
 from mor.inference.tables import Place, Pool, Streams, View
 from mor.model.layers import Adapter, Layer, rotate
+
+PADDING = 256  # slots that caches may be padded by, together: what another call costs
+ALIKE = 0.75  # chunks of so much of the longest one's tokens attend together
+SCORES = 2**20  # and make so many scores at once
 
 
 @dataclass
@@ -45,26 +50,29 @@ class Batch:
     ) -> None:
         self.chunks, self.streams, self.of, self.device = chunks, streams, of, device
         self.documents = documents
-        self.at = [chunk.at[some] for chunk, some in zip(chunks, taking, strict=True)]
+        whole = [len(some) == chunk.length for chunk, some in zip(chunks, taking, strict=True)]
+        each = list(zip(chunks, taking, whole, strict=True))
+        self.at = [chunk.at if all_ else chunk.at[some] for chunk, some, all_ in each]
         self.counts = [len(at) for at in self.at]
         self.starts = np.cumsum([0, *self.counts])
-        rows = [chunk.rows[some] for chunk, some in zip(chunks, taking, strict=True)]
+        rows = [chunk.rows if all_ else chunk.rows[some] for chunk, some, all_ in each]
         self.rows = self._tensor(np.concatenate(rows))  # (T,)
         self.positions = self._tensor(np.concatenate(self.at))  # (T,)
-        written = [
-            chunk.request.table.write(stream, at)
-            for chunk, stream, at in zip(chunks, streams, self.at, strict=True)
-            if of.writes(stream)
-        ]
-        self.slots = self._tensor(np.concatenate(written)) if written else None
+        written: list[int] = []
+        for chunk, stream, at in zip(chunks, streams, self.at, strict=True):
+            if of.writes(stream) and len(at) == 1:
+                written.append(chunk.request.table.write_one(stream, int(at[0])))
+            elif of.writes(stream):
+                written += chunk.request.table.write(stream, at).tolist()
+        self.slots = self._tensor(np.array(written)) if written else None
+        self.groups = self._by_stream()  # the tokens of each stream
         self._segments: dict[tuple[int, ...], list[Segment]] = {}
 
     @property
     def tokens(self) -> int:
         return int(self.starts[-1])
 
-    def groups(self) -> list[tuple[int, slice]]:
-        """The tokens of each stream."""
+    def _by_stream(self) -> list[tuple[int, slice]]:
         found: list[tuple[int, slice]] = []
         for i, stream in enumerate(self.streams):
             begin, end = int(self.starts[i]), int(self.starts[i + 1])
@@ -74,56 +82,110 @@ class Batch:
         return found
 
     def places(self, j: int) -> list[Place]:
-        """What layer `j` does for each chunk."""
-        return [self.of.places[stream][j] for stream in self.streams]
+        """What layer `j` does for each stream."""
+        return [self.of.places[stream][j] for stream, _ in self.groups]
 
     def writers(self, places: Sequence[Place]) -> int:
         """Tokens, from the first, whose keys and values a layer computes."""
-        return sum(n for n, place in zip(self.counts, places, strict=True) if place.writes)
+        each = zip(self.groups, places, strict=True)
+        return sum(part.stop - part.start for (_, part), place in each if place.writes)
 
     def segments(self, places: Sequence[Place]) -> list[Segment]:
         key = tuple(place.stream for place in places)
         if key not in self._segments:
-            single = [i for i, n in enumerate(self.counts) if n == 1]
-            groups = [[i] for i, n in enumerate(self.counts) if n > 1]
-            groups += [single] if single else []
-            self._segments[key] = [self._segment(group, key) for group in groups]
+            read = {stream: other for (stream, _), other in zip(self.groups, key, strict=True)}
+            views = [
+                chunk.request.table.views[read[stream]]
+                for chunk, stream in zip(self.chunks, self.streams, strict=True)
+            ]
+            ends = {
+                i: [views[i].end_of(int(at[0]))] if len(at) == 1 else views[i].up_to(at)
+                for i, at in enumerate(self.at)
+            }
+            order = sorted(ends, key=lambda i: (-self.counts[i], -int(ends[i][-1])))
+            self._segments[key] = [
+                segment
+                for group in _alike(order, self.counts, [int(ends[i][-1]) for i in order])
+                for segment in self._attending(group, views, [ends[i] for i in group])
+            ]
         return self._segments[key]
 
-    def _segment(self, group: list[int], streams: tuple[int, ...]) -> Segment:
-        views = [self.chunks[i].request.table.views[streams[i]] for i in group]
-        ends = np.stack([view.up_to(self.at[i]) for i, view in zip(group, views, strict=True)])
-        width = int(ends.max())
+    def _attending(
+        self, group: list[int], views: list[View], each: Sequence[Sequence[int] | Ints]
+    ) -> list[Segment]:
+        """Chunks of about as many tokens, whose entries end at `each`, in as few calls as pay: the
+        last token of one with fewer tokens stands several times."""
+        n, widths = self.counts[group[0]], [int(one[-1]) for one in each]
+        if n > 1:
+            each = [np.pad(one, (0, n - len(one)), mode="edge") for one in each]
+        ends = np.array(each)  # (B, n)
+        width = max(widths)
         slots = np.zeros((len(group), width), np.int64)
-        for row, view in zip(slots, views, strict=True):
-            n = min(view.count, width)
-            row[:n] = view.slots[:n]
+        for row, i in zip(slots, group, strict=True):
+            held = min(views[i].count, width)
+            row[:held] = views[i].slots[:held]
         entries = np.arange(width)
         sees = entries < ends[:, :, None]  # (B, n, width)
         if self.documents:
-            first = np.stack([self._first(i, view) for i, view in zip(group, views, strict=True)])
+            first = np.stack([self._first(i, views[i], n) for i in group])
             sees = sees & (entries >= first[:, :, None])
-        mask = None
-        if not sees.all():
-            zero = torch.zeros(sees.shape, device=self.device)
-            mask = zero.masked_fill_(self._tensor(~sees), -torch.inf)[:, None]
-        n = self.counts[group[0]]
-        queries: slice | Tensor
-        if len(group) == len(self.counts):
-            queries = slice(None)
-        elif len(group) == 1:
-            queries = slice(int(self.starts[group[0]]), int(self.starts[group[0] + 1]))
-        else:
-            queries = self._tensor(self.starts[group])
-        return Segment(queries, (len(group), n), self._tensor(slots.reshape(-1)), mask)
+        mask = np.where(sees, np.float32(0), np.float32(-np.inf))[:, None]
+        full = np.asarray(sees.all((1, 2)))
+        segments = []
+        for part in _cuts(widths):
+            some, width = group[part], max(widths[part])
+            queries: slice | Tensor
+            if len(some) == 1 and self.counts[some[0]] == n:
+                queries = slice(int(self.starts[some[0]]), int(self.starts[some[0] + 1]))
+            else:
+                places = [np.minimum(np.arange(n), self.counts[i] - 1) for i in some]
+                queries = self._tensor((self.starts[some][:, None] + np.stack(places)).ravel())
+            whole = width == slots.shape[1] and full[part].all()
+            segments.append(
+                Segment(
+                    queries,
+                    (len(some), n),
+                    self._tensor(slots[part, :width].reshape(-1)),
+                    None if whole else self._tensor(mask[part, :, :, :width]),
+                )
+            )
+        return segments
 
-    def _first(self, i: int, view: View) -> Ints:
-        """The first entry of each token's document."""
+    def _first(self, i: int, view: View, n: int) -> Ints:
+        """The first entry of the document of each token, the last one several times: (n,)."""
         starts = np.asarray(self.chunks[i].request.documents, np.int64)[self.at[i]]
-        return view.up_to(starts - 1)
+        return np.pad(view.up_to(starts - 1), (0, n - len(starts)), mode="edge")
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array).to(self.device)
+        tensor = torch.from_numpy(array)
+        return tensor if self.device.type == "cpu" else tensor.to(self.device)
+
+
+def _alike(order: list[int], counts: list[int], widths: list[int]) -> list[list[int]]:
+    """Chunks in groups of about as many tokens, of as many scores as SCORES at most; those of one
+    token are a group of their own."""
+    groups: list[list[int]] = []
+    most = widest = 0
+    for i, width in zip(order, widths, strict=True):
+        n, widest = counts[i], max(widest, width)
+        alike = bool(groups) and n > ALIKE * most and (n == 1) == (most == 1)
+        if not alike or (n > 1 and (len(groups[-1]) + 1) * most * widest > SCORES):
+            groups.append([])
+            most, widest = n, width
+        groups[-1].append(i)
+    return groups
+
+
+def _cuts(widths: list[int]) -> list[slice]:
+    """Widths in parts, of each of which no more than PADDING is padding."""
+    parts, start, padding, widest = [], 0, 0, widths[0]
+    for i, width in enumerate(widths):
+        padding += max(0, width - widest) * (i - start) + max(0, widest - width)
+        widest = max(widest, width)
+        if padding > PADDING:
+            parts.append(slice(start, i))
+            start, padding, widest = i, 0, width
+    return [*parts, slice(start, len(widths))]
 
 
 def run_layer(
@@ -155,7 +217,11 @@ def run_layer(
     clock.switch("attention")
     mixed = torch.empty_like(q)
     for segment in segments:
-        mixed[segment.queries] = attend(q[segment.queries], keys, values, segment)
+        some = segment.queries
+        if isinstance(some, slice):
+            mixed[some] = attend(q[some], keys, values, segment)
+        else:
+            mixed.index_copy_(0, some, attend(q.index_select(0, some), keys, values, segment))
     clock.switch("block")
     mixed = adapter.attend(mixed[:, :, None], q[:, :, None])  # (T, H, 1, Dh)
     x = x + attention.o(mixed.flatten(1))

@@ -58,6 +58,7 @@ class Confident(Course):
                 "leave the rule out",
             )
         self.inner, self.model, self.exits = inner, model, exits
+        self.reads_first = inner.reads_first
 
     def decide(self, r: int, tokens: Tokens) -> Tensor | None:
         return None if r == 0 else tokens.notes[:, 0] >= self.exits.threshold

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mor.inference.clock import Statistics
@@ -93,9 +92,11 @@ class Engine:
             )
         needed = pages_of(self.streams, total, self.settings.page)
         if any(n > pool.pages for n, pool in zip(needed, self.pools, strict=True)):
+            shallow = self.settings.mean_depth is not None
+            enough = "more, or no mean_depth," if shallow else f"{total} or more,"
             raise EngineError(
                 f"pool_tokens: {total} tokens at full depth do not fit the pool of keys and "
-                f"values; give {total} or more, or fewer tokens"
+                f"values; give {enough} or fewer tokens"
             )
 
     def cancel(self, number: int) -> None:
@@ -178,42 +179,54 @@ class Engine:
             request.chunk = None
             request.done += chunk.length
             request.depths += chunk.depth.tolist()
-            scored = request.sampling.score and int(chunk.at[0]) < request.prompt
-            if scored or request.done == len(request.tokens):
-                wanted.append((chunk, x if scored else x[-1:]))
+            scored = request.scored_in(chunk)
+            if scored < chunk.length:
+                wanted.append((chunk, x[scored:]))
+            elif request.done == len(request.tokens):
+                wanted.append((chunk, x[-1:]))
         if not wanted:
             return []
         states = torch.cat([x for _, x in wanted])
-        logits = F.linear(states, self.model.embed.weight).float()  # (n, V)
-        events = []
-        for (chunk, x), own in zip(wanted, logits.split([len(x) for _, x in wanted]), strict=True):
-            if len(x) > 1 or chunk.request.sampling.score:
-                self._score(chunk, own)
+        logits = self.runner.head(states).float()  # (n, V)
+        ready, start = list[tuple[Request, int]](), 0
+        for chunk, x in wanted:
+            if chunk.request.sampling.score:
+                self._score(chunk, logits[start : start + len(x)])
+            start += len(x)
             if chunk.request.done == len(chunk.request.tokens):
-                events.append(self._next(chunk.request, own[-1]))
-        return events
+                ready.append((chunk.request, start - 1))
+        if len(ready) < len(logits):
+            logits = logits[[end for _, end in ready]]
+        return self._next([request for request, _ in ready], logits)
 
     def _score(self, chunk: Chunk, logits: Tensor) -> None:
-        """Log-probabilities of the prompt's tokens after those of a chunk."""
-        request, first = chunk.request, int(chunk.at[0]) + 1
+        """Log-probabilities of the prompt's tokens after the last ones of a chunk."""
+        request, first = chunk.request, int(chunk.at[-1]) + 2 - len(logits)
         targets = request.tokens[first : min(first + len(logits), request.prompt)]
-        if not targets:
+        if first < request.sampling.score_from or not targets:
             return
         known, ids = logits[: len(targets)], torch.tensor(targets, device=logits.device)
         logprobs = known.log_softmax(-1).gather(1, ids[:, None]).squeeze(1)
         request.logprobs += logprobs.tolist()
         request.greedy += (known.argmax(-1) == ids).tolist()
 
-    def _next(self, request: Request, logits: Tensor) -> Event:
+    def _next(self, requests: list[Request], logits: Tensor) -> list[Event]:
+        """What follows from the logits (R, V) behind the last token of each request."""
+        if not requests:
+            return []
+        samplings, ns = [r.sampling for r in requests], [r.n_new for r in requests]
+        tokens = choose(logits, samplings, ns)
+        return [self._take(one, token) for one, token in zip(requests, tokens, strict=True)]
+
+    def _take(self, request: Request, token: int) -> Event:
         if request.sampling.max_new == 0:
             return self._end(request, "length")
-        token = choose(logits, request.sampling, len(request.new))
         request.tokens.append(token)
         self._note_documents(request)
         self.runner.counts.new_tokens += 1
         if token in request.sampling.stop:
             return self._end(request, "stop", token)
-        if len(request.new) == request.sampling.max_new:
+        if request.n_new == request.sampling.max_new:
             return self._end(request, "length", token)
         return Event(request.number, token)
 

@@ -28,6 +28,8 @@ class Settings:
     pool_tokens: int | None = None  # tokens that fit at full depth; None: from kv_bytes
     kv_bytes: int | None = None  # bytes of keys and values; None: max_batch whole contexts, or
     # half of the free memory where that is less
+    mean_depth: float | None = None  # blocks that a token is expected to take; the memory is shared
+    # out between first, shared and last layers accordingly. None: all blocks
     depthwise: bool = True  # one batch for all recursions of a block; False: one for each
 
 
@@ -42,6 +44,7 @@ class Sampling:
     seed: int = 0  # the sampled tokens depend on it and on nothing else in the engine
     stop: tuple[int, ...] = ()  # tokens that end the continuation; the last one given back
     score: bool = False  # also log-probabilities of the prompt's tokens, and whether each is greedy
+    score_from: int = 1  # the first token of the prompt, from 0, that is scored
 
     def check(self) -> None:
         """Raises EngineError for a setting out of range."""
@@ -50,6 +53,7 @@ class Sampling:
             "temperature": (0 <= self.temperature < float("inf"), "0 or more"),
             "top_k": (self.top_k is None or self.top_k >= 1, "1 or more"),
             "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
+            "score_from": (self.score_from >= 1, "1 or more"),
         }
         for name, (fine, wanted) in wrong.items():
             if not fine:
@@ -64,7 +68,9 @@ class Completion:
     tokens: list[int]  # the new ones
     depths: list[int]  # blocks that each token of prompt + continuation took; the newest has none
     reason: str | None = None  # stop | length | cancelled; None: not finished
-    logprobs: list[float] = field(default_factory=list)  # of prompt tokens 1.., under score
+    logprobs: list[float] = field(
+        default_factory=list
+    )  # of prompt tokens from score_from, under score
     greedy: list[bool] = field(default_factory=list)  # whether each is the likeliest, under score
 
 
@@ -88,6 +94,17 @@ class Request:
     @property
     def new(self) -> list[int]:
         return self.tokens[self.prompt :]
+
+    @property
+    def n_new(self) -> int:
+        return len(self.tokens) - self.prompt
+
+    def scored_in(self, chunk: Chunk) -> int:
+        """The first token of a chunk whose follower is scored; its length: none is."""
+        first = int(chunk.at[0])
+        if not self.sampling.score or first >= self.prompt - 1:
+            return chunk.length
+        return min(max(0, self.sampling.score_from - 1 - first), chunk.length)
 
     def completion(self) -> Completion:
         known = self.depths[: len(self.tokens)]

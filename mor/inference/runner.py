@@ -9,6 +9,7 @@ same tick, so a vanilla model has a token for each tick.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import cast
 
 import numpy as np
@@ -18,13 +19,14 @@ from torch import Tensor
 
 from mor.inference.batch import Batch, run_layer
 from mor.inference.clock import Clock, Counts
+from mor.inference.packed import Norm, Packed, packed
 from mor.inference.request import Chunk, Ints, Settings
 from mor.inference.tables import Pool, Streams
 from mor.model.layers import PLAIN, Adapter, Layer, rotary_tables
 from mor.model.routers.course import Course, Tokens
 from mor.model.transformer import Transformer
 
-Reserve = Callable[[int, list[Chunk], list[int]], None]
+Reserve = Callable[[int, Chunk, int], None]
 
 
 class States:
@@ -51,6 +53,10 @@ class States:
         self.free += chunk.rows.tolist()
 
 
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
 class Runner:
     def __init__(
         self,
@@ -69,6 +75,8 @@ class Runner:
         self.tables = rotary_tables(
             settings.context, model.size.d_head, model.model.rope_theta, self.device, weight.dtype
         )
+        self.layers = [packed(cast(Layer, layer)) for layer in model.layers]
+        self.head, self.norm = Packed(weight), Norm(model.norm)  # the head is tied to the embedding
         self.flying: list[Chunk] = []
         tied = settings.depthwise and not any(True for _ in model.relaxation.parameters())
         self.keys = [
@@ -105,8 +113,9 @@ class Runner:
         tokens = [chunk.request.tokens[chunk.at[0] : chunk.at[-1] + 1] for chunk in batch.chunks]
         given = torch.tensor([t for some in tokens for t in some], device=self.device)
         x = self._layers(self.model.embed(given), batch, [PLAIN] * len(self.streams.layers[0]))
-        self.states.x[batch.rows] = x
-        self.states.first[batch.rows] = x
+        self.states.x.index_copy_(0, batch.rows, x)
+        if self.course.reads_first:
+            self.states.first.index_copy_(0, batch.rows, x)
         self._settle(list(batch.chunks))
 
     def _batch(self, chunks: list[Chunk], taking: list[Ints], streams: list[int]) -> Batch | None:
@@ -114,7 +123,7 @@ class Runner:
         self.clock.switch("scheduling")
         for chunk, some, stream in zip(chunks, taking, streams, strict=True):
             if self.streams.writes(stream) and not chunk.dropped:
-                self.reserve(stream, [chunk], [len(some)])
+                self.reserve(stream, chunk, len(some))
         kept = [i for i, chunk in enumerate(chunks) if not chunk.dropped]
         if not kept:
             return None
@@ -130,11 +139,13 @@ class Runner:
         return made
 
     def _layers(self, x: Tensor, batch: Batch, adapters: Sequence[Adapter]) -> Tensor:
-        turns = (self.tables.cos[batch.positions], self.tables.sin[batch.positions])
+        turns = (
+            self.tables.cos.index_select(0, batch.positions),
+            self.tables.sin.index_select(0, batch.positions),
+        )
         depths = self.streams.layers[batch.streams[0]]
         for j, (i, adapter) in enumerate(zip(depths, adapters, strict=True)):
-            layer = cast(Layer, self.model.layers[i])
-            x = run_layer(layer, adapter, x, turns, batch, j, self.pools, self.clock)
+            x = run_layer(self.layers[i], adapter, x, turns, batch, j, self.pools, self.clock)
         return x
 
     def _block(self, chunks: list[Chunk]) -> None:
@@ -147,20 +158,18 @@ class Runner:
         )
         if batch is None:
             return
-        states, course, relaxation = self.states, self.course, self.model.relaxation
-        groups = [
-            (stream - 1, part, self._tokens(batch.rows[part], batch.positions[part]))
-            for stream, part in batch.groups()
-        ]
-        x = torch.cat([course.enter(r, tokens) for r, _, tokens in groups])
+        course, relaxation = self.course, self.model.relaxation
+        everyone = self._tokens(batch.rows, batch.positions)
+        groups = [(stream - 1, part, everyone.part(part)) for stream, part in batch.groups]
         r = groups[0][0]
+        x = _joined([course.enter(depth, tokens) for depth, _, tokens in groups])
         f = self._layers(
             relaxation.enter(r, x), batch, relaxation.of_layers(r, len(self.streams.layers[1 + r]))
         )
         f = relaxation.leave(r, f)
-        for r, part, tokens in groups:
-            states.x[batch.rows[part]] = course.leave(r, tokens, f[part])
-            states.notes[batch.rows[part]] = tokens.notes
+        after = [course.leave(depth, tokens, f[part]) for depth, part, tokens in groups]
+        self.states.x.index_copy_(0, batch.rows, _joined(after))
+        self.states.notes.index_copy_(0, batch.rows, everyone.notes)
         self._count(batch, len(groups))
         for chunk in batch.chunks:
             chunk.depth[chunk.taking] += 1
@@ -178,30 +187,40 @@ class Runner:
 
     def _tokens(self, rows: Tensor, at: Tensor) -> Tokens:
         states = self.states
-        return Tokens(states.x[rows], states.first[rows], states.notes[rows], at)
+        x = states.x.index_select(0, rows)
+        first = states.first.index_select(0, rows) if self.course.reads_first else x
+        return Tokens(x, first, states.notes.index_select(0, rows), at)
 
     def _settle(self, chunks: list[Chunk]) -> None:
         """Decide who takes the block that each chunk stands in front of."""
         while chunks:
-            again: list[Chunk] = []
-            for r in sorted({chunk.r for chunk in chunks}):
-                again += self._decide(r, [chunk for chunk in chunks if chunk.r == r])
-            chunks = again
-
-    def _decide(self, r: int, chunks: list[Chunk]) -> list[Chunk]:
-        """Those of the chunks that stand in front of another block now: nobody took this one."""
-        if r == self.course.n_blocks:
             for chunk in chunks:
-                chunk.alive = chunk.taking = chunk.alive[:0]
+                if chunk.r == self.course.n_blocks:
+                    chunk.alive = chunk.taking = chunk.alive[:0]
+            waiting = [chunk for chunk in chunks if chunk.r < self.course.n_blocks]
+            chunks = self._decide(sorted(waiting, key=lambda chunk: chunk.r))
+
+    def _decide(self, chunks: list[Chunk]) -> list[Chunk]:
+        """Those of the chunks, ascending in depth, that stand in front of another block now: none
+        of their tokens took this one."""
+        if not chunks:
             return []
         rows = torch.from_numpy(np.concatenate([c.rows[c.alive] for c in chunks])).to(self.device)
         at = torch.from_numpy(np.concatenate([c.at[c.alive] for c in chunks])).to(self.device)
-        tokens = self._tokens(rows, at)
-        chosen = self.course.decide(r, tokens)
-        self.states.notes[rows] = tokens.notes
+        tokens, start = self._tokens(rows, at), 0
         again: list[Chunk] = []
-        takes = None if chosen is None else chosen.cpu().numpy()
-        start = 0
+        for r, group in groupby(chunks, key=lambda chunk: chunk.r):
+            some = list(group)
+            end = start + sum(len(chunk.alive) for chunk in some)
+            chosen = self.course.decide(r, tokens.part(slice(start, end)))
+            start = end
+            again += self._take(some, None if chosen is None else chosen.cpu().numpy())
+        self.states.notes.index_copy_(0, rows, tokens.notes)
+        return again
+
+    def _take(self, chunks: list[Chunk], takes: np.ndarray | None) -> list[Chunk]:
+        """Note what was decided for chunks in front of one block; those that pass it over whole."""
+        start, again = 0, []
         for chunk in chunks:
             end = start + len(chunk.alive)
             chunk.taking = chunk.alive if takes is None else chunk.alive[takes[start:end]]
@@ -220,8 +239,12 @@ class Runner:
         batch = self._batch(chunks, everyone, [last] * len(chunks))
         if batch is None:
             return []
-        x = self._layers(self.states.x[batch.rows], batch, [PLAIN] * len(self.streams.layers[last]))
-        x = self.model.norm(x, self.tables.dtype)
+        x = self._layers(
+            self.states.x.index_select(0, batch.rows),
+            batch,
+            [PLAIN] * len(self.streams.layers[last]),
+        )
+        x = self.norm(x, self.tables.dtype)
         for chunk in batch.chunks:
             self.states.give_back(chunk)
             self.counts.tokens += chunk.length

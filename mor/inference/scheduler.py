@@ -46,12 +46,11 @@ class Scheduler:
                 made.append(request.chunk)
         return made
 
-    def reserve(self, stream: int, chunks: list[Chunk], tokens: list[int]) -> None:
-        """Pages for tokens that a stream is about to take; where there are none, the youngest
+    def reserve(self, stream: int, chunk: Chunk, n: int) -> None:
+        """Pages for `n` tokens that a stream is about to take; where there are none, the youngest
         requests give theirs back, and their chunks are dropped."""
-        for chunk, n in zip(chunks, tokens, strict=True):
-            while not chunk.dropped and not chunk.request.table.reserve(stream, n):
-                self.preempt(self.running[-1])
+        while not chunk.dropped and not chunk.request.table.reserve(stream, n):
+            self.preempt(self.running[-1])
 
     def preempt(self, request: Request) -> None:
         self.leave(request)

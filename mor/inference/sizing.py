@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 import torch
@@ -18,13 +19,16 @@ def make_pools(model: Transformer, streams: Streams, settings: Settings) -> list
         value = getattr(settings, name)
         if value is not None and value < 1:
             raise EngineError(f"{name}={value}: out of range; give a number above 0")
+    depth, n_blocks = settings.mean_depth, len(streams.layers) - 2
+    if depth is not None and not 1 <= depth <= n_blocks:
+        raise EngineError(f"mean_depth={depth}: out of range; give 1 to {n_blocks} blocks")
     weight = model.embed.weight
     each = page_bytes(streams, settings.page, model.size, weight.dtype)
     tokens = settings.pool_tokens
+    per_page = _pages_per_page(streams, depth)
     if tokens is None:
-        one = pages_of(streams, settings.page, settings.page)  # of a page of tokens
-        cost = sum(n * size for n, size in zip(one, each, strict=True))
-        tokens = _bytes(settings, weight.device, cost) // cost * settings.page
+        cost = sum(n * size for n, size in zip(per_page, each, strict=True))
+        tokens = int(_bytes(settings, weight.device, cost) // cost) * settings.page
     if tokens < settings.page:
         raise EngineError(
             f"kv_bytes={settings.kv_bytes}: has no room for one page of {settings.page} tokens; "
@@ -32,18 +36,32 @@ def make_pools(model: Transformer, streams: Streams, settings: Settings) -> list
             if settings.kv_bytes is not None
             else f"pool_tokens={tokens}: is less than one page; give {settings.page} or more"
         )
-    needed = pages_of(streams, tokens, settings.page)
+    pages = -(-tokens // settings.page)
     return [
-        Pool(streams.planes(i), pages, settings.page, model.size, weight.detach())
-        for i, pages in enumerate(needed)
+        Pool(streams.planes(i), math.ceil(pages * n), settings.page, model.size, weight.detach())
+        for i, n in enumerate(per_page)
     ]
 
 
-def _bytes(settings: Settings, device: torch.device, page_cost: int) -> int:
+def _pages_per_page(streams: Streams, depth: float | None) -> list[float]:
+    """Pages of each pool to a page of tokens that take so many blocks; None: all of them."""
+    full = pages_of(streams, 1, 1)
+    n_blocks = len(streams.layers) - 2
+    if depth is None or n_blocks == 1:
+        return [float(n) for n in full]
+    per_pool = [0.0] * len(full)
+    for stream in range(len(streams.layers)):
+        if streams.writes(stream):
+            later = 1 < stream < 1 + n_blocks
+            per_pool[streams.pool(stream)] += (depth - 1) / (n_blocks - 1) if later else 1.0
+    return per_pool
+
+
+def _bytes(settings: Settings, device: torch.device, page_cost: float) -> int:
     if settings.kv_bytes is not None:
         return settings.kv_bytes
     whole = settings.max_batch * -(-settings.context // settings.page) * page_cost
-    return min(whole, _free(device) // 2)
+    return min(round(whole), _free(device) // 2)
 
 
 def _free(device: torch.device) -> int:

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -55,9 +56,18 @@ class Streams:
         own = [s for s in range(len(self.layers)) if self.pool(s) == pool]
         return {place.plane for s in own for place in self.places[s] if place.writes}
 
+    @property
+    def overwrites(self) -> bool:
+        """Whether recursions show entries of one another."""
+        return self.follows or self.falls_back
+
     def writes(self, stream: int) -> bool:
         """Whether any keys and values of its own are kept."""
-        return any(place.writes for place in self.places[stream])
+        return self.writing[stream]
+
+    @cached_property
+    def writing(self) -> tuple[bool, ...]:
+        return tuple(any(place.writes for place in places) for places in self.places)
 
 
 def streams_of(
@@ -98,6 +108,7 @@ class Pool:
         self.keys = {j: at.new_zeros(shape) for j in planes}  # (slots, H_kv, Dh) each
         self.values = {j: at.new_zeros(shape) for j in planes}
         self.free = list(range(pages - 1, -1, -1))
+        self.page_bytes = 2 * page * sum(k[:1].nbytes for k in self.keys.values())
 
     @property
     def used(self) -> int:
@@ -106,7 +117,7 @@ class Pool:
     @property
     def bytes(self) -> int:
         """Of the pages in use."""
-        return 2 * sum(k[: self.used * self.page].nbytes for k in self.keys.values())
+        return self.used * self.page_bytes
 
 
 class View:
@@ -116,6 +127,7 @@ class View:
         self.pages: list[int] = []
         self.own = 0  # tokens written to the pages
         self.count = 0  # entries seen
+        self.newest = -1  # position of the last one
         self.slots: Ints = np.zeros(64, np.int64)
         self.at: Ints = np.zeros(64, np.int64)  # their positions, ascending
 
@@ -125,7 +137,14 @@ class View:
             self.slots = np.concatenate((self.slots, np.zeros_like(self.slots)))
             self.at = np.concatenate((self.at, np.zeros_like(self.at)))
         self.slots[self.count : end], self.at[self.count : end] = slots, at
-        self.count = end
+        self.count, self.newest = end, int(at[-1])
+
+    def append(self, slot: int, at: int) -> None:
+        if self.count == len(self.slots):
+            self.extend(np.array([slot]), np.array([at]))
+            return
+        self.slots[self.count], self.at[self.count] = slot, at
+        self.count, self.newest = self.count + 1, at
 
     def overwrite(self, slots: Ints, at: Ints) -> None:
         self.slots[np.searchsorted(self.at[: self.count], at)] = slots
@@ -133,6 +152,12 @@ class View:
     def up_to(self, at: Ints) -> Ints:
         """Entries at or before each position."""
         return np.searchsorted(self.at[: self.count], at, side="right")
+
+    def end_of(self, at: int) -> int:
+        """The same for one position."""
+        if at >= self.newest:
+            return self.count
+        return int(np.searchsorted(self.at[: self.count], at, side="right"))
 
 
 class Table:
@@ -147,6 +172,8 @@ class Table:
         """Have pages for `n` more tokens of a stream; False: the pool is full."""
         view, pool = self.views[stream], self.pool_of[stream]
         missing = -(-(view.own + n) // pool.page) - len(view.pages)
+        if missing <= 0:
+            return True
         if missing > len(pool.free):
             return False
         view.pages += [pool.free.pop() for _ in range(missing)]
@@ -158,8 +185,8 @@ class Table:
         places = np.arange(view.own, view.own + len(at))
         slots = np.asarray(view.pages, np.int64)[places // page] * page + places % page
         view.own += len(at)
-        over, last = self.streams.follows or self.streams.falls_back, len(self.views) - 1
-        if not over or stream in (0, last):
+        last = len(self.views) - 1
+        if not self.streams.overwrites or stream in (0, last):
             view.extend(slots, at)
             return slots
         if stream == 1:
@@ -171,6 +198,17 @@ class Table:
             for other in self.views[stream:last]:
                 other.overwrite(slots, at)
         return slots
+
+    def write_one(self, stream: int, at: int) -> int:
+        """The same for one token."""
+        last = len(self.views) - 1
+        if self.streams.overwrites and stream not in (0, last):
+            return int(self.write(stream, np.array([at]))[0])
+        view, page = self.views[stream], self.pool_of[stream].page
+        slot = view.pages[view.own // page] * page + view.own % page
+        view.own += 1
+        view.append(slot, at)
+        return slot
 
     def release(self) -> None:
         """Give all pages back."""

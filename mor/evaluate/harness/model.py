@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import torch
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
-from torch import Tensor
 
 from mor.config import UserError
-from mor.data.tokenizer import Tokenizer
-from mor.evaluate.scoring import Choose, Scored, Scorer, Window, likeliest, windows
+from mor.data.tokenizer import UNKNOWN, Tokenizer
+from mor.evaluate.scoring import Asked, Scored, Scorer, Window, windows
 
 Pair = tuple[list[int], list[int]]  # what stands before, and what is scored
 Sampling = dict[str, Any]
@@ -39,7 +36,10 @@ class HarnessModel(LM):
         return [found.logprob for found in self._score(pairs)]
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
-        return [self._answer(i, *request.args[:2]) for i, request in enumerate(requests)]
+        asked = [self._asked(i, *request.args[:2]) for i, request in enumerate(requests)]
+        new = self.scorer.generate([one for one, _ in asked])
+        texts = (self.tokenizer.decode(tokens) for tokens in new)
+        return [_until(text, ends) for text, (_, ends) in zip(texts, asked, strict=True)]
 
     # -- text and tokens -----------------------------------------------------------------------
 
@@ -76,7 +76,8 @@ class HarnessModel(LM):
 
     # -- generation ----------------------------------------------------------------------------
 
-    def _answer(self, number: int, context: str, given: Sampling) -> str:
+    def _asked(self, number: int, context: str, given: Sampling) -> tuple[Asked, list[str]]:
+        """A request, and the texts that end its answer."""
         unknown = {name for name in given if name not in SAMPLED and given[name] is not None}
         if unknown:
             name = sorted(unknown)[0]
@@ -89,36 +90,24 @@ class HarnessModel(LM):
         limits = (given.get(name) for name in ("max_gen_toks", "max_new_tokens", "max_tokens"))
         n_new = next((int(limit) for limit in limits if limit), MAX_NEW)
         prompt = self.encode(context) or [self.tokenizer.separator]
+        temperature = float(given.get("temperature") or 0.0) if given.get("do_sample") else 0.0
 
         def stop(new: list[int]) -> bool:
-            return (
-                new[-1] == self.tokenizer.separator or _end(self.tokenizer.decode(new), ends) >= 0
-            )
+            if new[-1] == self.tokenizer.separator:
+                return True
+            text = self.tokenizer.decode(new).rstrip(
+                UNKNOWN
+            )  # the beginning of a character, may be
+            return _end(text, ends) >= 0
 
-        new = self.scorer.generate(prompt, n_new, stop, _choose(given, number))
-        text = self.tokenizer.decode(new)
-        end = _end(text, ends)
-        return text if end < 0 else text[:end]
+        return Asked(prompt, n_new, stop, temperature, seed=number), ends
+
+
+def _until(text: str, ends: list[str]) -> str:
+    end = _end(text, ends)
+    return text if end < 0 else text[:end]
 
 
 def _end(text: str, ends: list[str]) -> int:
     """Where the first of some ends begins, or -1."""
     return min((at for end in ends if end and (at := text.find(end)) >= 0), default=-1)
-
-
-def _choose(given: Sampling, seed: int) -> Choose:
-    temperature = float(given.get("temperature") or 0.0)
-    if not given.get("do_sample") or temperature == 0:
-        return likeliest
-    return sampler(temperature, seed)
-
-
-def sampler(temperature: float, seed: int) -> Callable[[Tensor], int]:
-    """Draws by a generator of its own, so that a request depends on its seed alone."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def choose(logits: Tensor) -> int:
-        shares = (logits.float().cpu() / temperature).softmax(-1)
-        return int(torch.multinomial(shares, 1, generator=generator))
-
-    return choose

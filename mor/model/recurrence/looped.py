@@ -103,6 +103,8 @@ class Looped(Fixed):
 class Loops(Course):
     """Loops over single tokens."""
 
+    reads_first = True
+
     def __init__(self, n_blocks: int, injection: nn.Module) -> None:
         super().__init__(n_blocks)
         self.injection = injection

@@ -15,17 +15,22 @@ class Tokens:
     """Some tokens in front of the same block."""
 
     x: Tensor  # (T, D) states
-    first: Tensor  # (T, D) their states in front of block 0
+    first: Tensor  # (T, D) their states in front of block 0, for a course that reads them
     notes: Tensor  # (T, 2) what a course keeps of its decisions; written in place
     at: Tensor  # (T,) positions in their sequences
 
     def positions(self) -> Tensor:
         return self.at
 
+    def part(self, some: slice) -> Tokens:
+        """Consecutive ones of them, over the same memory."""
+        return Tokens(self.x[some], self.first[some], self.notes[some], self.at[some])
+
 
 class Course:
     """Every token takes every block."""
 
+    reads_first = False  # whether it reads `Tokens.first`
     passes_over = False  # a token that does not take a block meets the next one, instead of leaving
 
     def __init__(self, n_blocks: int) -> None:

@@ -124,6 +124,8 @@ class TokenChoice(Router):
 class TokenCourse(Course):
     """Token choice: the depth is chosen in front of recursion 1."""
 
+    reads_first = True
+
     def __init__(self, router: TokenChoice, net: nn.Module, n_blocks: int) -> None:
         super().__init__(n_blocks)
         self.router, self.net = router, net

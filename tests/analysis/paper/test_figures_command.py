@@ -109,11 +109,28 @@ def test_throughput_is_drawn_from_a_file_only(tmp_path):
     only = ("--only", "figure_4a", "--out", tmp_path / "out")
     assert told(figures(*only, "--throughput", file), "drawn") == {"figure_4a": str(file)}
     assert len(pd.read_csv(tmp_path / "out" / "figure_4a.csv")) == 2
-    assert "has not been measured" in told(figures(*only), "missing")["figure_4a"]
+    assert "no measured throughput" in told(figures(*only), "missing")["figure_4a"]
     file.write_text("model,tokens_per_s\nvanilla,1000\n")
     refused = figures(*only, "--throughput", file)
     assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
     assert "nll" in refused.stderr
+
+
+def test_throughput_is_drawn_from_what_the_benchmark_prints(tmp_path):
+    points = [
+        {"model": model, "batch": batch, "tokens_per_s": speed, "nll": 2.5}
+        for model, speed in (("vanilla", 100.0), ("mor2", 130.0))
+        for batch in ("32", "what fits 100 MiB")
+    ]
+    file = tmp_path / "speed.json"
+    only = ("--only", "figure_4a", "--out", tmp_path / "out", "--throughput", file)
+    file.write_text(json.dumps({"mor2": {"speedup": 1.3}, "points": points}))
+    assert told(figures(*only), "drawn") == {"figure_4a": str(file)}
+    assert len(pd.read_csv(tmp_path / "out" / "figure_4a.csv")) == 4
+    for wrong in ('{"mor2": {}}', "{", "[]", '{"points": [{"model": "x", "nll": 1}]}'):
+        file.write_text(wrong)
+        refused = figures(*only)
+        assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
 
 
 def test_the_published_runs_lie_under_runs_of_the_same_sizes(write_study):

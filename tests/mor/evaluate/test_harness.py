@@ -11,19 +11,19 @@ from typing import Any
 
 import datasets
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lm_eval.api.instance import Instance
 
 from mor.config import ConfigError, UserError
 from mor.data.prepare import prepare
 from mor.data.tokenizer import ByteTokenizer
 from mor.evaluate.evaluation import run_harness
 from mor.evaluate.harness.local import read_jsonl
-from mor.evaluate.harness.model import HarnessModel, sampler
+from mor.evaluate.harness.model import HarnessModel
 from mor.evaluate.harness.scores import scores
 from mor.evaluate.harness.tasks import benchmark_configs, load_tasks
-from mor.evaluate.scoring import Choose, Scored, Stop, Window, likeliest
+from mor.evaluate.scoring import Asked, Scored, Window
 from mor.evaluate.task_sets import BENCHMARKS, PRESETS, TaskSet, task_set
 
 NO_CORPUS: Any = None
@@ -40,13 +40,15 @@ class Unigram:
     def score(self, windows: Sequence[Window]) -> list[Scored]:
         return [Scored(-sum(w.predict) / 100, max(w.predict) < 110) for w in windows]
 
-    def generate(
-        self, prompt: Sequence[int], n_new: int, stop: Stop, choose: Choose = likeliest
-    ) -> list[int]:
+    def generate(self, asked: Sequence[Asked]) -> list[list[int]]:
+        self.asked = list(asked)
+        return [self._continue(one) for one in asked]
+
+    def _continue(self, asked: Asked) -> list[int]:
         new: list[int] = []
-        for token in self.writes[:n_new]:
+        for token in self.writes[: asked.n_new]:
             new.append(token)
-            if stop(new):
+            if asked.stop(new):
                 break
         return new
 
@@ -216,10 +218,32 @@ def test_task_sets_are_named_and_change_with_their_contents(tmp_path: Path) -> N
         task_set(str(tmp_path / "paper"))
 
 
-def test_sampling_depends_on_the_seed_alone() -> None:
-    logits = torch.linspace(0, 1, 50)
-    drawn = [[choose(logits) for _ in range(20)] for choose in map(sampler, [1.0] * 3, [1, 1, 2])]
-    assert drawn[0] == drawn[1] != drawn[2]
+def test_answers_are_sampled_where_a_task_says_so_each_by_a_seed_of_its_own() -> None:
+    scorer = Unigram(writes=b"abc")
+    model = HarnessModel(scorer, ByteTokenizer())
+    given = [
+        {"do_sample": True, "temperature": 0.7, "max_gen_toks": 2},
+        {"do_sample": True, "temperature": 0.7},
+        {"do_sample": False, "temperature": 0.7},
+        {"temperature": 0.7},
+    ]
+    asked = [
+        Instance(request_type="generate_until", doc={}, arguments=("x", one), idx=i)
+        for i, one in enumerate(given)
+    ]
+    assert model.generate_until(asked) == ["ab", "abc", "abc", "abc"]
+    assert [one.temperature for one in scorer.asked] == [0.7, 0.7, 0.0, 0.0]
+    assert len({one.seed for one in scorer.asked}) == 4
+    assert model.generate_until([]) == []
+
+
+def test_a_character_that_is_not_complete_ends_no_answer() -> None:
+    """The replacement character stands for bytes that may become another character."""
+    scorer = Unigram(writes="é, and on".encode())
+    model = HarnessModel(scorer, ByteTokenizer())
+    given = {"until": ["\ufffd", ","]}
+    asked = Instance(request_type="generate_until", doc={}, arguments=("x", given), idx=0)
+    assert model.generate_until([asked]) == ["é"]
 
 
 # -- the paper's benchmarks, on documents of their form ----------------------------------------

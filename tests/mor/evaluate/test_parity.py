@@ -14,11 +14,11 @@ from lm_eval.api.instance import Instance
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mor.config import ModelConfig
-from mor.data.fast_tokenizer import write_fast_tokenizer
 from mor.data.tokenizer import ByteTokenizer
+from mor.evaluate.engine_scorer import EngineScorer
 from mor.evaluate.harness.model import HarnessModel
-from mor.evaluate.scoring import CausalScorer
-from mor.model.exchange import save_for_transformers
+from mor.evaluate.scoring import Asked, CausalScorer
+from mor.export import write_for_transformers
 from mor.model.transformer import Transformer
 from tests.mor.model.variants import SIZE
 
@@ -26,8 +26,16 @@ CONTEXT = 48
 TEXT = Path(random.__file__).read_text()
 
 
-@pytest.fixture
-def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, HarnessModel]:
+SCORERS = {
+    "causal": lambda model: CausalScorer(
+        model, CONTEXT, torch.autocast("cpu", torch.bfloat16, enabled=False)
+    ),
+    "engine": lambda model: EngineScorer(model, CONTEXT),
+}
+
+
+@pytest.fixture(params=SCORERS)
+def pair(request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, HarnessModel]:
     """The harness's HFLM over an exported model, and ours over the model itself."""
     names = ("Accelerator", "InitProcessGroupKwargs", "find_executable_batch_size")
     accelerate = types.ModuleType("accelerate")  # it is imported, and used with several GPUs only
@@ -39,8 +47,7 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, HarnessM
     from lm_eval.models.huggingface import HFLM
 
     model = Transformer(ModelConfig("vanilla", init_std=0.3), SIZE, 256, seed=3).eval()
-    save_for_transformers(model, tmp_path, CONTEXT)
-    write_fast_tokenizer(ByteTokenizer(), tmp_path, CONTEXT)
+    write_for_transformers(model, ByteTokenizer(), CONTEXT, tmp_path)
     theirs = HFLM(
         pretrained=AutoModelForCausalLM.from_pretrained(tmp_path),
         tokenizer=AutoTokenizer.from_pretrained(tmp_path),
@@ -48,8 +55,7 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, HarnessM
         batch_size=4,
         add_bos_token=False,
     )
-    precision = torch.autocast("cpu", torch.bfloat16, enabled=False)
-    return theirs, HarnessModel(CausalScorer(model, CONTEXT, precision), ByteTokenizer())
+    return theirs, HarnessModel(SCORERS[request.param](model), ByteTokenizer())
 
 
 def requests(kind: str, *arguments: tuple[Any, ...]) -> list[Instance]:
@@ -76,3 +82,27 @@ def test_likelihoods_are_the_harness_s(pair: tuple[Any, HarnessModel]) -> None:
     assert ours.loglikelihood_rolling(requests("loglikelihood_rolling", *rolling)) == pytest.approx(
         theirs.loglikelihood_rolling(requests("loglikelihood_rolling", *rolling)), abs=1e-3
     )
+
+
+def test_answers_are_the_harness_s(pair: tuple[Any, HarnessModel]) -> None:
+    """Also where the model says the separator, which ends an answer while others of HFLM's batch go
+    on: without an eos_token_id beside the weights HFLM gave the text behind it, too."""
+    _, ours = pair
+    generator = random.Random(3)
+    ended, most = 0, {"max_gen_toks": 20}
+    for until in ([], ["\n"], ["e", "\n\n"], ["a", "<|endoftext|>"], ["\ufffd"]):
+        starts = [generator.randrange(len(TEXT) - 200) for _ in range(8)]
+        lengths = (1, 2, 5, 9, 20, 28, 40, 60)
+        texts = [TEXT[at : at + n] for at, n in zip(starts, lengths, strict=True)]
+        found, wanted = (
+            model.generate_until(
+                requests("generate_until", *((t, {"until": [*until], **most}) for t in texts))
+            )
+            for model in pair[::-1]
+        )
+        assert found == wanted
+        new = ours.scorer.generate(
+            [Asked(ours.encode(text), 20, lambda new: new[-1] == 255) for text in texts]
+        )
+        ended += sum(tokens[-1] == 255 for tokens in new)
+    assert ended > 0

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from mor.evaluate.scoring import CausalScorer, Window, windows
+from mor.evaluate.engine_scorer import Both, EngineScorer, scorer_of
+from mor.evaluate.scoring import Asked, CausalScorer, Scorer, Window, windows
 from mor.model.transformer import Transformer
 from tests.mor.model.test_looped import looped
 from tests.mor.model.test_mod import MODELS
@@ -63,9 +64,21 @@ def alone(model: Transformer, window: Window) -> tuple[float, bool]:
     return logprob, bool((logits.argmax(-1) == wanted).all())
 
 
+def causal(model: Transformer, context: int) -> Scorer:
+    return CausalScorer(model, context, FP32)
+
+
+SCORERS = {"causal": causal, "engine": EngineScorer}
+
+
+@pytest.mark.parametrize("kind", SCORERS)
 @pytest.mark.parametrize("name", ALL)
-def test_a_batch_scores_each_window_as_if_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_scores_each_window_as_if_alone(
+    name: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("mor.evaluate.scoring.FORWARD_TOKENS", 40)  # several batches
+    monkeypatch.setattr("mor.evaluate.engine_scorer.MOST", 3)
+    monkeypatch.setattr("mor.evaluate.engine_scorer.FORWARD_TOKENS", 24)  # several chunks
     model = build(ALL[name]).eval()
     generator = torch.Generator().manual_seed(5)
     found = []
@@ -79,7 +92,7 @@ def test_a_batch_scores_each_window_as_if_alone(name: str, monkeypatch: pytest.M
         found.append(
             Window(tuple(drawn[:-1]), tuple(drawn[-(n + 1) // 2 :] if n != 9 else drawn[-1:]))
         )
-    scored = CausalScorer(model, 12, FP32).score(found)
+    scored = SCORERS[kind](model, 12).score(found)
     for window, one in zip(found, scored, strict=True):
         logprob, greedy = alone(model, window)
         assert one.logprob == pytest.approx(logprob, abs=2e-4)
@@ -87,28 +100,76 @@ def test_a_batch_scores_each_window_as_if_alone(name: str, monkeypatch: pytest.M
     assert scored[5].greedy
 
 
+@pytest.mark.parametrize("kind", SCORERS)
 @pytest.mark.parametrize("name", ["vanilla", "expert-hybrid", "token", "looped-add", "mod-half"])
-def test_generation_is_greedy_and_stops(name: str) -> None:
+def test_generation_is_greedy_and_stops(name: str, kind: str) -> None:
     model = build(ALL[name], seed=1).eval()
-    scorer, prompt = CausalScorer(model, 32, FP32), [3, 1, 4, 1]
+    scorer, prompt = SCORERS[kind](model, 32), [3, 1, 4, 1]
     wanted = list(prompt)
     for _ in range(8):
         with torch.no_grad():
             wanted.append(
                 int(model(torch.tensor([wanted]), routing="causal").logits[0, -1].argmax())
             )
-    assert scorer.generate(prompt, 8, lambda new: False) == wanted[4:]
-    assert scorer.generate(prompt, 8, lambda new: len(new) == 3) == wanted[4:7]
+    never = Asked(prompt, 8, lambda new: False)
+    third = Asked(prompt, 8, lambda new: len(new) == 3)
+    assert scorer.generate([never, third, never]) == [wanted[4:], wanted[4:7], wanted[4:]]
+    assert scorer.generate([]) == []
+    assert scorer.score([]) == []
 
 
-def test_mean_recursions_count_what_is_read_and_no_padding() -> None:
+def test_the_scorers_cut_and_sample_alike() -> None:
+    model = build(ALL["expert"], seed=1).eval()
+    long = [i % VOCAB for i in range(60)]  # more than the context
+    asked = [
+        Asked(long[:n], n_new, lambda new: len(new) == 9, temperature, seed=n)
+        for n in (1, 20, 60)
+        for n_new in (4, 12, 30)
+        for temperature in (0.0, 1.5)
+    ]
+    found = [make(model, 24).generate(asked) for make in SCORERS.values()]
+    assert found[0] == found[1]
+    assert [len(new) for new in found[0]] == [min(one.n_new, 9) for one in asked]
+
+
+@pytest.mark.parametrize("kind", SCORERS)
+def test_mean_recursions_count_what_is_read_and_no_padding(kind: str) -> None:
     model = build(ALL["expert"]).eval()
     batch = [Window((1, 2, 3, 4, 5, 6), (9,)), Window((8, 9), (9,))]
-    scorer = CausalScorer(model, 12, FP32)
+    scorer = SCORERS[kind](model, 12)
     scorer.score(batch)
     with torch.no_grad():
         depths = [model(torch.tensor([w.read]), routing="causal").routed.depths for w in batch]
     assert scorer.mean_recursions == pytest.approx(sum(int(d.sum()) for d in depths) / 8)
-    vanilla = CausalScorer(build(ALL["vanilla"]), 12, FP32)
+    vanilla = SCORERS[kind](build(ALL["vanilla"]), 12)
     vanilla.score(batch)
     assert vanilla.mean_recursions is None
+
+
+def test_the_engine_takes_what_it_computes_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(ALL["expert"]).eval()
+    batch = [Window((1, 2, 3), (3, 8))]
+    kinds = {}
+    for width in (0, 10**6):
+        monkeypatch.setattr("mor.evaluate.engine_scorer.NARROW", width)
+        kinds[width] = scorer_of(model, 12, bf16=False)
+        assert kinds[width].context == 12
+    wide, narrow = kinds[0], kinds[10**6]
+    assert isinstance(wide, EngineScorer)
+    assert isinstance(narrow, Both)
+    assert wide.score(batch)[0].logprob == pytest.approx(narrow.score(batch)[0].logprob, abs=2e-4)
+    assert wide.mean_recursions == narrow.mean_recursions
+    asked = [Asked([1, 2], 5, lambda new: False)]
+    assert wide.generate(asked) == narrow.generate(asked)
+    assert isinstance(scorer_of(model, 12, bf16=True), CausalScorer)
+
+
+def test_a_scorer_stops_between_steps() -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    scorer = EngineScorer(build(ALL["vanilla"]), 12, stop)
+    with pytest.raises(KeyboardInterrupt):
+        scorer.score([Window((1,), (2,))])
+    with pytest.raises(KeyboardInterrupt):
+        scorer.generate([Asked([1], 2, lambda new: False)])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mor.config import ConfigError
 from mor.inference import Engine, EngineError, Exits, Sampling, Settings
-from mor.inference.sampling import allowed
+from mor.inference.sampling import allowed, choose
 from mor.model.transformer import Transformer
 from tests.mor.model.test_looped import looped
 from tests.mor.model.variants import ALL, VOCAB, build
@@ -64,11 +64,26 @@ def test_samples_have_the_probabilities_asked_for() -> None:
     torch.testing.assert_close(kept, torch.tensor([1.0, 0.5, 0.0]).double().softmax(0))
     assert allowed(logits, Sampling(temperature=1.0, top_p=0.7))[0].tolist() == [0, 2]
     assert allowed(logits, Sampling(temperature=1.0, top_p=0.1))[0].tolist() == [0]
-    from mor.inference.sampling import choose
+    for top_k in (None, 4):  # all tokens in either case, drawn together or one by one
+        asked = [Sampling(temperature=1.0, top_k=top_k, seed=s) for s in range(4000)]
+        draws = choose(logits.expand(4000, -1), asked, [0] * 4000)
+        share = torch.bincount(torch.tensor(draws), minlength=4) / 4000
+        torch.testing.assert_close(share, logits.softmax(0), atol=0.03, rtol=0)
 
-    draws = [choose(logits, Sampling(temperature=1.0, seed=s), 0) for s in range(4000)]
-    share = torch.bincount(torch.tensor(draws), minlength=4) / 4000
-    torch.testing.assert_close(share, logits.softmax(0), atol=0.03, rtol=0)
+
+def test_a_draw_does_not_depend_on_the_others() -> None:
+    logits = torch.randn(6, 40, generator=torch.Generator().manual_seed(0))
+    asked = [
+        Sampling(),
+        Sampling(temperature=1.0, seed=1),
+        Sampling(temperature=0.5, seed=2),
+        Sampling(temperature=2.0, top_k=5, seed=3),
+        Sampling(temperature=1.0, top_p=0.5, seed=4),
+        Sampling(temperature=1.0, seed=1),
+    ]
+    together = choose(logits, asked, range(6))
+    assert together == [choose(logits[i : i + 1], asked[i : i + 1], [i])[0] for i in range(6)]
+    assert together[0] == int(logits[0].argmax())
 
 
 def test_a_stop_token_ends_a_request_and_a_stream_gives_what_generate_gives() -> None:
