@@ -17,6 +17,11 @@ class DamagedFile(UserError):
     """A file of the ledger that is not what was written."""
 
 
+class MalformedFile(DamagedFile):
+    """A file of the ledger that is not JSON, or lacks a key or a type that it should have: it was
+    not written here, or has no digest that tells damage."""
+
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 DISK = (*FULL, errno.EIO, errno.EROFS, errno.ESTALE, errno.EACCES, errno.EPERM)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ledger.errors import DamagedFile, LedgerVersionError
+from ledger.errors import LedgerVersionError, MalformedFile
 
 
 def write_json(path: Path, values: dict[str, Any], sync: bool = True) -> None:
@@ -44,17 +44,19 @@ def sync_to_disk(path: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object, or None where there is no such file. Raises DamagedFile for anything else."""
+    """A JSON object, or None where there is no such file. Raises MalformedFile if it is neither."""
     try:
         values = json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
-        raise DamagedFile(
+        raise MalformedFile(
             f"{path}: not valid JSON ({error}); delete this file and launch the study again"
         ) from None
     if not isinstance(values, dict):
-        raise DamagedFile(f"{path}: not a JSON object; delete this file and launch the study again")
+        raise MalformedFile(
+            f"{path}: not a JSON object; delete this file and launch the study again"
+        )
     return values
 
 

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from ledger.damage import check_digest, checkpoint_damage, set_aside, write_digest
-from ledger.errors import DamagedFile
+from ledger.errors import DamagedFile, MalformedFile
 from ledger.evaluation import EVALUATION_SCHEMA, Evaluation
 from ledger.files import check_schema, read_json, write_atomically, write_json
+from ledger.part import WrongValue
 from ledger.result import LOSS_KEYS, RESULT_SCHEMA, Result
 
 log = logging.getLogger(__name__)
@@ -100,13 +101,19 @@ class RunFolder:
         return self.checkpoints / f"step-{step:08d}"
 
     def result(self) -> Result | None:
-        """The result, or None while there is none. Raises LedgerVersionError, DamagedFile."""
+        """The result, or None while there is none.
+
+        Raises LedgerVersionError; MalformedFile where it is not a result; DamagedFile where it is
+        not what was written.
+        """
+        check_digest(self.result_file, self.digest_file)
+        values = _read(self.result_file, RESULT_SCHEMA)
         try:
-            check_digest(self.result_file, self.digest_file)
-            values = _read(self.result_file, RESULT_SCHEMA)
             return None if values is None else Result.from_dict(values)
-        except (TypeError, KeyError, AttributeError):
-            raise DamagedFile(f"{self.result_file}: not what was written") from None
+        except WrongValue as wrong:
+            raise MalformedFile(
+                f"{self.result_file}: {wrong}; delete this file and launch the study again"
+            ) from None
 
     def write_result(self, result: Result) -> None:
         self.digest_file.unlink(missing_ok=True)  # of a result that this one replaces
@@ -162,7 +169,7 @@ class RunFolder:
             check_digest(file, file.with_suffix(".digest"))
             values = _read(file, EVALUATION_SCHEMA)
             return None if values is None else Evaluation.from_dict(values)
-        except (DamagedFile, TypeError, KeyError, AttributeError):
+        except (DamagedFile, WrongValue):
             return None
 
     def evaluations(self) -> list[Evaluation]:

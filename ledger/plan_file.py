@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ledger.damage import check_digest, write_digest
-from ledger.errors import DamagedFile, UserError
+from ledger.errors import MalformedFile, UserError
 from ledger.files import check_schema, read_json, write_json
-from ledger.part import OPTIONAL, Part
+from ledger.part import OPTIONAL, Part, WrongValue
 
 PLAN_SCHEMA = 1
 PLAN = "plan.json"
@@ -148,15 +148,17 @@ class PlanFile(Part):
 
     @classmethod
     def read(cls, name: str, value: Any) -> Any:
-        if name == "runs":
-            return tuple(RunEntry.from_dict(entry) for entry in value)
-        if name == "segments":
-            return tuple(SegmentEntry.from_dict(entry) for entry in value)
-        if name == "evaluations":
-            return tuple(EvaluationEntry.from_dict(entry) for entry in value)
-        if name == "data":
-            return tuple(DataEntry.from_dict(entry) for entry in value)
-        return value
+        entries: dict[str, type[Part]] = {
+            "runs": RunEntry,
+            "segments": SegmentEntry,
+            "evaluations": EvaluationEntry,
+            "data": DataEntry,
+        }
+        if name not in entries or value is None:
+            return value
+        if strange := next((entry for entry in value if not isinstance(entry, dict)), None):
+            raise WrongValue(f"{name!r} lists {json.dumps(strange)[:80]}, which is not an object")
+        return tuple(entries[name].from_dict(entry) for entry in value)
 
     def with_earlier(self, earlier: PlanFile) -> PlanFile:
         """This plan with the entries of an earlier one that it does not name; without totals."""
@@ -181,7 +183,8 @@ class PlanFile(Part):
 
 
 def read_plan(path: Path) -> PlanFile:
-    """A plan file. Raises UserError where it is missing, DamagedFile, LedgerVersionError."""
+    """A plan file. Raises UserError where it is missing, DamagedFile where it is not what was
+    written, MalformedFile where it is not a plan, LedgerVersionError."""
     check_digest(path, digest_of(path))
     values = read_json(path)
     if values is None:
@@ -189,8 +192,8 @@ def read_plan(path: Path) -> PlanFile:
     check_schema(values, PLAN_SCHEMA, path)
     try:
         return PlanFile.from_dict(values)
-    except (TypeError, KeyError, AttributeError):
-        raise DamagedFile(f"{path}: not a plan; launch the study again") from None
+    except WrongValue as wrong:
+        raise MalformedFile(f"{path}: not a plan ({wrong}); launch the study again") from None
 
 
 def write_plan(path: Path, plan: PlanFile) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ledger.part import OPTIONAL, Part
+from ledger.part import OPTIONAL, Part, WrongValue, is_number
 
 RESULT_SCHEMA = 1
 DONE, DIVERGED = "done", "diverged"
@@ -80,6 +80,10 @@ class Result(Part):
         parts: dict[str, type[Part]] = {"flops": Flops, "throughput": Throughput}
         if name in parts and isinstance(value, dict):
             return parts[name].from_dict(value)
+        if name == "loss":
+            for key, one in value.items():
+                if not (one is None or is_number(one)):
+                    raise WrongValue(f"'loss.{key}' should be a number and is {one!r}")
         return value
 
     @property

@@ -15,7 +15,7 @@ from typing import Any
 
 from ledger.errors import DamagedFile, LedgerVersionError
 from ledger.files import check_schema, read_json, write_json
-from ledger.part import Part
+from ledger.part import Part, WrongValue
 
 SCHEMA = 1
 FOLDER = ".speeds"
@@ -60,7 +60,7 @@ def read_speed(path: Path) -> Speed | None:
             return None
         check_schema(values, SCHEMA, path)
         return Speed.from_dict({key: value for key, value in values.items() if key != "schema"})
-    except (DamagedFile, LedgerVersionError, TypeError):
+    except (DamagedFile, LedgerVersionError, WrongValue):
         return None
 
 

@@ -78,6 +78,7 @@ def draw(content: dict[str, Any], folder: Path, stem: str) -> list[Any]:
 def as_runs(content: dict[str, Any]) -> "list[Run]":
     """Each checkpoint as a run that ended there."""
     from analysis.paper.runs import Run
+    from ledger.result import Result
 
     several = len(content["checkpoints"]) > 1
     runs = []
@@ -85,15 +86,14 @@ def as_runs(content: dict[str, Any]) -> "list[Run]":
         name = f"{content['source']}, {each['checkpoint']}" if several else content["source"]
         by_depth = each["nll_by_depth"]
         routing = each["routing"] or ({"nll_by_depth": list(by_depth.values())} if by_depth else {})
-        result = {
-            "run_id": name,
-            "model": each["checkpoint"]
-            if several
-            else content["settings"]["model"]["architecture"],
-            "size": content["settings"]["size"]["name"],
-            "settings": content["settings"],
-            "routing": routing,
-            "kv_statistics": each["kv_statistics"],
-        }
+        settings = content["settings"]
+        result = Result(
+            run_id=name,
+            model=each["checkpoint"] if several else settings["model"]["architecture"],
+            size=settings["size"]["name"],
+            settings=settings,
+            routing=routing,
+            kv_statistics=each["kv_statistics"],
+        )
         runs.append(Run(result, Path()))
     return runs

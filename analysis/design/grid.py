@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.errors import AnalysisError
 from analysis.formatting import listing
-from analysis.points.run_store import need_number, read_object
+from analysis.points.run_store import number, plan_of
 from ledger.ids import is_trunk
 
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
@@ -49,26 +49,28 @@ def plan_grid(file: Path) -> pd.DataFrame:
 
     Raises AnalysisError for a file without planned runs.
     """
-    plan = read_object(file)
-    runs = plan.get("runs")
-    if not isinstance(runs, list) or not runs or not all(isinstance(run, dict) for run in runs):
+    plan = plan_of(file)
+    if not plan.runs:
         raise AnalysisError(
             f"{file} holds no planned runs: write it with "
             "`python sweep.py -m ... launch=plan launch.plan_file=plan.json`."
         )
-    gpu = str(plan.get("gpu", ""))
-    unit = "core-hours" if gpu == "cpu" else f"{gpu} GPU-hours".strip()
-    named = {"params": "n_params_nonembedding"}
-    keys = ("budget", "params", "tokens", "gpu_hours", "seed")
+    unit = "core-hours" if plan.gpu == "cpu" else f"{plan.gpu} GPU-hours".strip()
     rows = [
         {
-            **{key: need_number(run, named.get(key, key), file) for key in keys},
-            **{key: str(run.get(key, "")) for key in ("model", "size", "run_id")},
-            "label": str(run.get("label") or ""),
+            "budget": number(run.budget),
+            "params": number(run.n_params_nonembedding),
+            "tokens": number(run.tokens),
+            "gpu_hours": run.gpu_hours,
+            "seed": number(run.seed),
+            "model": run.model,
+            "size": run.size,
+            "run_id": run.run_id,
+            "label": run.label or "",
             "unit": unit,
         }
-        for run in runs
-        if not is_trunk(str(run.get("run_id", "")))
+        for run in plan.runs
+        if not is_trunk(run.run_id)
     ]
     return pd.DataFrame(rows)
 

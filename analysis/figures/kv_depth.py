@@ -18,12 +18,12 @@ KINDS = {"key": ("#0072B2", "o"), "value": ("#D55E00", "s")}
 
 def has_statistics(run: Run) -> bool:
     """Whether keys and values of a recursive model were measured."""
-    return bool(run.result.get("kv_statistics")) and run.recursions > 1
+    return bool(run.result.kv_statistics) and run.recursions > 1
 
 
 def draw(run: Run, folder: Path, stem: str) -> style.SavedFigure:
     """Norms by depth above, the cosines between depths of keys and of values below."""
-    found = run.result["kv_statistics"]
+    found = run.kv_statistics
     with style.publication_style():
         figure, (norms, cosines) = style.stacked(2, 1.75, 0.05)
         for kind, (colour, marker) in KINDS.items():
@@ -68,7 +68,7 @@ def draw(run: Run, folder: Path, stem: str) -> style.SavedFigure:
 
 def kv_data(run: Run) -> pd.DataFrame:
     """Rows of (kind, measure, depth, other depth, value), depths from 1."""
-    found = run.result["kv_statistics"]
+    found = run.kv_statistics
     rows: list[tuple[str, str, int, int | None, float]] = []
     for kind in KINDS:
         rows += [(kind, "norm", i, None, v) for i, v in enumerate(found[f"{kind}_norm"], 1)]

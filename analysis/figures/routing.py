@@ -156,7 +156,7 @@ def draw_depths(runs: list[Run], folder: Path, stem: str) -> style.SavedFigure:
 def depth_data(runs: list[Run]) -> pd.DataFrame:
     """Loss (nats per token) by run and by the most recursions that a token may take."""
     rows = [
-        {"model": str(run.result["model"]), "run_id": run.run_id, "recursions": r, "nll": nll}
+        {"model": run.result.model, "run_id": run.run_id, "recursions": r, "nll": nll}
         for run in runs
         for r, nll in enumerate(run.routing["nll_by_depth"], start=1)
     ]

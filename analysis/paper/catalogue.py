@@ -87,7 +87,7 @@ def _label(study: StudyRuns) -> str:
 
 
 def _is_isoflop(runs: tuple[Run, ...]) -> bool:
-    budgets, sizes = ({run.result[key] for run in runs} for key in ("budget", "size"))
+    budgets, sizes = {run.budget for run in runs}, {run.size for run in runs}
     return len(budgets) > 1 and len(sizes) > 2
 
 
@@ -197,8 +197,8 @@ def _best_runs(material: Material, has: Callable[[Run], bool]) -> list[Run]:
     """Of each model that has it, the run with the largest budget and then the lowest loss."""
     runs = [run for study in material.studies for run in study.runs if has(run)]
     best: dict[str, Run] = {}
-    for run in sorted(runs, key=lambda run: (-float(run.result["budget"]), run.nll)):
-        best.setdefault(str(run.result["model"]), run)
+    for run in sorted(runs, key=lambda run: (-run.budget, run.nll)):
+        best.setdefault(run.result.model, run)
     return [best[name] for name in style.ordered(list(best))]
 
 

@@ -63,7 +63,7 @@ def sharing(run: Run) -> str:
 
 def unique_layers(run: Run) -> str:
     """As the paper writes them: 32, or 1+10+1 where the ends are their own."""
-    number = int(run.result["unique_layers"])
+    number = run.unique_layers
     return f"1+{number - 2}+1" if sharing(run) in OWN_ENDS and number > 2 else str(number)
 
 

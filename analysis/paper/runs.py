@@ -9,15 +9,16 @@ from typing import Any
 import yaml
 
 from analysis.errors import AnalysisError
-from analysis.points.run_store import read_object, read_study
+from analysis.points.run_store import need, number, read_study, result_of
 from analysis.points.series import flatten
-from ledger.errors import UserError
+from ledger.errors import DamagedFile, UserError
 from ledger.evaluation import PAPER
 from ledger.folder import RunFolder
 from ledger.ids import is_trunk
 from ledger.plan_file import StudyFolder, study_folders
-from ledger.result import LOSS_KEYS
+from ledger.result import LOSS_KEYS, Result
 
+NEEDED = ("run_id", "model", "size", "budget", "tokens", "n_params_nonembedding")
 # Routers that make an architecture of its own of the unshared stack that they stand in.
 OF_ROUTER = {"mod": "mod"}
 
@@ -26,14 +27,14 @@ OF_ROUTER = {"mod": "mod"}
 class Run:
     """A run that ended, done or diverged: its `result.json`, and its settings by dotted names."""
 
-    result: dict[str, Any]
+    result: Result
     folder: Path
     loss: str = "causal"
 
     @cached_property
     def settings(self) -> dict[str, Any]:
         """`model.router.type` and its like; from `config.yaml` where the result has none."""
-        given = self.result.get("settings")
+        given: Any = self.result.settings
         if not given:
             try:
                 text = RunFolder(self.folder).config_file.read_text()
@@ -53,12 +54,12 @@ class Run:
     @property
     def run_id(self) -> str:
         """Its name in the store."""
-        return str(self.result["run_id"])
+        return self.result.run_id
 
     @property
     def architecture(self) -> str:
         """vanilla, recursive or mor."""
-        own = str(self.setting("model.architecture", self.result["model"]))
+        own = str(self.setting("model.architecture", self.result.model))
         return OF_ROUTER.get(self.router, own)
 
     @property
@@ -74,13 +75,17 @@ class Run:
     @property
     def nll(self) -> float:
         """Validation loss in nats per token, under the routing that was asked for; NaN if none."""
-        value = (self.result.get("loss") or {}).get(LOSS_KEYS[self.loss])
-        return float("nan") if value is None else float(value)
+        return number(self.result.loss.get(LOSS_KEYS[self.loss]))
 
     @property
     def routing(self) -> dict[str, Any]:
         """What was measured of the router; empty where nothing was."""
-        return self.result.get("routing") or {}
+        return self.result.routing or {}
+
+    @property
+    def kv_statistics(self) -> dict[str, Any]:
+        """Norms and cosines of keys and values by depth; empty where they were not measured."""
+        return self.result.kv_statistics or {}
 
     @cached_property
     def few_shot(self) -> dict[str, float]:
@@ -94,12 +99,27 @@ class Run:
     @property
     def size(self) -> str:
         """Name of the base size."""
-        return str(self.result["size"])
+        return self.result.size
 
     @property
     def params(self) -> float:
         """Unique parameters without embeddings."""
-        return float(self.result["n_params_nonembedding"])
+        return number(self.result.n_params_nonembedding)
+
+    @property
+    def budget(self) -> float:
+        """FLOPs under the run's convention."""
+        return number(self.result.budget)
+
+    @property
+    def tokens(self) -> float:
+        """Training tokens."""
+        return number(self.result.tokens)
+
+    @property
+    def unique_layers(self) -> int:
+        """Layers with parameters of their own."""
+        return self.result.unique_layers or 0
 
 
 @dataclass(frozen=True)
@@ -156,14 +176,25 @@ def _beside(folder: Path, loss: str) -> StudyRuns | None:
 
 def _study(folder: Path, loss: str) -> StudyRuns:
     chosen = read_study(folder)
-    name = read_object(StudyFolder(folder).plan_file).get("study") or folder.name
     runs = _runs(chosen.runs_dir, chosen.run_ids, loss)
-    return StudyRuns(str(name), folder, tuple(runs), len(chosen.run_ids))
+    return StudyRuns(chosen.plan.study or folder.name, folder, tuple(runs), len(chosen.run_ids))
 
 
 def _runs(store: Path, names: list[str], loss: str) -> list[Run]:
-    files = (RunFolder(store / name).result_file for name in names)
-    return [Run(read_object(file), file.parent, loss) for file in files if file.is_file()]
+    folders = [RunFolder(store / name) for name in names]
+    found = [(folder, _result(folder)) for folder in folders]
+    return [Run(result, folder.path, loss) for folder, result in found if result is not None]
+
+
+def _result(folder: RunFolder) -> Result | None:
+    """None also where it is damaged: the points say so."""
+    try:
+        result = result_of(folder.result_file)
+    except DamagedFile:
+        return None
+    if result is not None:
+        need(result, folder.result_file, *NEEDED)
+    return result
 
 
 def feeding(

@@ -136,7 +136,7 @@ def _shape(run: Run) -> Row:
         "unique_layers": unique_layers(run),
         "recursions": run.recursions,
         "val_nll": run.nll,
-        "train_nll": (run.result.get("loss") or {}).get("train"),
+        "train_nll": run.result.loss.get("train"),
         "avg": run.few_shot.get("avg"),
     }
 
@@ -150,8 +150,8 @@ def _main_row(run: Run) -> Row:
         "model": run.architecture,
         "router": run.router if routed else NONE,
         "kv": KV_WORDS.get(run.setting("model.kv"), NONE) if routed else NONE,
-        "flops_e18": f"{float(run.result['budget']) / 1e18:.3g}",
-        "tokens_b": f"{float(run.result['tokens']) / 1e9:.3g}",
+        "flops_e18": f"{run.budget / 1e18:.3g}",
+        "tokens_b": f"{run.tokens / 1e9:.3g}",
     }
 
 
@@ -240,7 +240,7 @@ MAIN_KEYS = ("model", "router", "kv", "recursions", "flops_e18")
 
 def _is_main(runs: tuple[Run, ...]) -> bool:
     """All three architectures at one size (several are an isoFLOP study), each variant once."""
-    rows = [(*(_main_row(run)[key] for key in MAIN_KEYS), run.result["seed"]) for run in runs]
+    rows = [(*(_main_row(run)[key] for key in MAIN_KEYS), run.result.seed) for run in runs]
     one_size = len({run.size for run in runs}) == 1
     return one_size and len({run.architecture for run in runs}) == 3 and len(set(rows)) == len(rows)
 

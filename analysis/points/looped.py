@@ -18,8 +18,11 @@ import pandas as pd
 import yaml
 
 from analysis.errors import AnalysisError
-from analysis.points.run_store import need_number, read_object
+from analysis.points.run_store import need, number, result_of
 from ledger.folder import RunFolder
+from ledger.result import Result
+
+NEEDED = ("unique_layers", "effective_layers", "n_params_nonembedding", "mean_recursions_train")
 
 
 def with_parts(table: pd.DataFrame) -> pd.DataFrame:
@@ -54,11 +57,11 @@ def possible_recursions(unique: int, effective: int) -> list[int]:
 
 def _parts(run: Path, params: float) -> tuple[float, float, float]:
     file = RunFolder(run).result_file
-    result = read_object(file)
-    unique = int(need_number(result, "unique_layers", file))
-    effective = int(need_number(result, "effective_layers", file))
-    nonembedding = need_number(result, "n_params_nonembedding", file)
-    r = need_number(result, "mean_recursions_train", file)
+    result = result_of(file) or Result()
+    need(result, file, *NEEDED)
+    unique, effective = result.unique_layers or 0, result.effective_layers or 0
+    nonembedding = number(result.n_params_nonembedding)
+    r = number(result.mean_recursions_train)
     recursions = _told(result) or _recursions(RunFolder(run).config_file, unique, effective)
     try:
         _, block = split_layers(unique, effective, recursions)
@@ -70,9 +73,9 @@ def _parts(run: Path, params: float) -> tuple[float, float, float]:
     return params - looped, looped, r
 
 
-def _told(result: dict[str, Any]) -> int | None:
+def _told(result: Result) -> int | None:
     """Nr among the identity settings of a result; a model without recursions has none."""
-    model = (result.get("settings") or {}).get("model")
+    model = result.settings.get("model")
     found = model.get("n_recursions") if isinstance(model, dict) else None
     return found if isinstance(found, int) else None
 

@@ -1,6 +1,5 @@
 """Rows of points from the ledger: `runs/<run_id>/result.json`, and a study's `plan.json`."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,17 +9,16 @@ from analysis.cautions import Caution, Code
 from analysis.errors import AnalysisError
 from analysis.formatting import listing, plural
 from analysis.points.series import flatten, name_series
-from ledger.damage import check_digest
-from ledger.errors import DamagedFile
+from ledger.errors import DamagedFile, MalformedFile, UserError
 from ledger.folder import RunFolder
 from ledger.ids import is_trunk
-from ledger.plan_file import StudyFolder
-from ledger.result import BYTE_KEYS, DONE, LOSS_KEYS, RESULT_SCHEMA
+from ledger.plan_file import PlanFile, StudyFolder, read_plan
+from ledger.result import BYTE_KEYS, DONE, LOSS_KEYS, Result
 
 RESULT = RunFolder(Path()).result_file.name
 PARAMS_KEYS = {"nonembedding": "n_params_nonembedding", "total": "n_params"}
-
-_KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "a string"}
+# What a point is made of; other keys of a result may be absent in older ones.
+NEEDED = ("run_id", "model", "size", "budget", "convention", "seed", "tokens", "loss", "data")
 
 
 @dataclass(frozen=True)
@@ -31,25 +29,24 @@ class Study:
     runs_dir: Path
     run_ids: list[str]
     labels: Mapping[str, str] = field(default_factory=dict)  # what it calls runs: their variants
+    plan: PlanFile = field(default_factory=PlanFile)
 
 
 def read_study(folder: Path) -> Study:
-    """The plan of `studies/<name>/`: its `runs` and the run store named by `runs_dir`."""
-    file = StudyFolder(folder).plan_file
-    plan = read_object(file)
-    runs = _need(plan, "runs", list, file)
-    ids = [run["run_id"] if isinstance(run, dict) and "run_id" in run else run for run in runs]
-    strange = [run for run in ids if not isinstance(run, str)]
-    if strange:
-        raise AnalysisError(
-            f"{file} lists a run without a run_id ({json.dumps(strange[0])[:80]}): "
-            "each entry of `runs` needs one."
-        )
-    wanted = [run_id for run_id in dict.fromkeys(ids) if not is_trunk(run_id)]
-    labels = {
-        run["run_id"]: run["label"] for run in runs if isinstance(run, dict) and run.get("label")
-    }
-    return Study(folder, _find_store(folder, Path(plan.get("runs_dir", "runs"))), wanted, labels)
+    """The plan of `studies/<name>/`: its runs and the run store named by `runs_dir`."""
+    plan = plan_of(StudyFolder(folder).plan_file)
+    wanted = [run.run_id for run in plan.runs if not is_trunk(run.run_id)]
+    labels = {run.run_id: run.label for run in plan.runs if run.label}
+    store = _find_store(folder, Path(plan.runs_dir or "runs"))
+    return Study(folder, store, list(dict.fromkeys(wanted)), labels, plan)
+
+
+def plan_of(file: Path) -> PlanFile:
+    """A plan file. Raises AnalysisError where it is none."""
+    try:
+        return read_plan(file)
+    except UserError as error:
+        raise AnalysisError(str(error)) from None
 
 
 def _find_store(study: Path, runs_dir: Path) -> Path:
@@ -97,7 +94,14 @@ def read_runs(
                 f"{listing(pending)}.",
             )
         )
-    damaged = {name for name in files if _damaged(RunFolder(store / name))}
+    results: dict[str, tuple[str, Result]] = {}
+    damaged = []
+    for name, file in files.items():
+        try:
+            if result := result_of(file):
+                results[name] = (str(file), result)
+        except DamagedFile:
+            damaged.append(name)
     if damaged:
         warnings.append(
             Caution(
@@ -106,17 +110,12 @@ def read_runs(
                 f"written: {listing(sorted(damaged))}. Launched again, the study makes it again.",
             )
         )
-    results = {
-        name: (str(file), _read_result(file))
-        for name, file in files.items()
-        if name not in {*pending, *damaged}
-    }
     rows, said = rows_of(results, str(store), loss, params, labels)
     return rows, [*warnings, *said]
 
 
 def rows_of(
-    results: Mapping[str, tuple[str, dict[str, Any]]],
+    results: Mapping[str, tuple[str, Result]],
     source: str,
     loss: str,
     params: str,
@@ -127,13 +126,13 @@ def rows_of(
     warnings: list[Caution] = []
     skipped: dict[str, list[str]] = {}
     for name, (where, result) in results.items():
-        status = _need(result, "status", str, where)
-        if status == DONE:
+        if result.done:
             rows.append(
                 _point(result, where, {**LOSS_KEYS, **BYTE_KEYS}[loss], PARAMS_KEYS[params])
             )
         else:
-            skipped.setdefault(status, []).append(name)
+            need(result, where, "status")
+            skipped.setdefault(result.status, []).append(name)
     for status, left_out in skipped.items():
         warnings.append(
             Caution(
@@ -145,7 +144,7 @@ def rows_of(
     for row in rows:
         if label := (labels or {}).get(row["run_id"]):
             row["label"] = row["curve"] = label
-    settings = {name: result.get("settings", {}) for name, (_, result) in results.items()}
+    settings = {name: result.settings for name, (_, result) in results.items()}
     warnings.extend(name_series(rows, settings, corpora=loss in BYTE_KEYS))
     if not rows:
         raise AnalysisError(
@@ -155,77 +154,54 @@ def rows_of(
     return rows, warnings
 
 
-def _point(result: dict[str, Any], where: str, loss_key: str, params_key: str) -> dict[str, Any]:
-    losses = _need(result, "loss", dict, where)
-    data = _need(result, "data", dict, where)
+def _point(result: Result, where: str, loss_key: str, params_key: str) -> dict[str, Any]:
+    need(result, where, *NEEDED, params_key)
+    if loss_key not in result.loss:
+        raise AnalysisError(f"{where} holds no {loss_key!r} under 'loss': choose another --loss.")
+    if not isinstance(result.data.get("fingerprint"), str):
+        raise AnalysisError(f"{where} should hold the text 'data.fingerprint': fix it.")
     return {
-        "model": _need(result, "model", str, where),
-        "size": _need(result, "size", str, where),
-        "budget": need_number(result, "budget", where),
-        "params": need_number(result, params_key, where),
-        "tokens": need_number(result, "tokens", where),
-        "loss": need_number(losses, loss_key, where),
-        "seed": need_number(result, "seed", where),
-        "convention": _need(result, "convention", str, where),
-        "data_fingerprint": _need(data, "fingerprint", str, where),
-        "git_commit": result.get("git_commit"),
-        "code": result.get("code"),
-        "run_id": _need(result, "run_id", str, where),
+        "model": result.model,
+        "size": result.size,
+        "budget": number(result.budget),
+        "params": number(getattr(result, params_key)),
+        "tokens": number(result.tokens),
+        "loss": number(result.loss[loss_key]),
+        "seed": number(result.seed),
+        "convention": result.convention,
+        "data_fingerprint": result.data["fingerprint"],
+        "git_commit": result.extra.get("git_commit"),
+        "code": result.extra.get("code"),
+        "run_id": result.run_id,
         "source": where.removesuffix(f"/{RESULT}"),
-        "trunk": result.get("trunk"),
-        "settings": _settings(result),
-        "recipe": result.get("recipe"),
+        "trunk": result.trunk,
+        "settings": flatten(result.settings),
+        "recipe": result.recipe,
     }
 
 
-def _settings(result: dict[str, Any]) -> dict[str, Any]:
-    settings = result.get("settings")
-    return flatten(settings) if isinstance(settings, dict) else {}
+def need(result: Result, where: str | Path, *names: str) -> None:
+    """Raises AnalysisError where a result lacks one of these keys."""
+    for name in names:
+        if not result.has(name) or (name == "convention" and result.convention is None):
+            raise AnalysisError(f"{where} does not hold {name!r}, which a point needs: fix it.")
 
 
-def _damaged(folder: RunFolder) -> bool:
-    try:
-        check_digest(folder.result_file, folder.digest_file)
-    except DamagedFile:
-        return True
-    return False
-
-
-def _read_result(file: Path) -> dict[str, Any]:
-    result = read_object(file)
-    if result.get("schema") != RESULT_SCHEMA:
-        raise AnalysisError(
-            f"{file} has schema {result.get('schema')!r} and this version reads schema "
-            f"{RESULT_SCHEMA}: use the version of the code that wrote it, or move the run away."
-        )
-    return result
-
-
-def read_object(file: Path) -> dict[str, Any]:
-    """The JSON object in `file`; AnalysisError where there is none."""
-    try:
-        content = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise AnalysisError(
-            f"{file} cannot be read as JSON ({error}): fix or remove it."
-        ) from error
-    if not isinstance(content, dict):
-        raise AnalysisError(f"{file} does not hold a JSON object: fix or remove it.")
-    return content
-
-
-def _need(content: dict[str, Any], key: str, kind: type, file: Path | str) -> Any:
-    if isinstance(content.get(key), kind):
-        return content[key]
-    found = json.dumps(content[key])[:80] if key in content else "no such key"
-    raise AnalysisError(f"{file} should hold {key!r} as {_KINDS[kind]} and has {found}: fix it.")
-
-
-def need_number(content: dict[str, Any], key: str, file: Path | str) -> float:
+def number(value: float | None) -> float:
     """A number, or NaN for null: the common filter names and drops it later."""
-    value = content.get(key, "no such key")
-    if value is None:
-        return float("nan")
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise AnalysisError(f"{file} should hold {key!r} as a number and has {value!r}: fix it.")
-    return float(value)
+    return float("nan") if value is None else float(value)
+
+
+def result_of(file: Path) -> Result | None:
+    """A run's result; None while there is none. DamagedFile where it is not what was written.
+
+    Raises AnalysisError where it is not a result, or of another version.
+    """
+    try:
+        return RunFolder(file.parent).result()
+    except MalformedFile as error:
+        raise AnalysisError(str(error)) from None
+    except DamagedFile:
+        raise
+    except UserError as error:
+        raise AnalysisError(str(error)) from None

@@ -16,11 +16,13 @@ from analysis.errors import AnalysisError
 from analysis.formatting import listing, plural
 from analysis.points.wandb_client import connect, one_reason
 from ledger.ids import is_trunk
+from ledger.part import WrongValue
+from ledger.result import Result
 
 SCHEME = "wandb:"
 MAGIC, HEADER, BLOCK, RECORD_HEADER = b":W&B", 7, 32768, 7
 FULL, FIRST, LAST = 1, 2, 4
-Result = dict[str, Any]
+Summary = dict[str, Any]
 Results = dict[str, tuple[str, Result]]  # by run id: where it is, and what it says
 
 
@@ -50,7 +52,7 @@ def online(path: Path) -> tuple[str, Results, list[Caution]]:
     return address, *_finished(found, address)
 
 
-def _plain(run: Any) -> Result:
+def _plain(run: Any) -> Summary:
     summary = run.summary_metrics
     return dict(json.loads(summary) if isinstance(summary, str) else summary or {})
 
@@ -71,7 +73,7 @@ def offline(files: list[Path], source: str) -> tuple[Results, list[Caution]]:
     return _finished(found, source)
 
 
-def _finished(found: list[tuple[str, str, Result]], source: str) -> tuple[Results, list[Caution]]:
+def _finished(found: list[tuple[str, str, Summary]], source: str) -> tuple[Results, list[Caution]]:
     results: Results = {}
     seen = {}
     for run_id, where, summary in found:
@@ -79,7 +81,7 @@ def _finished(found: list[tuple[str, str, Result]], source: str) -> tuple[Result
             continue
         seen[run_id] = where
         if isinstance(summary.get("status"), str) and isinstance(summary.get("loss"), dict):
-            results[run_id] = (where, summary)
+            results[run_id] = (where, _result(where, summary))
     if not results:
         raise AnalysisError(
             f"{source} holds no finished run of this project ({plural(len(seen), 'run')}, none "
@@ -94,7 +96,14 @@ def _finished(found: list[tuple[str, str, Result]], source: str) -> tuple[Result
     return results, [Caution(Code.PENDING, told)]
 
 
-def read_offline(file: Path) -> tuple[str, Result]:
+def _result(where: str, summary: Summary) -> Result:
+    try:
+        return Result.from_dict(summary)
+    except WrongValue as wrong:
+        raise AnalysisError(f"{where}: its summary is not a result ({wrong}).") from None
+
+
+def read_offline(file: Path) -> tuple[str, Summary]:
     """Run id and summary of one file, with what a crash cut off at its end left out.
 
     Raises AnalysisError for a file of another form.
@@ -102,7 +111,7 @@ def read_offline(file: Path) -> tuple[str, Result]:
     from wandb.proto import wandb_internal_pb2
 
     run_id = ""
-    summary: Result = {}
+    summary: Summary = {}
     record = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
     for data in _records(file):
         record.ParseFromString(data)
@@ -114,7 +123,7 @@ def read_offline(file: Path) -> tuple[str, Result]:
     return run_id, summary
 
 
-def _put(summary: Result, keys: list[str], value: Any) -> None:
+def _put(summary: Summary, keys: list[str], value: Any) -> None:
     for key in keys[:-1]:
         if not isinstance(summary.get(key), dict):
             summary[key] = {}

@@ -1,15 +1,14 @@
 """What a study asked for, and what it cost against its plan."""
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from analysis.formatting import compute, listing, plural
-from analysis.points.run_store import read_object, read_study
+from analysis.points.run_store import read_study
 from analysis.report.records import Record, read
-from ledger.plan_file import StudyFolder
+from ledger.plan_file import PlanFile, RunEntry, SegmentEntry
 from ledger.result import FINISHED
 
 
@@ -46,31 +45,31 @@ class StudyFacts:
 
 def study_facts(folder: Path) -> StudyFacts:
     """Facts of `studies/<name>/`. Raises AnalysisError where its plan cannot be read."""
-    plan = read_object(StudyFolder(folder).plan_file)
     study = read_study(folder)
-    runs = {run["run_id"]: run for run in plan["runs"] if isinstance(run, dict)}
+    plan = study.plan
+    runs = {run.run_id: run for run in plan.runs}
     records = {name: read(study.runs_dir / name) for name in study.run_ids}
     states: dict[str, int] = {}
     for record in records.values():
         states[record.state] = states.get(record.state, 0) + 1
     found = list(records.values())
     return StudyFacts(
-        name=str(plan.get("study", folder.name)),
+        name=plan.study or folder.name,
         asked=_asked(runs.values()),
         when=_when(folder, found),
         where=listing(sorted({r.device for r in found if r.device})) or "not told by the runs",
         states=states,
         unfinished=[record for record in found if record.state not in FINISHED],
         spent=_spent(plan, runs, records),
-        unit="core-hours" if plan.get("gpu") == "cpu" else f"{plan.get('gpu', '')} GPU-hours",
+        unit="core-hours" if plan.gpu == "cpu" else f"{plan.gpu} GPU-hours",
     )
 
 
-def _asked(runs: Iterable[dict[str, Any]]) -> str:
+def _asked(runs: Iterable[RunEntry]) -> str:
     rows = list(runs)
     axes = []
     for key, noun in (("model", "model"), ("size", "size"), ("budget", "budget"), ("seed", "seed")):
-        values = list(dict.fromkeys(row[key] for row in rows if key in row))
+        values = list(dict.fromkeys(getattr(row, key) for row in rows if row.has(key)))
         shown = [compute(v) if key == "budget" else str(v) for v in values]
         if values:
             axes.append(f"{plural(len(values), noun)} ({listing(shown, 8)})")
@@ -107,50 +106,46 @@ class _Piece:
     flops_per_s: float | None
 
 
-def _spent(
-    plan: dict[str, Any], runs: dict[str, dict[str, Any]], records: dict[str, Record]
-) -> list[Spent]:
+def _spent(plan: PlanFile, runs: dict[str, RunEntry], records: dict[str, Record]) -> list[Spent]:
     """A line for each model and one for all; none where the plan holds no costs."""
-    if not runs or not all("flops" in run and "gpu_hours" in run for run in runs.values()):
+    if not runs or not all(run.flops and run.has("gpu_hours") for run in runs.values()):
         return []
     pieces = _pieces(plan, runs, records)
-    models = list(dict.fromkeys(run["model"] for run in runs.values()))
+    models = list(dict.fromkeys(run.model for run in runs.values()))
     lines = [_line(name, [name], pieces, runs, records) for name in models]
     return [*lines, _line("all", models, pieces, runs, records)] if len(lines) > 1 else lines
 
 
-def _pieces(
-    plan: dict[str, Any], runs: dict[str, dict[str, Any]], records: dict[str, Record]
-) -> list[_Piece]:
+def _pieces(plan: PlanFile, runs: dict[str, RunEntry], records: dict[str, Record]) -> list[_Piece]:
     speed = _speeds(records.values())
-    segments = {segment["segment_id"]: segment for segment in plan.get("segments", [])}
-    owner: dict[str, dict[str, Any]] = {}  # a run that needs the segment, a finished one first
+    segments = {segment.segment_id: segment for segment in plan.segments}
+    owner: dict[str, RunEntry] = {}  # a run that needs the segment, a finished one first
     pieces = []
     for name, run in runs.items():
-        exact = run["flops"]["exact"]
-        own = run.get("own_exact_flops", exact)
+        exact = run.flops["exact"]
+        own = exact if run.own_exact_flops is None else run.own_exact_flops
         ended = records[name].state in FINISHED
         counted = records[name].flops.get("exact", exact) * own / exact
-        pace = speed.get((run["model"], run["size"]))
-        hours = run["gpu_hours"] * own / exact
-        pieces.append(_Piece(run["model"], own, hours, ended, counted, pace))
-        for segment in _ancestors(run.get("depends_on", []), segments):
-            if ended or segment not in owner:
-                owner[segment] = {**run, "ended": ended}
-    for name, run in owner.items():
-        segment, pace = segments[name], speed.get((run["model"], run["size"]))
-        flops = segment["exact_flops"]
-        pieces.append(_Piece(run["model"], flops, segment["gpu_hours"], run["ended"], flops, pace))
+        pace = speed.get((run.model, run.size))
+        hours = run.gpu_hours * own / exact
+        pieces.append(_Piece(run.model, own, hours, ended, counted, pace))
+        for above in _ancestors(run.depends_on, segments):
+            if ended or above not in owner:
+                owner[above] = run
+    for segment_id, run in owner.items():
+        segment, pace = segments[segment_id], speed.get((run.model, run.size))
+        flops, ended = segment.exact_flops, records[run.run_id].state in FINISHED
+        pieces.append(_Piece(run.model, flops, segment.gpu_hours, ended, flops, pace))
     return pieces
 
 
-def _ancestors(names: list[str], segments: dict[str, dict[str, Any]]) -> list[str]:
+def _ancestors(names: Sequence[str], segments: dict[str, SegmentEntry]) -> list[str]:
     found: list[str] = []
     waiting = [name for name in names if name in segments]
     while waiting:
         name = waiting.pop()
         found.append(name)
-        waiting.extend(n for n in segments[name].get("depends_on", []) if n in segments)
+        waiting.extend(n for n in segments[name].depends_on if n in segments)
     return found
 
 
@@ -158,14 +153,14 @@ def _line(
     name: str,
     models: list[str],
     pieces: list[_Piece],
-    runs: dict[str, dict[str, Any]],
+    runs: dict[str, RunEntry],
     records: dict[str, Record],
 ) -> Spent:
     mine = [piece for piece in pieces if piece.model in models]
     trained = [piece for piece in mine if piece.trained]
     paces = [piece.flops_per_s for piece in trained]
     seconds = [piece.spent_flops / p for piece, p in zip(trained, paces, strict=True) if p]
-    ids = [run_id for run_id, run in runs.items() if run["model"] in models]
+    ids = [run_id for run_id, run in runs.items() if run.model in models]
     return Spent(
         name,
         runs=len(ids),

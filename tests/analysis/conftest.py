@@ -106,7 +106,8 @@ def build_study(root: Path, table: pd.DataFrame) -> Path:
     folder.mkdir(parents=True)
     vanilla = [run_id for run_id in table["run_id"] if run_id.startswith("vanilla")]
     others = ["vanilla-3k-trunk-aaaa", "vanilla-9m-1e13-0"]
-    plan = {"runs": [{"run_id": name} for name in vanilla + others], "runs_dir": "runs"}
+    runs = [{"run_id": name} for name in vanilla + others]
+    plan = {"schema": 1, "runs": runs, "runs_dir": "runs"}
     (folder / "plan.json").write_text(json.dumps(plan))
     return folder
 

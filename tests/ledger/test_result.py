@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ledger.errors import LedgerVersionError, UserError
+from ledger.errors import LedgerVersionError, MalformedFile, UserError
 from ledger.folder import RunFolder
 from ledger.plan_file import PlanFile, StudyFolder, read_plan, study_of, write_plan
 from ledger.result import Flops, Result, Throughput
@@ -101,3 +101,33 @@ def test_a_cancelled_task_is_named_in_the_launch(tmp_path):
     launch.cancel(["a"])
     launch.cancel(["b"])
     assert launch.cancelled() == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({"tokens": "many"}, "tokens"),
+        ({"model": None}, "model"),
+        ({"seed": True}, "seed"),
+        ({"settings": []}, "settings"),
+        ({"flops": {"planned": "1e18"}}, "planned"),
+        ({"flops": 1e18}, "flops"),
+        ({"loss": {"val_nll_causal": "3.1"}}, "loss.val_nll_causal"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_by_its_key(tmp_path, values, key):
+    """Also in a result without a digest, which was not written here."""
+    folder = RunFolder(tmp_path)
+    folder.result_file.write_text(json.dumps({"schema": 1, "status": "done", **values}))
+    with pytest.raises(MalformedFile, match=f"'{key}'"):
+        folder.result()
+
+
+@pytest.mark.parametrize(
+    ("values", "key"), [({"runs": [{}]}, "run_id"), ({"runs": ["a"]}, "runs"), ({"gpu": 1}, "gpu")]
+)
+def test_a_plan_of_another_shape_is_refused_by_its_key(tmp_path, values, key):
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps({"schema": 1, **values}))
+    with pytest.raises(MalformedFile, match=f"'{key}'"):
+        read_plan(file)

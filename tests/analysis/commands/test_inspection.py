@@ -41,8 +41,8 @@ def test_what_was_measured_is_drawn(tmp_path):
 def test_checkpoints_are_lines_of_their_own():
     one = content()["checkpoints"][0]
     several = content(checkpoints=[{**one, "checkpoint": f"step-{i}"} for i in range(3)])
-    assert [run.result["model"] for run in as_runs(several)] == ["step-0", "step-1", "step-2"]
-    assert [run.result["model"] for run in as_runs(content())] == ["mor"]
+    assert [run.result.model for run in as_runs(several)] == ["step-0", "step-1", "step-2"]
+    assert [run.result.model for run in as_runs(content())] == ["mor"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 2}'])

@@ -41,7 +41,7 @@ def as_study(folder: Path, table: pd.DataFrame, name: str = "tune", **extra: obj
     study = folder / "studies" / name
     study.mkdir(parents=True)
     runs = [{"run_id": run_id} for run_id in table["run_id"]]
-    (study / "plan.json").write_text(json.dumps({"runs": runs, "runs_dir": "runs"}))
+    (study / "plan.json").write_text(json.dumps({"schema": 1, "runs": runs, "runs_dir": "runs"}))
     return study
 
 

@@ -128,7 +128,7 @@ def plan_file(tmp_path: Path, model: str = "vanilla") -> Path:
     grid = typed_grid(*GOOD, 1).rename(columns={"params": "n_params_nonembedding"})
     runs = grid.assign(model=model, seed=0, gpu_hours=1.5, run_id=[f"r{i}" for i in grid.index])
     file = tmp_path / "plan.json"
-    file.write_text(json.dumps({"gpu": "h100", "runs": runs.to_dict("records")}))
+    file.write_text(json.dumps({"schema": 1, "gpu": "h100", "runs": runs.to_dict("records")}))
     return file
 
 

@@ -126,7 +126,7 @@ def test_a_label_is_never_typed_as_a_model(tmp_path, points):
             runs.append({"run_id": run_id, "label": label})
     study = tmp_path / "studies" / "kv"
     study.mkdir(parents=True)
-    (study / "plan.json").write_text(json.dumps({"runs": runs, "runs_dir": "runs"}))
+    (study / "plan.json").write_text(json.dumps({"schema": 1, "runs": runs, "runs_dir": "runs"}))
     table = load_points(study, wanted=Wanted(names=("overrides",))).table
     assert set(table["model"]) == {"mor"}
     for label, given in (("own keys", "recursion"), ("given keys", "shared")):
@@ -150,11 +150,11 @@ def test_candidates_come_from_a_plan_at_its_price(tmp_path, points):
         {**one, "model": "vanilla", "run_id": "n2", "n_params_nonembedding": 3e8},
     ]
     plan = tmp_path / "plan.json"
-    plan.write_text(json.dumps({"gpu": "cpu", "runs": runs}))
+    plan.write_text(json.dumps({"schema": 1, "gpu": "cpu", "runs": runs}))
     told = json.loads(invoke(file, "--candidates", plan, "--json").stdout)["models"][0]
     assert {(run["size"], run["params"]) for run in told["runs"]} == {("new", 1e8)}
     assert (told["cost"], told["unit"]) == (6.0, "core-hours")
-    plan.write_text(json.dumps({"gpu": "cpu", "runs": runs[2:]}))
+    plan.write_text(json.dumps({"schema": 1, "gpu": "cpu", "runs": runs[2:]}))
     assert "no run to suggest" in invoke(file, "--candidates", plan).stderr
 
 

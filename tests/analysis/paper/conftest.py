@@ -113,7 +113,14 @@ def write_study(tmp_path: Path) -> Callable[..., Path]:
         study.mkdir(parents=True)
         ids += [f"{name}-waiting-{number}" for number in range(unfinished)]
         (study / "plan.json").write_text(
-            json.dumps({"study": name, "runs": [{"run_id": i} for i in ids], "runs_dir": "runs"})
+            json.dumps(
+                {
+                    "schema": 1,
+                    "study": name,
+                    "runs": [{"run_id": i} for i in ids],
+                    "runs_dir": "runs",
+                }
+            )
         )
         return study
 

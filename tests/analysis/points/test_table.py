@@ -153,10 +153,10 @@ def test_a_null_loss_is_left_out_and_named(store, edit_result):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"schema": 2}, "has schema 2"),
+        ({"schema": 2}, "schema 2"),
         ({"loss": {"train": 1}}, "val_nll_causal"),
-        ({"tokens": "many"}, "'tokens' as a number"),
-        ({"model": None}, "'model' as a string"),
+        ({"tokens": "many"}, "'tokens'"),
+        ({"model": None}, "'model'"),
     ],
 )
 def test_a_result_of_another_shape_is_refused_with_its_file(store, edit_result, changes, said):
@@ -212,7 +212,9 @@ def test_a_study_is_found_from_anywhere_and_by_name(study, store, tmp_path, monk
 
 
 def test_a_study_without_its_store_is_refused(study):
-    (study / "plan.json").write_text(json.dumps({"runs": [], "runs_dir": "gone"}))
+    (study / "plan.json").write_text(json.dumps({"schema": 1, "runs": [], "runs_dir": "gone"}))
     assert "runs_dir='gone'" in refusal(study)
-    (study / "plan.json").write_text(json.dumps({"runs": [{"name": 1}], "runs_dir": "runs"}))
-    assert "without a run_id" in refusal(study)
+    (study / "plan.json").write_text(
+        json.dumps({"schema": 1, "runs": [{"name": 1}], "runs_dir": "runs"})
+    )
+    assert "'run_id'" in refusal(study)

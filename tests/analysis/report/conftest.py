@@ -67,7 +67,7 @@ def build(root: Path, gap: float = 0.05, noise: float = 0.004) -> Path:
     folder = root / "studies" / "first"
     (folder / "launches" / "20260304-050607-abcdef").mkdir(parents=True)
     plan = {"study": "first", "gpu": "cpu", "runs": [*runs, failed, planned], "segments": []}
-    (folder / "plan.json").write_text(json.dumps({**plan, "runs_dir": "runs"}))
+    (folder / "plan.json").write_text(json.dumps({"schema": 1, **plan, "runs_dir": "runs"}))
     return folder
 
 

@@ -70,9 +70,10 @@ def fitted(folder: Path, resamples: int = 200):
 def test_a_shared_trunk_is_counted_once(tmp_path):
     folder = build(tmp_path)
     plan = json.loads((folder / "plan.json").read_text())
+    same = {"trunk_id": "t", "target_flops": 1e12, "steps": 1, "status": "done"}
     plan["segments"] = [
-        {"segment_id": "t@1", "exact_flops": 4e12, "gpu_hours": 2.0, "depends_on": []},
-        {"segment_id": "t@2", "exact_flops": 5e12, "gpu_hours": 3.0, "depends_on": ["t@1"]},
+        {**same, "segment_id": "t@1", "exact_flops": 4e12, "gpu_hours": 2.0, "depends_on": []},
+        {**same, "segment_id": "t@2", "exact_flops": 5e12, "gpu_hours": 3.0, "depends_on": ["t@1"]},
     ]
     for run in plan["runs"]:
         run["own_exact_flops"] = run["flops"]["exact"] / 4
