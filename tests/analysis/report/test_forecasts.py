@@ -1,6 +1,7 @@
 """A study's forecasts on its page: pending, scored, and one that was edited."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,8 @@ def test_it_is_scored_when_it_has_run_and_stands_on_the_page(forecast):
     assert not one.notes
     page = write_report(forecast / "p.html", fitted, points, reference=False).read_text()
     assert 'id="forecasts"' in page
+    sections = set(re.findall(r'<section[^>]* id="([^"]+)"', page))
+    assert set(re.findall(r'href="#([^"]+)"', page.split("</nav>")[0])) == sections
     assert one.name in page
     assert one.total in page
 
