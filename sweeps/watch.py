@@ -15,7 +15,7 @@ from typing import Any
 from ledger.attempts import Attempt, AttemptLog, jobs_of, unsettled
 from ledger.errors import UserError
 from ledger.ids import folder_of
-from ledger.plan_file import LaunchFolder, read_plan, study_of
+from ledger.plan_file import LaunchFolder, StudyFolder, read_plan, study_folders, study_of
 from ledger.result import Result
 from ledger.store import Ledger
 from sweeps import backends
@@ -358,8 +358,8 @@ def _first(held: list[Element]) -> str | None:
 def study_plan_file(studies_dir: Path, study: str) -> Path:
     """Where the newest plan of a study lies, by its name or its folder. Raises UserError."""
     for folder in (Path(study), studies_dir / study):
-        if (folder / "plan.json").is_file():
-            return folder / "plan.json"
-    known = sorted(p.parent.name for p in studies_dir.glob("*/plan.json"))
+        if (file := StudyFolder(folder).plan_file).is_file():
+            return file
+    known = [one.name for one in study_folders(studies_dir)]
     instead = "known studies: " + ", ".join(known) if known else "no study was launched yet"
     raise UserError(f"study {study}: no plan in {studies_dir / study}; {instead}")

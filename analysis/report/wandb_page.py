@@ -10,8 +10,9 @@ from typing import Any
 
 from analysis.compare import verdict
 from analysis.points.wandb_client import connect, one_reason
+from ledger.result import LOSS_KEYS
 
-LOSS = "val_nll_causal"
+LOSS = LOSS_KEYS["causal"]
 ROWS = 200  # of the table of runs; a longer one is cut, and says so
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ledger.result import BITS_KEYS, LOSS_KEYS
 from mor.data.batches import Batches
 from mor.data.packed import Meta
 from mor.evaluate.keys_values import kv_statistics
@@ -98,10 +99,10 @@ class FinalValidation:
     @property
     def losses(self) -> dict[str, float]:
         return {
-            "val_nll_causal": self.causal.nll,
-            "val_nll_topk": self.topk.nll,
-            "val_bpb_causal": self.causal.bits_per_byte,
-            "val_bpb_topk": self.topk.bits_per_byte,
+            LOSS_KEYS["causal"]: self.causal.nll,
+            LOSS_KEYS["topk"]: self.topk.nll,
+            BITS_KEYS["causal"]: self.causal.bits_per_byte,
+            BITS_KEYS["topk"]: self.topk.bits_per_byte,
             "mean_recursions_causal": self.causal.mean_recursions,
             "mean_recursions_topk": self.topk.mean_recursions,
         }

@@ -9,7 +9,7 @@ from pathlib import Path
 from ledger.errors import UserError
 from ledger.folder import RunFolder
 from ledger.ids import folder_of
-from ledger.plan_file import read_plan, study_folders
+from ledger.plan_file import StudyFolder, read_plan, study_folders
 from ledger.store import Ledger
 from sweeps.tasks import Task
 from sweeps.watch import StudyView, study_plan_file
@@ -41,8 +41,8 @@ def study_view(study: str | None, studies_dir: Path) -> StudyView:
 def find_target(name: str, studies_dir: Path) -> Target:
     """A study, or a task of the newest study that has it. Raises UserError."""
     for folder in (Path(name), studies_dir / name):
-        if (folder / "plan.json").is_file():
-            return Target(_view(folder / "plan.json"))
+        if (file := StudyFolder(folder).plan_file).is_file():
+            return Target(_view(file))
     views = [_view(plan) for plan in _plans(studies_dir)]
     named = "@" in name  # an evaluation, or a segment
     ids = {t.task_id for view in views for t in view.tasks if named or not t.is_evaluation}
