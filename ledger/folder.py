@@ -158,6 +158,11 @@ class RunFolder:
                 set_aside(path)
         return found
 
+    @property
+    def inspections(self) -> Path:
+        """What `mor inspect` found of the run: JSON files, and pages of the depth of each token."""
+        return self.path / "inspections"
+
     def evaluation_file(self, task_set: str) -> Path:
         return self.path / "evaluations" / f"{task_set}.json"
 

@@ -25,6 +25,7 @@ from analysis.report.evaluations import evaluations
 from analysis.report.forecasts import forecasts
 from analysis.report.pages import environment
 from analysis.report.study import study_facts
+from ledger.folder import RunFolder
 
 TABLE9_READING = (
     "At 2e18 and 5e18 FLOPs the lowest loss of vanilla and of recursive lies at the smallest size "
@@ -109,6 +110,7 @@ def gather(
         "exponents": exponents,
         "forecasts": forecasts(points, result),
         "routing": routing_found,
+        "inspections": _inspections(points, folder),
         "learning": learning,
         "in_bits": any(run["bits"] for run in shown),
         "evaluations": evaluations(points.table),
@@ -207,7 +209,21 @@ def _text(value: object) -> str:
 def _link(source: Path, folder: Path) -> str | None:
     if not source.is_dir():
         return None
-    return quote(os.path.relpath(source.resolve(), folder.resolve())) + "/"
+    return _to(source, folder) + "/"
+
+
+def _inspections(points: PointSet, folder: Path) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The pages of depths that stand with the runs: run id, and the name and link of each."""
+    found = []
+    for row in points.table.sort_values("run_id").to_dict("records"):
+        pages = sorted(RunFolder(Path(str(row["source"]))).inspections.glob("[!.]*.html"))
+        if pages:
+            found.append((str(row["run_id"]), [(page.stem, _to(page, folder)) for page in pages]))
+    return found
+
+
+def _to(path: Path, folder: Path) -> str:
+    return quote(os.path.relpath(path.resolve(), folder.resolve()))
 
 
 def _left_out(

@@ -15,8 +15,6 @@ from mor.config import UserError
 from mor.evaluate.depth_page import page
 from mor.evaluate.inspection import Inspection, routes
 
-FOLDER = "inspections"
-
 
 @dataclass(frozen=True)
 class Written:
@@ -29,8 +27,9 @@ class Written:
 def write(found: Inspection, source: Path, out: Path | None) -> Written:
     """Write JSON, and of a model that routes the page of depths. Raises UserError where they cannot
     be written."""
-    is_run = RunFolder(source).config_file.exists()
-    folder = out or (source / FOLDER if is_run else Path(FOLDER) / source.name)
+    run = RunFolder(source)
+    here = RunFolder(Path()).inspections / source.name
+    folder = out or (run.inspections if run.config_file.exists() else here)
     stem = _stem(found)
     file = folder / f"{stem}.json"
     try:

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -192,3 +193,19 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch)
     assert not list(folder.glob(".*"))
     with pytest.raises(AnalysisError, match="is a folder: name a file"):
         write_report(folder, *fitted(folder))
+
+
+def test_inspections_of_runs_are_linked(tmp_path):
+    folder = build(tmp_path)
+    run = tmp_path / "runs" / "mor-100k-1e+11-0"
+    (run / "inspections").mkdir()
+    for name in ("held-out.html", "held-out.json", "my text.html", ".half.html"):
+        (run / "inspections" / name).write_text("")
+    found = gather(folder, *fitted(folder), False, "")["inspections"]
+    assert [(name, [text for text, _ in pages]) for name, pages in found] == [
+        (run.name, ["held-out", "my text"])
+    ]
+    page = write_report(folder / "report.html", *fitted(folder), reference=False).read_text()
+    for _, link in found[0][1]:
+        assert f'href="{link}"' in page
+        assert (folder / unquote(link)).is_file()
