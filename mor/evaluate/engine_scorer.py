@@ -3,7 +3,7 @@
 - an engine is made for each call, as long as its longest request, and gone after it;
 - narrow models are scored by the plain forward pass: it is faster where a layer costs less than
   gathering its batch (`NARROW`). Continuations are always faster in the engine;
-- the engine works in float32 on a CPU: elsewhere, and under bf16, the forward pass does both.
+- on a GPU, and under bf16, the plain forward pass scores and the engine continues.
 """
 
 from __future__ import annotations
@@ -33,10 +33,9 @@ def scorer_of(
     device = model.embed.weight.device
     precision = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
     causal = CausalScorer(model, context, precision, between)
-    if device.type != "cpu" or bf16:
-        return causal
-    engine = EngineScorer(model, context, between)
-    return Both(causal, engine) if model.size.d_model < NARROW else engine
+    engine = EngineScorer(model, context, between, bf16)
+    narrow = model.size.d_model < NARROW
+    return Both(causal, engine) if narrow or bf16 or device.type != "cpu" else engine
 
 
 @dataclass(frozen=True)
@@ -62,15 +61,17 @@ class Both:
 
 
 class EngineScorer:
-    """A model in the engine, in float32. Routed as at inference, as the engine always is."""
+    """A model in the engine. Routed as at inference, as the engine always is."""
 
     def __init__(
         self,
         model: Transformer,
         context: int,
         between: Callable[[], None] = lambda: None,  # called before each step
+        bf16: bool = False,
     ) -> None:
         self.model, self.context, self.between = model.eval(), context, between
+        self.bf16 = bf16
         self._tokens, self._recursions = 0, 0
 
     def score(self, windows: Sequence[Window]) -> list[Scored]:
@@ -124,4 +125,5 @@ class EngineScorer:
     def _engine(self, requests: int, longest: int) -> Engine:
         most = min(MOST, requests)
         chunk = max(1, min(longest, FORWARD_TOKENS // most))
-        return Engine(self.model, Settings(max_batch=most, chunk=chunk, context=longest))
+        settings = Settings(max_batch=most, chunk=chunk, context=longest, bf16=self.bf16)
+        return Engine(self.model, settings)

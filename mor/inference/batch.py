@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -34,6 +36,41 @@ class Segment:
     shape: tuple[int, int]  # B, n
     slots: Tensor  # (B * width,)
     mask: Tensor | None  # (B, 1, n, width)
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What single tokens write and read, of the same pool in all layers."""
+
+    at: Sequence[int]  # positions
+    written: Sequence[int]  # slots, of the first ones: the others write nothing
+    first: Sequence[int]  # the entries that each sees begin here
+    ends: Sequence[int]  # and end before this
+    slots: Sequence[Ints]  # of the entries up to there
+
+    @property
+    def width(self) -> int:
+        return max(self.ends)
+
+
+class Layered(Protocol):
+    """What a layer reads of a batch."""
+
+    @property
+    def of(self) -> Streams: ...
+
+    @property
+    def slots(self) -> Tensor | None:
+        """Of the tokens that are written: (T,)."""
+
+    def places(self, j: int) -> list[Place]:
+        """What layer `j` does for each stream."""
+
+    def writers(self, places: Sequence[Place]) -> int:
+        """Tokens, from the first, whose keys and values a layer computes."""
+
+    def segments(self, places: Sequence[Place]) -> list[Segment]:
+        """Queries that attend together, with what they read."""
 
 
 class Batch:
@@ -64,13 +101,17 @@ class Batch:
                 written.append(chunk.request.table.write_one(stream, int(at[0])))
             elif of.writes(stream):
                 written += chunk.request.table.write(stream, at).tolist()
-        self.slots = self._tensor(np.array(written)) if written else None
+        self.written = written
         self.groups = self._by_stream()  # the tokens of each stream
         self._segments: dict[tuple[int, ...], list[Segment]] = {}
 
     @property
     def tokens(self) -> int:
         return int(self.starts[-1])
+
+    @cached_property
+    def slots(self) -> Tensor | None:
+        return self._tensor(np.array(self.written)) if self.written else None
 
     def _by_stream(self) -> list[tuple[int, slice]]:
         found: list[tuple[int, slice]] = []
@@ -89,6 +130,28 @@ class Batch:
         """Tokens, from the first, whose keys and values a layer computes."""
         each = zip(self.groups, places, strict=True)
         return sum(part.stop - part.start for (_, part), place in each if place.writes)
+
+    def reads(self) -> Reads | None:
+        """What each token reads, where chunks are of one token, and all layers write for the same
+        streams and read the same entries of each."""
+        layers = [self.places(j) for j in range(len(self.of.layers[self.streams[0]]))]
+        alike = {tuple((place.stream, place.writes) for place in places) for places in layers}
+        planes = any(place.plane != places[0].plane for places in layers for place in places)
+        if len(alike) != 1 or planes or any(count != 1 for count in self.counts):
+            return None
+        each = zip(self.groups, layers[0], strict=True)
+        read = {stream: place.stream for (stream, _), place in each}
+        at = [int(own[0]) for own in self.at]
+        views = [
+            chunk.request.table.views[read[stream]]
+            for chunk, stream in zip(self.chunks, self.streams, strict=True)
+        ]
+        ends = [view.end_of(position) for view, position in zip(views, at, strict=True)]
+        first = [0] * len(ends)
+        if self.documents:
+            first = [int(self._first(i, view, 1)[0]) for i, view in enumerate(views)]
+        slots = [view.slots[: min(view.count, end)] for view, end in zip(views, ends, strict=True)]
+        return Reads(at, self.written, first, ends, slots)
 
     def segments(self, places: Sequence[Place]) -> list[Segment]:
         key = tuple(place.stream for place in places)
@@ -193,7 +256,7 @@ def run_layer(
     adapter: Adapter,
     x: Tensor,  # (T, D)
     turns: tuple[Tensor, Tensor],  # cosines and sines, (T, 1, Dh)
-    batch: Batch,
+    batch: Layered,
     j: int,
     pools: Sequence[Pool],
     clock: Clock,

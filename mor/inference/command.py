@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from mor.data.tokenizer import Tokenizer, spelled
 from mor.export import context_of, tokenizer_of
 from mor.inference.engine import Engine
@@ -27,8 +29,10 @@ class Trained:
 
 
 def open_trained(source: Path) -> Trained:
-    """A finished run, or exported weights with their tokenizer. Raises UserError."""
+    """A finished run, or exported weights with their tokenizer, on the GPU where there is one.
+    Raises UserError."""
     model, tokenizer = trained_model(source), tokenizer_of(source)
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     if tokenizer is None:
         raise EngineError(
             f"{source}: no tokenizer stands beside its weights; name the run itself, or a folder "
@@ -57,7 +61,10 @@ class Session:
             )
         self.tokenizer = trained.tokenizer
         settings = Settings(
-            max_batch=min(MOST, len(prompts)), context=trained.context, pool_tokens=pool_tokens
+            max_batch=min(MOST, len(prompts)),
+            context=trained.context,
+            pool_tokens=pool_tokens,
+            bf16=trained.model.embed.weight.is_cuda,
         )
         self.engine = Engine(trained.model, settings, max_recursions)
         self.prompts = [_encode(self.tokenizer, text) for text in prompts]

@@ -131,7 +131,8 @@ class Engine:
         clock = self.runner.clock
         clock.switch("scheduling")
         self.scheduler.admit()
-        events = self._read_out(self.runner.tick(self.scheduler.chunks()))
+        with self.runner.precision:
+            events = self._read_out(self.runner.tick(self.scheduler.chunks()))
         clock.switch(None)
         return events
 

@@ -23,16 +23,17 @@ M = TypeVar("M", bound=nn.Module)
 class Packed(nn.Module):
     """x -> W x, of the weights (d_out, d_in) as they are now."""
 
-    def __init__(self, weight: Tensor) -> None:
+    def __init__(self, weight: Tensor, dtype: torch.dtype) -> None:
         super().__init__()
-        self.weight = weight.detach()
+        self.weight = weight.detach()  # as it is: adapters read it
+        self.used = self.weight.to(dtype)
         self.reordered: Tensor | None = None
-        if weight.is_cpu and weight.dtype == torch.float32 and torch.backends.mkldnn.is_available():
-            self.reordered = torch.ops.mkldnn._reorder_linear_weight(self.weight)
+        if weight.is_cpu and dtype == torch.float32 and torch.backends.mkldnn.is_available():
+            self.reordered = torch.ops.mkldnn._reorder_linear_weight(self.used)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.reordered is None:
-            return F.linear(x, self.weight)
+            return F.linear(x, self.used)
         return torch.ops.mkldnn._linear_pointwise(x, self.reordered, None, "none", [], "")
 
 
@@ -52,14 +53,17 @@ class Norm(nn.Module):
         return (x / length).mul_(self.scaled).to(dtype)
 
 
-def packed(module: M) -> M:
-    """A module of the same parameters, its linear maps and norms made for inference."""
+def packed(module: M, dtype: torch.dtype) -> M:
+    """A module of the same parameters, its linear maps and norms made for inference: the maps
+    compute in `dtype`."""
     twin = copy.copy(module)
-    twin.__dict__["_modules"] = {name: _twin(child) for name, child in module.named_children()}
+    twin.__dict__["_modules"] = {
+        name: _twin(child, dtype) for name, child in module.named_children()
+    }
     return twin
 
 
-def _twin(module: nn.Module) -> nn.Module:
+def _twin(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     if isinstance(module, Linear):
-        return Packed(module.weight)
-    return Norm(module) if isinstance(module, RMSNorm) else packed(module)
+        return Packed(module.weight, dtype)
+    return Norm(module) if isinstance(module, RMSNorm) else packed(module, dtype)

@@ -30,6 +30,10 @@ class Settings:
     # half of the free memory where that is less
     mean_depth: float | None = None  # blocks that a token is expected to take; the memory is shared
     # out between first, shared and last layers accordingly. None: all blocks
+    bf16: bool = False  # as in training under autocast: linear maps, attention, keys and values in
+    # bfloat16; the residual stream, norms, routers and the softmax of logits in float32
+    graphs: bool | None = None  # single tokens in steps of fixed shape, each a CUDA graph on a GPU;
+    # None: on a GPU
     depthwise: bool = True  # one batch for all recursions of a block; False: one for each
 
 

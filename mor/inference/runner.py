@@ -19,8 +19,10 @@ from torch import Tensor
 
 from mor.inference.batch import Batch, run_layer
 from mor.inference.clock import Clock, Counts
+from mor.inference.graphs import Graphs
 from mor.inference.packed import Norm, Packed, packed
 from mor.inference.request import Chunk, Ints, Settings
+from mor.inference.sizing import dtype_of
 from mor.inference.tables import Pool, Streams
 from mor.model.layers import PLAIN, Adapter, Layer, rotary_tables
 from mor.model.routers.course import Course, Tokens
@@ -72,11 +74,18 @@ class Runner:
         weight = model.embed.weight
         self.device, self.documents = weight.device, model.separator is not None
         self.states, self.clock, self.counts = States(weight), Clock(), Counts()
-        self.tables = rotary_tables(
-            settings.context, model.size.d_head, model.model.rope_theta, self.device, weight.dtype
+        dtype = dtype_of(settings, weight)
+        self.precision = torch.autocast(
+            self.device.type, torch.bfloat16, enabled=settings.bf16, cache_enabled=False
         )
-        self.layers = [packed(cast(Layer, layer)) for layer in model.layers]
-        self.head, self.norm = Packed(weight), Norm(model.norm)  # the head is tied to the embedding
+        self.tables = rotary_tables(
+            settings.context, model.size.d_head, model.model.rope_theta, self.device, dtype
+        )
+        self.layers = [packed(cast(Layer, layer), dtype) for layer in model.layers]
+        self.head = Packed(weight, dtype)  # tied to the embedding
+        self.norm = Norm(model.norm)
+        graphs = self.device.type == "cuda" if settings.graphs is None else settings.graphs
+        self.graphs = Graphs(self.layers, streams, pools, self.tables) if graphs else None
         self.flying: list[Chunk] = []
         tied = settings.depthwise and not any(True for _ in model.relaxation.parameters())
         self.keys = [
@@ -139,6 +148,10 @@ class Runner:
         return made
 
     def _layers(self, x: Tensor, batch: Batch, adapters: Sequence[Adapter]) -> Tensor:
+        if self.graphs is not None:
+            after = self.graphs.run(x, batch, adapters)
+            if after is not None:
+                return after
         turns = (
             self.tables.cos.index_select(0, batch.positions),
             self.tables.sin.index_select(0, batch.positions),
@@ -168,7 +181,7 @@ class Runner:
         )
         f = relaxation.leave(r, f)
         after = [course.leave(depth, tokens, f[part]) for depth, part, tokens in groups]
-        self.states.x.index_copy_(0, batch.rows, _joined(after))
+        self.states.x.index_copy_(0, batch.rows, _joined(after).to(self.states.x.dtype))
         self.states.notes.index_copy_(0, batch.rows, everyone.notes)
         self._count(batch, len(groups))
         for chunk in batch.chunks:

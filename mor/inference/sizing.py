@@ -6,6 +6,7 @@ import math
 import os
 
 import torch
+from torch import Tensor
 
 from mor.inference.request import EngineError, Settings
 from mor.inference.tables import Pool, Streams, page_bytes, pages_of
@@ -23,7 +24,8 @@ def make_pools(model: Transformer, streams: Streams, settings: Settings) -> list
     if depth is not None and not 1 <= depth <= n_blocks:
         raise EngineError(f"mean_depth={depth}: out of range; give 1 to {n_blocks} blocks")
     weight = model.embed.weight
-    each = page_bytes(streams, settings.page, model.size, weight.dtype)
+    dtype = dtype_of(settings, weight)
+    each = page_bytes(streams, settings.page, model.size, dtype)
     tokens = settings.pool_tokens
     per_page = _pages_per_page(streams, depth)
     if tokens is None:
@@ -38,9 +40,20 @@ def make_pools(model: Transformer, streams: Streams, settings: Settings) -> list
         )
     pages = -(-tokens // settings.page)
     return [
-        Pool(streams.planes(i), math.ceil(pages * n), settings.page, model.size, weight.detach())
+        Pool(
+            streams.planes(i),
+            math.ceil(pages * n),
+            settings.page,
+            model.size,
+            weight.new_empty(0, dtype=dtype),
+        )
         for i, n in enumerate(per_page)
     ]
+
+
+def dtype_of(settings: Settings, weight: Tensor) -> torch.dtype:
+    """Of linear maps, attention, keys and values."""
+    return torch.bfloat16 if settings.bf16 else weight.dtype
 
 
 def _pages_per_page(streams: Streams, depth: float | None) -> list[float]:

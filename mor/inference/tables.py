@@ -103,8 +103,9 @@ class Pool:
     def __init__(
         self, planes: set[int], pages: int, page: int, like: SizeConfig, at: Tensor
     ) -> None:
-        shape = (pages * page, like.n_kv_heads, like.d_head)
         self.page, self.pages = page, pages
+        self.spare = pages * page  # a slot that no page holds and nobody reads
+        shape = (self.spare + 1, like.n_kv_heads, like.d_head)
         self.keys = {j: at.new_zeros(shape) for j in planes}  # (slots, H_kv, Dh) each
         self.values = {j: at.new_zeros(shape) for j in planes}
         self.free = list(range(pages - 1, -1, -1))

@@ -161,7 +161,11 @@ def test_the_engine_takes_what_it_computes_alike(monkeypatch: pytest.MonkeyPatch
     assert wide.mean_recursions == narrow.mean_recursions
     asked = [Asked([1, 2], 5, lambda new: False)]
     assert wide.generate(asked) == narrow.generate(asked)
-    assert isinstance(scorer_of(model, 12, bf16=True), CausalScorer)
+    half = scorer_of(model, 12, bf16=True)
+    assert isinstance(half, Both)
+    assert isinstance(half.scores, CausalScorer)
+    assert isinstance(half.continues, EngineScorer)
+    assert half.continues.bf16
 
 
 def test_a_scorer_stops_between_steps() -> None:

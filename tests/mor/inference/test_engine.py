@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from itertools import product
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from mor.config import ModelConfig
 from mor.inference import Engine, Sampling, Settings
 from mor.inference.decode import Decoder
+from mor.inference.graphs import bucket
 from mor.model.transformer import Transformer
 from tests.mor.model.test_looped import looped
 from tests.mor.model.test_mod import MODELS as MODS
@@ -65,14 +67,55 @@ def served(model: Transformer, asked: list[list[int]], engine: Engine, seed: int
 def test_greedy_output_is_the_reference(name: str) -> None:
     model, asked = build(KINDS[name], seed=1), prompts(4, 5)
     expected = naive(model, asked)
-    for depthwise in (True, False):
+    for depthwise, graphs in product((True, False), (True, False)):
         small = Settings(
-            max_batch=3, chunk=4, context=32, page=2, pool_tokens=26, depthwise=depthwise
+            max_batch=3,
+            chunk=4,
+            context=32,
+            page=2,
+            pool_tokens=26,
+            depthwise=depthwise,
+            graphs=graphs,
         )
         engine = Engine(model, small)
         assert [one.tokens for one in served(model, asked, engine, 5)] == expected
         assert all(pool.used == 0 for pool in engine.pools)
         assert len(engine.runner.states.free) == len(engine.runner.states.x)
+
+
+def test_single_tokens_run_in_steps_of_few_shapes() -> None:
+    model, asked = build(KINDS["expert"], seed=1), prompts(3, 7)
+    engine = Engine(model, Settings(max_batch=7, chunk=4, context=32, graphs=True))
+    served(model, asked, engine, 5)
+    assert engine.runner.graphs is not None
+    assert 3 <= len(engine.runner.graphs.made) <= 3 * 5  # first, shared, last; 1, 2, 3, 4 or 6, 8
+
+
+@pytest.mark.parametrize("least", [1, 64])
+def test_a_bucket_is_a_third_empty_at_most(least: int) -> None:
+    sizes = [bucket(n, least) for n in range(least, 1000)]
+    assert sizes == sorted(sizes)
+    assert all(n <= size < 1.5 * n for n, size in enumerate(sizes, least))
+    assert len(set(sizes)) < 22
+
+
+@pytest.mark.parametrize("name", ["vanilla", "expert", "token-shared", "recursive-dora",
+                                  "expert-hybrid", "looped-concat", "mod-half"])  # fmt: skip
+@pytest.mark.parametrize("graphs", [False, True])
+def test_bf16_is_the_forward_pass_under_autocast(name: str, graphs: bool) -> None:
+    """A token near a router's threshold may go the other way: so most tokens, not all."""
+    model, asked = build(KINDS[name], seed=1), prompts(2, 4)
+    made = Settings(max_batch=4, chunk=1, context=32, page=4, bf16=True, graphs=graphs)
+    engine = Engine(model, made)
+    assert {k.dtype for pool in engine.pools for k in pool.keys.values()} == {torch.bfloat16}
+    found = engine.generate(asked, Sampling(max_new=0, score=True))
+    near = []
+    for tokens, one in zip(asked, found, strict=True):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            logits = model(torch.tensor([tokens]), routing="causal").logits[0]
+        wanted = logits[:-1].float().log_softmax(-1)[range(len(tokens) - 1), tokens[1:]]
+        near += ((torch.tensor(one.logprobs) - wanted).abs() < 0.02).tolist()
+    assert sum(near) >= 0.9 * len(near)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -116,14 +159,21 @@ MIXES = [
     chunk=st.integers(1, 9),
     page=st.integers(1, 5),
     room=st.integers(0, 40),
+    graphs=st.booleans(),
 )
 def test_output_is_independent_of_the_engine(
-    name: str, seed: int, batch: int, chunk: int, page: int, room: int
+    name: str, seed: int, batch: int, chunk: int, page: int, room: int, graphs: bool
 ) -> None:
     model, asked = build(KINDS[name], seed=2), prompts(seed, 4)
-    one = Engine(
-        model, Settings(max_batch=batch, chunk=chunk, context=20, page=page, pool_tokens=20 + room)
+    made = Settings(
+        max_batch=batch,
+        chunk=chunk,
+        context=20,
+        page=page,
+        pool_tokens=20 + room,
+        graphs=graphs,
     )
+    one = Engine(model, made)
     assert [c.tokens for c in served(model, asked, one, seed)] == naive(model, asked)
 
 

@@ -54,7 +54,7 @@ def test_packed_layers_are_the_layers() -> None:
     assert isinstance(layer, Layer)
     x = torch.randn(5, model.size.d_model, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        twin = packed(layer)
+        twin = packed(layer, torch.float32)
         for rows in (x, 1e-4 * x, torch.zeros_like(x)):  # also where epsilon decides
             h = layer.mlp_norm(rows, torch.float32)
             torch.testing.assert_close(twin.mlp_norm(rows, torch.float32), h, atol=1e-6, rtol=1e-5)
