@@ -1,12 +1,16 @@
 """Training steps of the real trainer on a GPU: MFU, step time over the FLOP ratio, peak memory.
 
-python benchmarks/gpu.py [--json FILE] [--only NAME,...] [--batch 32] [--steps 8] [--seconds 420]
+python benchmarks/gpu.py [--json FILE] [--table FILE] [--only NAME,...] [--batch 32] [--steps 8]
+                         [--seconds 420]
 
 Each configuration is a process of its own: bf16, compiled layers, AdamW, micro-batch by
 measurement, bytes of Python's standard library in a vocabulary of 49,152, sequences of 2,048
 tokens. MFU is `exact` FLOPs (forward and backward of every matmul, causal attention counted in
 half) over the peak of the data sheet. `run` trains a small MoR from an empty folder to its result,
-checkpoints and causal validation included. Without a GPU it says so and does nothing.
+checkpoints and causal validation included; `train:SIZE` trains that size for 2e16 exact FLOPs and
+tells its loss; `decode:SIZE` serves 32 requests at once with weights that are not trained (so the
+depth is not that of a trained router), vanilla and MoR-3. Without a GPU it says so and does
+nothing.
 """
 
 from __future__ import annotations
@@ -56,8 +60,10 @@ MORE_MODELS = {
 }
 JOBS = (
     "run", "vanilla:360m", "mor3:360m", "mor2:360m", "vanilla:1.7b", "recursive3:360m",
-    "mor3:1.7b", "vanilla:135m", "mor_token3:360m", "mor3_shared:360m",
+    "mor3:1.7b", "vanilla:135m", "train:360m", "decode:360m", "mor_token3:360m", "mor3_shared:360m",
 )  # fmt: skip
+TRAINED = 2e16  # exact FLOPs of `train`
+AT_ONCE, NEW = 32, 128  # requests served at once, and tokens of each, of `decode`
 
 
 def config_of(model: str, size: str, batch: int, folder: Path) -> Config:
@@ -123,24 +129,70 @@ def measure_steps(model: str, size: str, batch: int, steps: int) -> dict[str, An
 
 def measure_run() -> dict[str, Any]:
     """A small MoR from an empty folder to its `result.json`."""
-    from ledger.folder import RunFolder
-    from mor.train.run import Hooks, train_run
-
     with tempfile.TemporaryDirectory() as folder:
         config = config_of("mor3", "toy", 8, Path(folder))
         config = replace(config, train=replace(config.train, seq_len=256))
         config = replace(config, budget=60 * run_cost(config).step_flops["paper"])
-        run = RunFolder(Path(folder) / "run")
-        began = time.perf_counter()
-        train_run(config, run, None, Hooks())
-        result = json.loads(run.result_file.read_text())
-        return {
-            "seconds": round(time.perf_counter() - began, 1),
-            "status": result["status"],
-            "steps": result["steps"],
-            "loss": result["loss"],
-            "device": result["throughput"]["device"],
-        }
+        return whole_run(config, Path(folder))
+
+
+def measure_training(size: str, batch: int) -> dict[str, Any]:
+    """Vanilla of a size for TRAINED exact FLOPs."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = config_of("vanilla", size, batch, Path(folder))
+        config = replace(config, flops=replace(config.flops, convention="exact"), budget=TRAINED)
+        return whole_run(config, Path(folder))
+
+
+def whole_run(config: Config, folder: Path) -> dict[str, Any]:
+    """A run from an empty folder to its `result.json`."""
+    from ledger.folder import RunFolder
+    from mor.train.run import Hooks, train_run
+
+    run = RunFolder(folder / "run")
+    began = time.perf_counter()
+    train_run(config, run, None, Hooks())
+    result = run.result()
+    assert result is not None
+    return {
+        "seconds": round(time.perf_counter() - began, 1),
+        "status": result.status,
+        "steps": result.steps,
+        "tokens": result.tokens,
+        "loss": result.loss,
+        "mfu": result.throughput.mfu,
+        "device": result.throughput.device,
+    }
+
+
+def measure_decoding(size: str, device: str = "cuda", new: int = NEW) -> dict[str, Any]:
+    """Tokens per second of the engine, vanilla and MoR-3 with weights as they are initialised."""
+    from mor.inference import Engine, Sampling, Settings
+    from mor.model.transformer import Transformer
+
+    found: dict[str, Any] = {}
+    for model in ("vanilla", "mor3"):
+        built = Transformer((MODELS | MORE_MODELS)[model], SIZES[size], 49152, 0)
+        served = built.to(device)
+        for graphs in (True, False):
+            settings = Settings(max_batch=AT_ONCE, context=256, bf16=True, graphs=graphs)
+            engine = Engine(served, settings)
+            asked = [[number + 1] for number in range(AT_ONCE)]
+            engine.generate(asked, Sampling(max_new=new))  # kernels, graphs
+            engine.runner.clock.seconds.clear()
+            began, before = time.perf_counter(), engine.statistics().new_tokens
+            engine.generate(asked, Sampling(max_new=new))  # ends with tokens on the host
+            counted = engine.statistics()
+            seconds = time.perf_counter() - began
+            found[model if graphs else f"{model}, no graphs"] = {
+                "tokens_per_s": round((counted.new_tokens - before) / seconds),
+                "mean_depth": round(counted.mean_depth, 3),
+                "host_share": {
+                    part: round(spent / seconds, 3) for part, spent in counted.seconds.items()
+                },
+            }
+            del engine
+    return found
 
 
 def in_a_process(job: str, options: argparse.Namespace, limit: float) -> dict[str, Any]:
@@ -165,9 +217,37 @@ def compare(found: dict[str, dict[str, Any]]) -> None:
             row["memory_ratio"] = round(row["peak_gib"] / base["peak_gib"], 3)
 
 
+COLUMNS = {
+    "step_s": "step, s",
+    "tokens_per_s": "tokens/s",
+    "mfu": "MFU",
+    "micro_batch": "micro-batch",
+    "peak_gib": "peak, GiB",
+    "time_ratio": "time ratio",
+    "flop_ratio": "FLOP ratio",
+    "memory_ratio": "memory ratio",
+}
+
+
+def table(rows: dict[str, dict[str, Any]]) -> str:
+    """Markdown: a row for each configuration's steps, a line for each other job and each error."""
+    lines = ["| configuration | " + " | ".join(COLUMNS.values()) + " |"]
+    lines.append("| --- " * (len(COLUMNS) + 1) + "|")
+    others = []
+    for job, row in rows.items():
+        if "step_s" in row:
+            lines.append(
+                f"| {job} | " + " | ".join(str(row.get(key, "")) for key in COLUMNS) + " |"
+            )
+        else:
+            others.append(f"- {job}: {json.dumps(row)}")
+    return "\n".join([*lines, "", *others]) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--table", type=Path, help="write the figures as Markdown")
     parser.add_argument("--only", default=",".join(JOBS))
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--steps", type=int, default=8)
@@ -179,7 +259,14 @@ def main() -> None:
         return
     if options.job:
         model, _, size = options.job.partition(":")
-        found = measure_steps(model, size, options.batch, options.steps) if size else measure_run()
+        if not size:
+            found = measure_run()
+        elif model == "train":
+            found = measure_training(size, options.batch)
+        elif model == "decode":
+            found = measure_decoding(size)
+        else:
+            found = measure_steps(model, size, options.batch, options.steps)
         print(json.dumps(found))
         return
     end, rows = time.monotonic() + options.seconds, {}
@@ -192,6 +279,8 @@ def main() -> None:
         print(job, json.dumps(rows[job]), flush=True)
         if options.json:
             options.json.write_text(json.dumps(rows, indent=1) + "\n")
+        if options.table:
+            options.table.write_text(table(rows))
 
 
 if __name__ == "__main__":
