@@ -1,7 +1,7 @@
 """Training steps of the real trainer on a GPU: MFU, step time over the FLOP ratio, peak memory.
 
 python benchmarks/gpu.py [--json FILE] [--table FILE] [--only NAME,...] [--batch 32] [--steps 8]
-                         [--seconds 420]
+                         [--loss-chunk N] [--seconds 420]
 
 Each configuration is a process of its own: bf16, compiled layers, AdamW, micro-batch by
 measurement, bytes of Python's standard library in a vocabulary of 49,152, sequences of 2,048
@@ -77,7 +77,9 @@ def config_of(model: str, size: str, batch: int, folder: Path) -> Config:
     )
 
 
-def measure_steps(model: str, size: str, batch: int, steps: int) -> dict[str, Any]:
+def measure_steps(
+    model: str, size: str, batch: int, steps: int, loss_chunk: int | None
+) -> dict[str, Any]:
     """Median seconds of a step, MFU, memory and validation of one configuration."""
     from mor.train.trainer import Trainer
 
@@ -85,6 +87,7 @@ def measure_steps(model: str, size: str, batch: int, steps: int) -> dict[str, An
     device = torch.device("cuda")
     with tempfile.TemporaryDirectory() as folder:
         config = config_of(model, size, batch, Path(folder))
+        config = replace(config, runtime=replace(config.runtime, loss_chunk=loss_chunk))
         trainer = Trainer(config, Batches(prepare(config.data, False), 2048, batch, 0), device)
         began = time.perf_counter()
         for _ in range(3):
@@ -198,6 +201,8 @@ def measure_decoding(size: str, device: str = "cuda", new: int = NEW) -> dict[st
 def in_a_process(job: str, options: argparse.Namespace, limit: float) -> dict[str, Any]:
     command = [sys.executable, __file__, "--job", job]
     command += ["--batch", str(options.batch), "--steps", str(options.steps)]
+    if options.loss_chunk is not None:
+        command += ["--loss-chunk", str(options.loss_chunk)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
     except subprocess.TimeoutExpired:
@@ -251,6 +256,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(JOBS))
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--loss-chunk", type=int, help="runtime.loss_chunk of the steps")
     parser.add_argument("--seconds", type=float, default=420, help="of all jobs together")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -266,7 +272,7 @@ def main() -> None:
         elif model == "decode":
             found = measure_decoding(size)
         else:
-            found = measure_steps(model, size, options.batch, options.steps)
+            found = measure_steps(model, size, options.batch, options.steps, options.loss_chunk)
         print(json.dumps(found))
         return
     end, rows = time.monotonic() + options.seconds, {}

@@ -220,8 +220,15 @@ class Batch:
         return np.pad(view.up_to(starts - 1), (0, n - len(starts)), mode="edge")
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        tensor = torch.from_numpy(array)
-        return tensor if self.device.type == "cpu" else tensor.to(self.device)
+        return sent(array, self.device)
+
+
+def sent(array: np.ndarray, device: torch.device) -> Tensor:
+    """An array on a device, without waiting for what the device is doing."""
+    tensor = torch.from_numpy(array)
+    if device.type == "cpu":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def _alike(order: list[int], counts: list[int], widths: list[int]) -> list[list[int]]:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mor.inference.batch import Batch, Reads, Segment, run_layer
+from mor.inference.batch import Batch, Reads, Segment, run_layer, sent
 from mor.inference.clock import Clock
 from mor.inference.tables import Place, Pool, Streams
 from mor.model.layers import Adapter, Layer
@@ -88,7 +88,7 @@ class Graphs:
             self.made[shape] = self._make(x, stream, adapters, writes, tokens, width)
         held, numbers, run = self.made[shape]
         held[: len(x)].copy_(x)
-        numbers.copy_(torch.from_numpy(self._numbers(reads, stream, tokens, width)))
+        numbers.copy_(sent(self._numbers(reads, stream, tokens, width), x.device))
         return run()[: len(x)]
 
     def _numbers(self, reads: Reads, stream: int, tokens: int, width: int) -> np.ndarray:

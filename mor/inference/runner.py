@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mor.inference.batch import Batch, run_layer
+from mor.inference.batch import Batch, run_layer, sent
 from mor.inference.clock import Clock, Counts
 from mor.inference.graphs import Graphs
 from mor.inference.packed import Norm, Packed, packed
@@ -120,7 +120,7 @@ class Runner:
         if batch is None:
             return
         tokens = [chunk.request.tokens[chunk.at[0] : chunk.at[-1] + 1] for chunk in batch.chunks]
-        given = torch.tensor([t for some in tokens for t in some], device=self.device)
+        given = sent(np.array([t for some in tokens for t in some]), self.device)
         x = self._layers(self.model.embed(given), batch, [PLAIN] * len(self.streams.layers[0]))
         self.states.x.index_copy_(0, batch.rows, x)
         if self.course.reads_first:
@@ -218,17 +218,24 @@ class Runner:
         of their tokens took this one."""
         if not chunks:
             return []
-        rows = torch.from_numpy(np.concatenate([c.rows[c.alive] for c in chunks])).to(self.device)
-        at = torch.from_numpy(np.concatenate([c.at[c.alive] for c in chunks])).to(self.device)
+        rows = sent(np.concatenate([c.rows[c.alive] for c in chunks]), self.device)
+        at = sent(np.concatenate([c.at[c.alive] for c in chunks]), self.device)
         tokens, start = self._tokens(rows, at), 0
-        again: list[Chunk] = []
+        groups: list[tuple[list[Chunk], int]] = []  # with how many decisions were made for them
+        decisions: list[Tensor] = []
         for r, group in groupby(chunks, key=lambda chunk: chunk.r):
             some = list(group)
             end = start + sum(len(chunk.alive) for chunk in some)
             chosen = self.course.decide(r, tokens.part(slice(start, end)))
+            groups.append((some, 0 if chosen is None else end - start))
+            decisions += [] if chosen is None else [chosen]
             start = end
-            again += self._take(some, None if chosen is None else chosen.cpu().numpy())
         self.states.notes.index_copy_(0, rows, tokens.notes)
+        takes = _joined(decisions).cpu().numpy() if decisions else None  # the host waits here, once
+        start, again = 0, list[Chunk]()
+        for some, n in groups:
+            again += self._take(some, None if takes is None or n == 0 else takes[start : start + n])
+            start += n
         return again
 
     def _take(self, chunks: list[Chunk], takes: np.ndarray | None) -> list[Chunk]:

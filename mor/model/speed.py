@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
+SHAPES = 64  # of one layer that are compiled, at most
+
 
 @dataclass(frozen=True)
 class Speed:
@@ -42,6 +44,14 @@ class Speed:
         if ragged and self.fixed_shapes:
             return torch.compiler.set_stance("force_eager")
         return contextlib.nullcontext()
+
+
+def allow_shapes() -> None:
+    """Let as many shapes of a layer be compiled as micro-batches are tried on the way to the
+    measured one, times recursions. torch stops at 8 and runs the rest as it is written: MoR-3's
+    step at 360M then takes 1.08 times its FLOP ratio on a GPU."""
+    limits = torch._dynamo.config
+    limits.recompile_limit = max(SHAPES, limits.recompile_limit)
 
 
 def recomputed(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -42,7 +42,7 @@ from mor.model.relaxation.adapters import Relaxation
 from mor.model.routers.base import Forward, Router
 from mor.model.routers.routes import Routes
 from mor.model.spans import Rectangle, Span, documents_of
-from mor.model.speed import Speed
+from mor.model.speed import Speed, allow_shapes
 
 
 @dataclass
@@ -111,6 +111,7 @@ class Transformer(nn.Module):
         fixed = runtime.compile and stable
         self.speed = Speed(runtime.loss_chunk, runtime.recompute, fixed, runtime.masks)
         if runtime.compile:
+            allow_shapes()
             for layer in self.layers:
                 layer.compile(dynamic=False if fixed else None)
 

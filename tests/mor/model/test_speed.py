@@ -73,6 +73,19 @@ def test_expert_choice_is_compiled_for_the_shapes_of_training_only(monkeypatch) 
     assert counter.frame_count <= compiled + 1
 
 
+def test_every_micro_batch_that_is_tried_is_compiled(monkeypatch) -> None:
+    """Three recursions of four sizes: more shapes than torch compiles of one function by itself."""
+    torch._dynamo.reset()
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    monkeypatch.setattr(Layer, "compile", partialmethod(Layer.compile, backend=counter))
+    model = build(ALL["expert"])
+    with torch._dynamo.config.patch(recompile_limit=8):
+        model.set_speed(RuntimeConfig(compile=True))
+        for sequences in (1, 2, 8, 4):
+            model(*draw(sequences, 16, 0)).total_loss.backward()
+    assert counter.frame_count == 3 * 4
+
+
 @pytest.mark.slow
 def test_generated_code_has_the_same_losses() -> None:
     torch._dynamo.reset()
