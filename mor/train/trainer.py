@@ -274,14 +274,20 @@ class Trainer:
         )
 
     def _peak_memory(self, sequences: int) -> float:
-        """Bytes at the peak of a forward and backward of so many sequences of this step."""
+        """Bytes at the peak of a forward and backward of so many sequences of this step, while the
+        gradients of others are there: without them the first peak is that of the gradients, which
+        come as activations go, and a sequence seems to take less than it does."""
+        self._backward(1)
         self._free_memory()
         torch.cuda.reset_peak_memory_stats(self.device)
-        tally = self._nothing()
-        with self.spread.syncing(True):
-            self._micro_batch(slice(0, sequences), None, tally, 1).backward()
+        self._backward(sequences)
+        peak = float(torch.cuda.max_memory_reserved(self.device))
         self.optimizer.zero_grad(set_to_none=True)
-        return float(torch.cuda.max_memory_reserved(self.device))
+        return peak
+
+    def _backward(self, sequences: int) -> None:
+        with self.spread.syncing(True):
+            self._micro_batch(slice(0, sequences), None, self._nothing(), 1).backward()
 
     def _free_memory(self) -> None:
         if self.device.type == "cuda":

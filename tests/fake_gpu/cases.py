@@ -55,11 +55,14 @@ class Batches:
 
     seq_len, corpus = LENGTH, Corpus()
 
+    def __init__(self, rows: int = BATCH) -> None:
+        self.rows = rows
+
     def has(self, step: int) -> bool:
         return False  # no reading ahead: a thread would be outside of the fake mode
 
     def _draw(self, seed: int) -> tuple[Any, Any]:
-        rows = np.random.default_rng(seed).integers(0, VOCAB, (BATCH, LENGTH + 1))
+        rows = np.random.default_rng(seed).integers(0, VOCAB, (self.rows, LENGTH + 1))
         return rows[:, :-1].copy(), rows[:, 1:].copy()
 
     def batch(self, step: int, part: slice) -> tuple[Any, Any]:

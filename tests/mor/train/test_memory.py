@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from ledger.folder import RunFolder
+from mor.data.batches import Batches
+from mor.data.prepare import prepare
 from mor.train.memory import FILE, MicroBatch, OutOfMemory, fitting
 from mor.train.run import Hooks, train_run
 from mor.train.trainer import Trainer
@@ -116,6 +118,22 @@ def test_auto_measures_two_sizes_on_a_gpu_once(toy_run, tmp_path, gpu):
     smaller = MicroBatch(config, gpu, 4, tmp_path)
     smaller.measure(peak, least=lambda size: 2)  # a rank with less room
     assert smaller.size == 2
+
+
+def test_a_peak_is_measured_above_gradients(toy_run, monkeypatch):
+    """As in a step of several micro-batches; else the first peak is that of the gradients."""
+    config, there = toy_run("mor", steps=5), list[bool]()
+    batches = Batches(prepare(config.data), config.train.seq_len, 4, 0)
+    trainer = Trainer(config, batches, torch.device("cpu"))
+    monkeypatch.setattr(
+        torch.cuda,
+        "reset_peak_memory_stats",
+        lambda device: there.append(all(p.grad is not None for p in trainer.model.parameters())),
+    )
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 7)
+    assert trainer._peak_memory(1) == 7
+    assert there == [True]
+    assert all(p.grad is None for p in trainer.model.parameters())
 
 
 def test_a_number_is_kept_where_the_ranks_can_take_it(toy_run):
