@@ -15,13 +15,12 @@ from ledger.store import Ledger
 from mor.config import Config, DataConfig, to_dict
 from mor.data.fingerprint import is_sharded
 from mor.data.manifest import read_manifest
-from mor.data.needs import Need, corpus_folder, held, need_of_rows, need_of_tokens
+from mor.data.needs import Need, bytes_per_token, corpus_folder, held, need_of_rows, need_of_tokens
 from mor.train.schedule import data_rows
 from sweeps.tasks import Task, data_task
 
 LEVELS = 8  # tasks of one corpus at most
 TOKENS_PER_S = 400_000.0  # of one CPU core: 1.4 million were measured on two (docs/benchmarks.md)
-TEXT_BYTES = 2  # of a token, where fewer than 65,536 are known
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Preparation:
     @property
     def disk_bytes(self) -> float:
         """What the missing tokens take."""
-        return float(self.missing * (1 if self.data.vocab_size <= 256 else TEXT_BYTES))
+        return float(self.missing * bytes_per_token(self.data.vocab_size))
 
     def entry(self) -> DataEntry:
         """The task as `launch.plan_file` has it."""

@@ -25,6 +25,7 @@ from sweeps.plan import build_plan
 from sweeps.ranks import follow, following
 from sweeps.routing import print_routing
 from sweeps.study import (
+    refuse_full,
     refuse_unwritable,
     task_sets,
     with_fingerprints,
@@ -62,6 +63,7 @@ def run_single(values: dict[str, Any], typed: set[str]) -> None:
 
     refuse_too_long(plan.priced_on(this_machine([config])), study.launch, workers=1)
     refuse_unwritable("runs_dir", ledger.runs_dir)
+    refuse_full(plan)
     refuse_without_key([config])
     refuse_without_gpu([config])
     [run] = plan.runs

@@ -15,6 +15,7 @@ from ledger.plan_file import StudyFolder
 from ledger.store import Ledger
 from mor.config import Config, DataConfig
 from mor.data.fingerprint import fingerprint
+from mor.data.look import refuse_no_room, refuse_unreadable
 from mor.evaluate.task_sets import TaskSet, task_set
 from mor.train.origin import with_origin
 from mor.train.tracking import refuse_without_key
@@ -31,7 +32,7 @@ from sweeps.tables import print_plan
 
 def with_fingerprints(configs: Iterable[Config]) -> list[Config]:
     """The configurations with the fingerprints of their data, and of the weights that they start
-    from, filled in."""
+    from, filled in. Raises ConfigError for data that cannot be had or read."""
     found: dict[DataConfig, DataConfig] = {}
     filled = []
     for config in configs:
@@ -39,6 +40,7 @@ def with_fingerprints(configs: Iterable[Config]) -> list[Config]:
         if data not in found:
             found[data] = dataclasses.replace(data, fingerprint=fingerprint(data))
         filled.append(with_origin(dataclasses.replace(config, data=found[data])))
+    refuse_unreadable(found.values())
     return filled
 
 
@@ -74,12 +76,19 @@ def launch_configs(study: SweepConfig, configs: list[Config]) -> None:
     refuse_unwritable("runs_dir", ledger.runs_dir)
     refuse_unwritable("studies_dir", Path(study.studies_dir).absolute())
     refuse_without_key(configs)
+    refuse_full(plan)
     backend = backends.backend(study.launch.mode)
     machine = backend.prepare(study, configs)
     priced = plan if machine == study.cluster else plan.priced_on(machine)
     if study.launch.forecast:
         forecast(priced, StudyFolder(Path(study.studies_dir).absolute() / plan.study), console)
     backend.submit(Submission(priced, ledger, study, console))
+
+
+def refuse_full(plan: Plan) -> None:
+    """Raises ConfigError where the disk does not hold the tokens that are to be prepared."""
+    for one in plan.data:
+        refuse_no_room(one.data, one.missing)
 
 
 def kept_settings(folder: StudyFolder) -> SweepConfig:

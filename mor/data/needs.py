@@ -76,6 +76,11 @@ class Prepared:
         return math.ceil(max(need.train - self.train, for_val, need.val > self.val))
 
 
+def bytes_per_token(vocab_size: int) -> int:
+    """Of the smallest type that holds every token number, as tokens are kept."""
+    return 1 if vocab_size <= 2**8 else 2 if vocab_size <= 2**16 else 4
+
+
 def prepared(data: DataConfig) -> Prepared:
     """What the cache holds of a planned corpus (data.fingerprint)."""
     return held(data, read_manifest(corpus_folder(data)))

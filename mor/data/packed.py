@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ledger.files import sync_to_disk
+from mor.data.needs import bytes_per_token
 from mor.data.tokenizer import FILE as TOKENIZER
 from mor.data.tokenizer import Tokenizer, kept_tokenizer
 
@@ -94,11 +95,7 @@ class TokenWriter:
 
 def token_dtype(vocab_size: int) -> np.dtype[np.unsignedinteger]:
     """The smallest type that holds every token number."""
-    for name in ("u1", "<u2"):
-        dtype = np.dtype(name)
-        if vocab_size <= 2 ** (8 * dtype.itemsize):
-            return dtype
-    return np.dtype("<u4")
+    return np.dtype(f"<u{bytes_per_token(vocab_size)}")
 
 
 def seal(folder: Path, meta: Meta) -> None:

@@ -147,13 +147,7 @@ def _whole_text(source: Source, data: DataConfig, tally: Tally) -> Iterator[str]
     except BROKEN as error:
         raise unreadable(source, error) from error
     text = content.decode(data.encoding, errors="replace")
-    if "\0" in text:
-        raise ConfigError(
-            "data.paths",
-            source.place,
-            "not plain text",
-            "name .txt, .jsonl, .json or .parquet files only",
-        )
+    refuse_binary(text, source)
     if data.kind != "stdlib":
         _refuse_encoding(
             text.count("\ufffd") - content.count("\ufffd".encode()), text, source, data
@@ -163,6 +157,17 @@ def _whole_text(source: Source, data: DataConfig, tally: Tally) -> Iterator[str]
         yield text
     else:
         tally.skip(EMPTY, source.place)
+
+
+def refuse_binary(text: str, source: Source) -> None:
+    """Raises ConfigError for what was decoded and is no text."""
+    if "\0" in text:
+        raise ConfigError(
+            "data.paths",
+            source.place,
+            "not plain text",
+            "name .txt, .jsonl, .json or .parquet files only",
+        )
 
 
 def _refuse_encoding(lost: int, text: str, source: Source, data: DataConfig) -> None:

@@ -24,6 +24,7 @@ from mor.config import ConfigError, DataConfig
 from mor.data.build import Builder, make_shard
 from mor.data.hub import HubListing, list_dataset
 from mor.data.locks import locked_folder
+from mor.data.look import refuse_no_room
 from mor.data.manifest import (
     SHARDS,
     SOURCE,
@@ -249,17 +250,7 @@ def _refuse_changed(data: DataConfig, made: Shard, before: Shard | None) -> None
 def _refuse_full(data: DataConfig, folder: Path, need: Need) -> None:
     """Raises ConfigError where the missing tokens do not fit on the disk."""
     missing = held(data, read_manifest(folder)).missing(need)
-    if data.max_tokens is not None:
-        missing = min(missing, data.max_tokens)
-    wanted = missing * token_dtype(data.vocab_size).itemsize
-    free = shutil.disk_usage(folder).free
-    if wanted > free:
-        raise ConfigError(
-            "data.cache_dir",
-            data.cache_dir,
-            f"{missing:,} tokens are {wanted / 1e9:,.1f} GB and {free / 1e9:,.1f} GB are free",
-            "type data.cache_dir=<a larger disk> or fewer tokens",
-        )
+    refuse_no_room(data, min(missing, data.max_tokens or missing))
 
 
 def _no_split(data: DataConfig, rows: int, state: Prepared) -> ConfigError:

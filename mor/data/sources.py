@@ -32,6 +32,17 @@ STDLIB_OMITTED_PREFIXES = ("config-", "_sysconfigdata", "sitecustomize", "usercu
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 FORMATS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".ndjson": "json"}
 
+_ROWS = "write its rows as JSON lines or parquet (a .txt file is trained on as it stands)"
+_UNPACK = "unpack it and name the files inside"
+_TEXT = "write its text as .txt, JSON lines or parquet"
+NOT_READ = {
+    **dict.fromkeys(
+        (".csv", ".tsv", ".xls", ".xlsx", ".arrow", ".feather", ".avro", ".orc"), _ROWS
+    ),
+    **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar"), _UNPACK),
+    **dict.fromkeys((".pdf", ".doc", ".docx", ".odt", ".epub", ".rtf"), _TEXT),
+}  # else they would be read as plain text
+
 
 @dataclass(frozen=True)
 class SourceFile:
@@ -62,7 +73,7 @@ def source_files(data: DataConfig) -> list[SourceFile]:
             SourceFile(path, "text", label, digest)
             for path, label, digest in zip(paths, labels, digests, strict=True)
         ]
-    paths = _matching_files(data)
+    paths = matching_files(data)
     try:
         digests = file_digests(paths, cache_dir)
     except OSError as error:
@@ -78,10 +89,14 @@ def source_files(data: DataConfig) -> list[SourceFile]:
 
 def text_format(path: Path | str) -> str:
     """text, json or parquet, by the name's ending (`.gz` and the like looked through)."""
+    return FORMATS.get(_ending(path), "text")
+
+
+def _ending(path: Path | str) -> str:
     name = os.path.basename(path).lower()
     for suffix in COMPRESSIONS:
         name = name.removesuffix(suffix)
-    return FORMATS.get(os.path.splitext(name)[1], "text")
+    return os.path.splitext(name)[1]
 
 
 def compression_of(name: str) -> str:
@@ -107,7 +122,9 @@ def _stdlib_labels(root: Path) -> list[str]:
     return sorted(labels)
 
 
-def _matching_files(data: DataConfig) -> list[Path]:
+def matching_files(data: DataConfig) -> list[Path]:
+    """The files that data.paths names. Raises ConfigError where it is empty or names none, or one
+    of a kind that is not read."""
     if not data.paths:
         raise ConfigError(
             "data.paths", "[]", "no file is named", "type 'data.paths=[corpus/*.jsonl]'"
@@ -116,6 +133,10 @@ def _matching_files(data: DataConfig) -> list[Path]:
     for pattern in data.paths:
         for path in _expand(pattern):
             found[os.path.realpath(path)] = path
+    for path in found.values():
+        kind = _ending(path)
+        if kind in NOT_READ:
+            raise ConfigError("data.paths", path, f"{kind} files are not read", NOT_READ[kind])
     return list(found.values())
 
 

@@ -127,18 +127,34 @@ def make_tokenizer(
         core = (
             _train(data, training_texts(), progress) if data.tokenizer == "train" else _load(data)
         )
-        try:
-            tokenizer = SubwordTokenizer(core, data.separator)
-        except ValueError as error:
-            raise ConfigError(
-                "data.tokenizer",
-                data.tokenizer,
-                str(error),
-                "type data.separator=<one of its entries> or data.tokenizer=train",
-            ) from error
+        tokenizer = _subword(core, data)
         (folder / FILE).write_text(core.to_str(), encoding="utf-8")
         if data.separator is not None:
             (folder / SEPARATOR_FILE).write_text(data.separator, encoding="utf-8")
+    _refuse_larger(tokenizer, data)
+    return tokenizer
+
+
+def load_tokenizer(data: DataConfig) -> Tokenizer:
+    """The tokenizer.json that data.tokenizer names. Raises ConfigError as `make_tokenizer`."""
+    tokenizer = _subword(_load(data), data)
+    _refuse_larger(tokenizer, data)
+    return tokenizer
+
+
+def _subword(core: tokenizers.Tokenizer, data: DataConfig) -> SubwordTokenizer:
+    try:
+        return SubwordTokenizer(core, data.separator)
+    except ValueError as error:
+        raise ConfigError(
+            "data.tokenizer",
+            data.tokenizer,
+            str(error),
+            "type data.separator=<one of its entries> or data.tokenizer=train",
+        ) from error
+
+
+def _refuse_larger(tokenizer: Tokenizer, data: DataConfig) -> None:
     if tokenizer.entries > data.vocab_size:
         raise ConfigError(
             "data.vocab_size",
@@ -146,7 +162,6 @@ def make_tokenizer(
             f"the tokenizer {data.tokenizer} has {tokenizer.entries} entries",
             f"type data.vocab_size={tokenizer.entries}",
         )
-    return tokenizer
 
 
 def kept_tokenizer(folder: Path) -> Tokenizer:

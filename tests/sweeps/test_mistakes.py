@@ -49,6 +49,16 @@ def test_a_mistake_is_one_sentence(arguments, words, refused):
         assert word in sentence, sentence
 
 
+def test_a_column_that_is_not_there_is_missed_before_anything_is_submitted(refused, tmp_path):
+    (tmp_path / "own.jsonl").write_text('{"body": "a text"}\n')
+    paths = [QUICK, "data=files", f"data.paths=[{tmp_path}/own.jsonl]"]
+    for given in (paths, ["-m", *paths, "size=9k"], ["-m", *paths, "size=9k", "launch=plan"]):
+        sentence = refused(*given)
+        assert "data.text_field=text" in sentence
+        assert "body" in sentence
+    assert not list(tmp_path.glob("runs/*"))
+
+
 def test_a_gpu_that_is_not_there_is_missed_before_anything_starts(refused, tmp_path):
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")

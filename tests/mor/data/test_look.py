@@ -1,0 +1,115 @@
+"""Mistakes in a corpus that planning finds, each by the setting that is wrong."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+from mor.config import ConfigError, DataConfig
+from mor.data import look
+from mor.data.fingerprint import fingerprint
+from mor.data.look import refuse_no_room, refuse_unreadable
+from mor.data.prepare import prepare
+
+
+def corpus(
+    tmp_path: Path, name: str, content: bytes | None = None, **settings: object
+) -> DataConfig:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    made = DataConfig(
+        name="own", kind="files", paths=(str(path),), cache_dir=str(tmp_path / "cache")
+    )
+    return replace(made, **settings)  # type: ignore[arg-type]
+
+
+def rows(*each: object) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in each).encode()
+
+
+MISTAKES = {
+    "another-column.jsonl": (rows({"body": "a"}), "data.text_field", "body"),
+    "late-column.jsonl": (rows(*[{"body": "a"}] * 3, {"raw": "b"}), "data.text_field", "raw"),
+    "numbers.jsonl": (rows({"text": 5}, {"text": 6}), "data.text_field", "int"),
+    "not-json.jsonl": (b"hello\n", "data.paths", "line 1"),
+    "not-parquet.parquet": (b"hello\n", "data.paths", "parquet"),
+    "not-gzip.jsonl.gz": (b"hello\n", "data.paths", "not-gzip"),
+    "binary.txt": (b"a\0b", "data.paths", "binary.txt"),
+    "table.csv": (b"text\na\n", "data.paths", ".csv"),
+    "table.CSV.gz": (gzip.compress(b"text\na\n"), "data.paths", ".csv"),
+    "all.tar.gz": (b"", "data.paths", ".tar"),
+    "book.pdf": (b"%PDF", "data.paths", ".pdf"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_found_before_anything_is_prepared(name: str, tmp_path: Path) -> None:
+    content, setting, word = MISTAKES[name]
+    data = corpus(tmp_path, name, content)
+    with pytest.raises(ConfigError) as raised:
+        refuse_unreadable([replace(data, fingerprint=fingerprint(data))])
+    assert raised.value.setting == setting
+    assert word in str(raised.value)
+
+
+def test_a_parquet_file_without_the_column(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"content": ["a"]}), tmp_path / "a.parquet")
+    data = corpus(tmp_path, "a.parquet")
+    with pytest.raises(ConfigError, match="content") as raised:
+        refuse_unreadable([replace(data, fingerprint=fingerprint(data))])
+    assert raised.value.setting == "data.text_field"
+
+
+def test_rows_without_text_at_the_beginning_are_no_mistake(tmp_path: Path) -> None:
+    """Preparing takes such a file, so planning does."""
+    content = rows(
+        *[{"id": i} for i in range(2000)], *[{"text": f"late {i} " * 9} for i in range(9)]
+    )
+    data = corpus(tmp_path, "late.jsonl", content, val_fraction=0.5)
+    planned = replace(data, fingerprint=fingerprint(data))
+    refuse_unreadable([planned])
+    assert prepare(planned).meta.train_tokens > 0
+
+
+def test_a_tokenizer_with_more_entries_than_the_model(tmp_path: Path) -> None:
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet
+    )
+    core.train_from_iterator(["several words of a text"] * 9, trainer)
+    core.save(str(tmp_path / "tokenizer.json"))
+    entries = core.get_vocab_size()
+    data = corpus(tmp_path, "a.txt", b"text", tokenizer=str(tmp_path / "tokenizer.json"))
+    data = replace(data, fingerprint=fingerprint(data))
+    refuse_unreadable([replace(data, vocab_size=entries)])
+    with pytest.raises(ConfigError, match=str(entries)) as raised:
+        refuse_unreadable([replace(data, vocab_size=entries - 1)])
+    assert raised.value.setting == "data.vocab_size"
+
+
+def test_what_is_prepared_is_not_looked_at_again(tmp_path, monkeypatch) -> None:
+    data = corpus(tmp_path, "a.jsonl", rows(*[{"text": f"words {i} " * 9} for i in range(60)]))
+    data = replace(data, fingerprint=fingerprint(data))
+    prepare(data)
+    monkeypatch.setattr(look, "matching_files", None)
+    refuse_unreadable([data])
+
+
+@pytest.mark.parametrize(("vocab_size", "each"), [(256, 1), (65_536, 2), (65_537, 4)])
+def test_a_disk_that_is_too_small(vocab_size: int, each: int, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(look.shutil, "disk_usage", lambda path: type("", (), {"free": 4000}))
+    data = corpus(tmp_path, "a.txt", vocab_size=vocab_size)
+    refuse_no_room(data, 4000 // each)
+    with pytest.raises(ConfigError) as raised:
+        refuse_no_room(data, 4000 // each + 1)
+    assert raised.value.setting == "data.cache_dir"
