@@ -19,6 +19,12 @@ NAMES: dict[type, str] = {
     tuple: "a list",
     NoneType: "null",
 }
+# The types that `json` makes of a value of each kind.
+JSON: dict[type, tuple[type, ...]] = {
+    **{kind: (kind,) for kind in (str, bool, dict, NoneType)},
+    **dict.fromkeys((int, float), (int, float)),
+    tuple: (list, tuple),
+}
 
 
 class WrongValue(ValueError):
@@ -39,15 +45,21 @@ class Part:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Raises WrongValue for a key of another type, or where a needed one is missing."""
-        known = _kinds(cls)
-        if missing := [name for name in _needed(cls) if name not in values]:
-            raise WrongValue(f"{missing[0]!r} is missing")
+        shape = _shape(cls)
+        for name in shape.needed:
+            if name not in values:
+                raise WrongValue(f"{name!r} is missing")
+        given: dict[str, Any] = {}
+        extra: dict[str, Any] = {}
         for name, value in values.items():
-            if name in known and not _fits(value, known[name]):
-                wanted = " or ".join(dict.fromkeys(NAMES[kind] for kind in known[name]))
+            accepted = shape.accepted.get(name)
+            if accepted is None:
+                extra[name] = value
+                continue
+            if type(value) not in accepted and not _fits(value, accepted):
+                wanted = " or ".join(shape.names[name])
                 raise WrongValue(f"{name!r} should be {wanted} and is {json.dumps(value)[:80]}")
-        given = {name: cls.read(name, value) for name, value in values.items() if name in known}
-        extra = {name: value for name, value in values.items() if name not in known}
+            given[name] = cls.read(name, value) if isinstance(value, dict | list) else value
         return cls(**given, extra=extra, order=tuple(values))
 
     def has(self, name: str) -> bool:
@@ -77,26 +89,43 @@ class Part:
 
     @classmethod
     def read(cls, name: str, value: Any) -> Any:
-        """A key's value as its field holds it; subclasses read nested parts here."""
+        """An object or a list as its field holds it; subclasses read nested parts here."""
         return value
 
 
-def _needed(part: type[Part]) -> list[str]:
-    """Fields without a default."""
-    missing = dataclasses.MISSING
-    fields = dataclasses.fields(part)
-    return [f.name for f in fields if f.default is missing and f.default_factory is missing]
+@dataclass(frozen=True)
+class _Shape:
+    """What the keys of a part hold."""
+
+    needed: list[str]  # fields without a default
+    accepted: dict[str, frozenset[type]]  # types of JSON values, by key
+    names: dict[str, list[str]]  # the same in words
 
 
-_KINDS: dict[type, dict[str, tuple[type, ...]]] = {}
+_SHAPES: dict[type[Part], _Shape] = {}
 
 
-def _kinds(part: type[Part]) -> dict[str, tuple[type, ...]]:
-    """The types of JSON values that each field holds: a nested part is an object."""
-    if part not in _KINDS:
-        hints, names = get_type_hints(part), part.keys()
-        _KINDS[part] = {name: tuple(map(_kind, _members(hints[name]))) for name in names}
-    return _KINDS[part]
+def _shape(part: type[Part]) -> _Shape:
+    if part not in _SHAPES:
+        _SHAPES[part] = _shape_of(part)
+    return _SHAPES[part]
+
+
+def _shape_of(part: type[Part]) -> _Shape:
+    missing, hints = dataclasses.MISSING, get_type_hints(part)
+    names = part.keys()
+    fields = [f for f in dataclasses.fields(part) if f.name in names]
+    kinds = {f.name: [_kind(hint) for hint in _members(hints[f.name])] for f in fields}
+    return _Shape(
+        [f.name for f in fields if f.default is missing and f.default_factory is missing],
+        {name: frozenset(t for kind in of for t in JSON[kind]) for name, of in kinds.items()},
+        {name: list(dict.fromkeys(NAMES[kind] for kind in of)) for name, of in kinds.items()},
+    )
+
+
+def _fits(value: Any, accepted: frozenset[type]) -> bool:
+    """Values that no file held: NumPy's floats are Python's."""
+    return isinstance(value, tuple(accepted)) and not isinstance(value, bool)
 
 
 def _members(hint: Any) -> tuple[Any, ...]:
@@ -106,14 +135,6 @@ def _members(hint: Any) -> tuple[Any, ...]:
 def _kind(hint: Any) -> type:
     kind = get_origin(hint) or hint
     return dict if isinstance(kind, type) and issubclass(kind, Part) else kind
-
-
-def _fits(value: Any, kinds: tuple[type, ...]) -> bool:
-    if isinstance(value, bool):
-        return bool in kinds
-    if is_number(value):
-        return int in kinds or float in kinds
-    return isinstance(value, kinds) or (isinstance(value, list) and tuple in kinds)
 
 
 def is_number(value: Any) -> bool:

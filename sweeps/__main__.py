@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import os
 import shutil
@@ -45,6 +46,7 @@ STUDIES, RUNS = Path("studies"), Path("runs")
 
 REFRESH_S = 1.0
 REFRESH_QUEUE_S = 5.0  # spares the controller
+RARELY = 10**6  # objects between collections: a study of 10,000 runs is read once, and is no garbage
 PIPED_WIDTH = 200  # where nobody says how wide: all columns
 
 
@@ -61,7 +63,10 @@ def status(
         return
     console = Console()
     text = board(look, _width(console))
-    console.print(text, soft_wrap=True, highlight=False)
+    if console.is_terminal:
+        console.print(text, soft_wrap=True, highlight=False)
+    else:  # without colours: a fifth of the time for 10,000 rows
+        print(text.plain)
 
 
 @app.command()
@@ -221,6 +226,7 @@ def _as_json(look: Look) -> dict[str, object]:
 
 
 def main() -> int:
+    gc.set_threshold(RARELY)
     try:
         app(standalone_mode=True)
     except UserError as mistake:

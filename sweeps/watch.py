@@ -15,7 +15,14 @@ from typing import Any
 from ledger.attempts import Attempt, AttemptLog, jobs_of, unsettled
 from ledger.errors import UserError
 from ledger.ids import folder_of
-from ledger.plan_file import LaunchFolder, StudyFolder, read_plan, study_folders, study_of
+from ledger.plan_file import (
+    LaunchFolder,
+    PlanFile,
+    StudyFolder,
+    read_plan,
+    study_folders,
+    study_of,
+)
 from ledger.result import Result
 from ledger.store import Ledger
 from sweeps import backends
@@ -114,8 +121,9 @@ class _Seen:
 class StudyView:
     """A study's plan, looked at again and again."""
 
-    def __init__(self, plan_file: Path, ledger: Ledger) -> None:
-        self.plan = read_plan(plan_file)
+    def __init__(self, plan_file: Path, ledger: Ledger, plan: PlanFile | None = None) -> None:
+        """`plan`: what the file holds, where it is known."""
+        self.plan = read_plan(plan_file) if plan is None else plan
         self.study = self.plan.study
         self.tasks = tasks_of(self.plan, ledger)
         self.ledger = ledger

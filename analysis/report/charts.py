@@ -31,6 +31,7 @@ SERIES = (
 )
 SHAPES = ("circle", "square", "triangle", "diamond", "cross")
 SAMPLES = 40
+MARKS = 2000  # runs that a chart shows: more take a phone seconds to draw
 Chart = dict[str, Any]
 
 
@@ -105,16 +106,29 @@ def _isoflop_items(result: IsoflopResult, points: PointSet, base: int) -> list[d
             if minimum.parabola is not None:
                 items.append({"kind": "line", "keys": keys, "points": _curve(minimum)})
             items.append({"kind": "star", "keys": keys, **_minimum(name, minimum)})
-    for row, (model, budget, params, loss) in enumerate(
-        zip(
-            curve_of(points.table),
-            *(points.table[c] for c in ("budget", "params", "loss")),
-            strict=True,
-        )
-    ):
+    rows = zip(
+        curve_of(points.table),
+        *(points.table[c] for c in ("budget", "params", "loss")),
+        shown(points),
+        strict=True,
+    )
+    for row, (model, budget, params, loss, show) in enumerate(rows):
+        if not show:
+            continue
         keys = [f"model {model}", f"budget {budget:g}"]
         items.append({"kind": "mark", "keys": keys, "x": params, "y": loss, "run": base + row})
     return items
+
+
+def shown(points: PointSet) -> list[bool]:
+    """Which runs have a mark: all, or as many of each curve, budget and size as MARKS allows, and
+    one at least."""
+    table = points.table
+    if len(table) <= MARKS:
+        return [True] * len(table)
+    again = table.groupby([curve_of(table), table["budget"], table["params"]]).cumcount()
+    most = max((n for n in range(1, MARKS) if (again < n).sum() <= MARKS), default=1)
+    return (again < most).tolist()
 
 
 def _curve(minimum: Minimum) -> list[list[float]]:
@@ -122,10 +136,11 @@ def _curve(minimum: Minimum) -> list[list[float]]:
     low, high = minimum.parabola.log_params[[0, -1]]
     sizes = np.exp(np.linspace(low, high, SAMPLES))
     losses = minimum.parabola.loss_at(sizes)
-    return [[_short(x), _short(y)] for x, y in zip(sizes, losses, strict=True)]
+    return [[short(x), short(y)] for x, y in zip(sizes, losses, strict=True)]
 
 
-def _short(value: float) -> float:
+def short(value: float) -> float:
+    """Six digits: what a page needs of a number."""
     return float(f"{value:.6g}")
 
 
@@ -144,8 +159,8 @@ def _minimum(model: str, minimum: Minimum) -> dict[str, Any]:
         own = minimum.uncorrected
         text.append(f"the parabola's own: loss {own.loss:.4f} at {count(own.params)} parameters")
     return {
-        "x": _short(minimum.params),
-        "y": _short(minimum.loss),
+        "x": short(minimum.params),
+        "y": short(minimum.loss),
         "hollow": False,
         "text": text,
     }
@@ -192,7 +207,7 @@ def _law_line(found: ModelFrontier, style: dict[str, Any]) -> list[dict[str, Any
     if law.exponent is None or law.coefficient is None:
         return []
     ends = [found.interior[0].budget, found.interior[-1].budget]
-    values = [[c, _short(law.coefficient * c**law.exponent)] for c in ends]
+    values = [[c, short(law.coefficient * c**law.exponent)] for c in ends]
     return [{"kind": "line", **style, "points": values, "dash": True}]
 
 

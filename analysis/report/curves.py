@@ -9,7 +9,7 @@ import numpy as np
 from analysis.formatting import compute, plural
 from analysis.points.series import ordered
 from analysis.points.table import PointSet, curve_of
-from analysis.report.charts import SHAPES, Chart
+from analysis.report.charts import SHAPES, Chart, short
 from ledger.curves import Curve
 from ledger.folder import RunFolder
 from ledger.result import LOSS_KEYS
@@ -119,16 +119,12 @@ def _items(
     style = {"keys": [entry["key"]], "series": entry["series"], "shape": entry["shape"]}
     found: list[dict[str, Any]] = []
     for points, dash in ((line.training, True), (line.validation, False)):
-        shown = [[_short(x), _short(y)] for x, y in points if y <= top]
+        shown = [[short(x), short(y)] for x, y in points if y <= top]
         if len(shown) > 1:
             found.append({"kind": "line", **style, "points": shown, "dash": dash})
     for x, y in line.validation:
         if y <= top:
             told = f"loss {y:.4f}" + (f", {bits * y:.4f} bits per byte" if bits else "")
             text = [line.name, f"{told}, validated at {compute(x)} FLOPs"]
-            found.append({"kind": "mark", **style, "x": _short(x), "y": _short(y), "text": text})
+            found.append({"kind": "mark", **style, "x": short(x), "y": short(y), "text": text})
     return found
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.5g}")

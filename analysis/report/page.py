@@ -36,6 +36,7 @@ TABLE9_READING = (
     "narrow."
 )
 UNKNOWN = "not given by the source"
+ROWS = 200  # of the table of runs on one of its pages
 
 
 def write_report(
@@ -98,7 +99,13 @@ def gather(
         }
         runs = [*runs, *_runs(table9, {}, folder)]
     study = study_facts(points.study_folder) if points.study_folder else None
-    shown = runs[: len(points.table)]
+    own = runs[: len(points.table)]
+    marked = charts.shown(points)
+    in_bits = any(run["bits"] for run in own)
+    listed = sorted(own, key=lambda run: (run["model"], run["budget_value"], run["n"]))
+    more = [_cells(run, in_bits) for run in listed[ROWS:]]
+    tips = [run["tip"] for run in runs]
+    tips[: len(own)] = [tip if mark else None for tip, mark in zip(tips, marked, strict=False)]
     return {
         "title": study.name if study else points.source,
         "study": study,
@@ -112,9 +119,11 @@ def gather(
         "routing": routing_found,
         "inspections": _inspections(points, folder),
         "learning": learning,
-        "in_bits": any(run["bits"] for run in shown),
+        "in_bits": in_bits,
         "evaluations": evaluations(points.table),
-        "runs": sorted(shown, key=lambda run: (run["model"], run["budget_value"], run["n"])),
+        "runs": listed[:ROWS],
+        "marked": (sum(marked), len(marked)),
+        "more": len(more),
         "reference": paper,
         "left_out": _left_out(result, points, exponents),
         "provenance": _provenance(result, points, found, command),
@@ -123,7 +132,7 @@ def gather(
             "params": verdict.params_label(points),
             "loss": verdict.loss_label(points),
         },
-        "data": {"runs": [run["tip"] for run in runs], "charts": drawn},
+        "data": {"runs": tips, "charts": drawn, "more": {"table-of-runs": more}},
         "series": charts.SERIES,
     }
 
@@ -161,14 +170,14 @@ def _runs(
     points: PointSet, found: Mapping[str, records.Record], folder: Path
 ) -> list[dict[str, Any]]:
     """The points in order, as rows of the table and as the words of a hover."""
-    rows = []
+    rows, convention = [], points.convention or ""
     for row in points.table.assign(curve=curve_of(points.table)).to_dict("records"):
         run_id = _text(row["run_id"]) or _text(row["source"])
         record = found.get(run_id)
         spent = ", ".join(f"{compute(v)} {k}" for k, v in record.flops.items()) if record else ""
         link = _link(Path(str(row["source"])), folder)
         seed = "" if pd.isna(row["seed"]) else f"{row['seed']:g}"
-        budget = f"{compute(row['budget'])} {points.convention or ''}".strip()
+        budget = f"{compute(row['budget'])} {convention}".strip()
         bits = record.bits_per_byte(points.loss) if record else None
         tip = [
             run_id,
@@ -200,6 +209,25 @@ def _runs(
             }
         )
     return rows
+
+
+def _cells(run: dict[str, Any], in_bits: bool) -> dict[str, Any]:
+    """A row of the table as `report.js` makes it: texts, or text and the number that sorts."""
+    return {
+        "href": run["link"],
+        "cells": [
+            run["run"],
+            [run["loss"], charts.short(run["loss_value"])],
+            [run["budget"], charts.short(run["budget_value"])],
+            [run["params"], charts.short(run["n"])],
+            [run["tokens"], charts.short(run["d"])],
+            [run["exact"], charts.short(run["exact_value"])],
+            *([run["bits"]] if in_bits else []),
+            run["seed"],
+            [run["size"], charts.short(run["n"])],
+            run["model"],
+        ],
+    }
 
 
 def _text(value: object) -> str:

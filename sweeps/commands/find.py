@@ -100,5 +100,5 @@ def _plans(studies_dir: Path) -> list[Path]:
 
 
 def _view(plan_file: Path) -> StudyView:
-    runs_dir = read_plan(plan_file).runs_dir
-    return StudyView(plan_file, Ledger(Path(runs_dir or "runs")))
+    plan = read_plan(plan_file)
+    return StudyView(plan_file, Ledger(Path(plan.runs_dir or "runs")), plan)

@@ -6,8 +6,11 @@ import dataclasses
 
 import pytest
 
+from ledger.store import Ledger
 from mor.config import Config, ConfigError, DataConfig, RuntimeConfig, SizeConfig, TrainConfig
+from sweeps.backends.slurm.jobs import nodes_left
 from sweeps.config import ClusterConfig, SlurmConfig
+from sweeps.plan import build_plan
 from sweeps.resources import memory, shape_of
 
 MEDIUM = SizeConfig("medium", 8, 128, n_heads=4, n_kv_heads=2, d_head=32, d_ff=384)
@@ -109,3 +112,26 @@ def test_the_papers_sizes_fit_one_h100(architectures):
             train=TrainConfig(),
         )
         assert shape_of(made, SlurmConfig(), H100).gpus == 1
+
+
+@pytest.mark.parametrize("architecture", ["vanilla", "mor"])
+def test_a_plan_of_1e21_flops_of_a_7b_model_is_sound(architectures, architecture, tmp_path):
+    """Four nodes of eight GPUs a run: its memory, tokens, hours and time limit agree."""
+    train = TrainConfig(batch_size=1024, seq_len=2048)
+    runtime = RuntimeConfig(parallel="fsdp", device="cuda")
+    data = DataConfig(vocab_size=49152)
+    big = Config(architectures[architecture], BIG, data, train, budget=1e21, runtime=runtime)
+    cluster, ledger = dataclasses.replace(H100, node_gpus=8), Ledger(tmp_path)
+    plan = build_plan("big", [big], ledger, cluster)
+    slurm = SlurmConfig(per_size={"7b": {"nodes": 4, "gpus_per_node": 8}})
+    shape = shape_of(big, slurm, cluster)
+    assert (shape.nodes, shape.gpus) == (4, 32)
+    assert memory(big, 1).per_gpu(32) < 0.92 * 80e9
+    assert memory(big, 1).per_gpu(1) > 0.92 * 80e9 or architecture == "mor"  # which ties weights
+    [run] = plan.runs
+    assert run.flops["paper"] == pytest.approx(1e21, rel=1e-3)
+    exact = run.flops["exact"]
+    assert 0.9 < 6 * run.cost.params.total * run.tokens / exact < 1.1 or architecture == "mor"
+    assert run.gpu_hours == pytest.approx(exact / (0.4 * 989e12) / 3600)
+    nodes = nodes_left(plan.graph, lambda task: shape, {})
+    assert sum(node.seconds for node in nodes) / 3600 == pytest.approx(run.gpu_hours / 32, rel=0.01)

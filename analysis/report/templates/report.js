@@ -276,22 +276,78 @@ class Chart {
   }
 }
 
+// A table of many rows holds the first ones; the others are data, made when they are shown.
 function sortable(table) {
   const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells];
-  const value = (row, column) => row.cells[column].dataset.value ?? row.cells[column].textContent;
+  const rows = [...body.rows].map((row) => ({ row, cells: [...row.cells].map((c) => [c.textContent, c.dataset.value ?? c.textContent]) }));
+  const size = rows.length, model = body.rows[0];
+  for (const { href, cells } of DATA.more?.[table.id] ?? [])
+    rows.push({ href, cells: cells.map((cell) => (Array.isArray(cell) ? cell : [cell, cell])) });
+  let listed = rows, page = 0;
+
+  const made = (entry) => {
+    const row = model.cloneNode(true);
+    entry.cells.forEach(([text, value], i) => {
+      row.cells[i].textContent = text;
+      if (value === text) delete row.cells[i].dataset.value;
+      else row.cells[i].dataset.value = value;
+    });
+    if (entry.href) {
+      row.cells[0].replaceChildren();
+      make("a", { href: entry.href }, row.cells[0], entry.cells[0][0]);
+    }
+    return row;
+  };
+  const draw = () => {
+    const part = rows.length > size ? listed.slice(page * size, (page + 1) * size) : listed;
+    body.replaceChildren(...part.map((entry) => (entry.row ??= made(entry))));
+  };
+
   heads.forEach((head, column) => {
     head.querySelector("button").onclick = () => {
       const down = head.getAttribute("aria-sort") === "ascending";
       heads.forEach((other) => other.removeAttribute("aria-sort"));
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
-      const rows = [...body.rows].sort((a, b) => {
-        const [left, right] = [value(a, column), value(b, column)];
+      const compare = (a, b) => {
+        const [left, right] = [a.cells[column][1], b.cells[column][1]];
         const numbers = left !== "" && right !== "" && !isNaN(left) && !isNaN(right);
-        return (numbers ? left - right : left.localeCompare(right)) * (down ? -1 : 1);
-      });
-      body.append(...rows);
+        return (numbers ? left - right : String(left).localeCompare(String(right))) * (down ? -1 : 1);
+      };
+      rows.sort(compare);
+      listed = [...listed].sort(compare);
+      page = 0;
+      draw();
+      if (pages) pages();
     };
   });
+  const pages = rows.length > size ? paged() : null;
+
+  function paged() {
+    const bar = make("p", { class: "pages" });
+    table.parentElement.before(bar);
+    const label = make("label", {}, bar, "Filter ");
+    const filter = make("input", { type: "search", size: 18 }, label);
+    const back = make("button", { type: "button" }, bar, "Previous");
+    const next = make("button", { type: "button" }, bar, "Next");
+    const where = make("span", { role: "status" }, bar);
+    const show = () => {
+      const end = Math.min((page + 1) * size, listed.length);
+      where.textContent = ` ${listed.length ? page * size + 1 : 0} to ${end} of ${listed.length}`;
+      back.disabled = page === 0;
+      next.disabled = end >= listed.length;
+    };
+    const go = (to) => { page = to; draw(); show(); };
+    back.onclick = () => go(page - 1);
+    next.onclick = () => go(page + 1);
+    filter.oninput = () => {
+      const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
+      const said = (entry) => entry.cells.map(([text]) => text).join(" ").toLowerCase();
+      listed = rows.filter((entry) => words.every((word) => said(entry).includes(word)));
+      go(0);
+    };
+    show();
+    return show;
+  }
 }
 
 const CHARTS = [...document.querySelectorAll("[data-chart]")].map((box) => new Chart(box));

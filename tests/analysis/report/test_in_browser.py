@@ -1,10 +1,14 @@
 """The page in a real browser: quiet, offline, and usable by pointer, finger and keyboard."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from playwright.sync_api import Browser, Page
+
+from tests.analysis.report.conftest import build, write
 
 # Every visible text and mark with its contrast against what lies behind it (WCAG 2.2, 1.4.3).
 CONTRAST = """() => {
@@ -189,6 +193,43 @@ def test_a_heading_sorts_by_number_both_ways(desktop):
     assert [float(text) for text in budgets.all_inner_texts()] == sorted(
         float(text) for text in budgets.all_inner_texts()
     )
+
+
+@pytest.fixture
+def paged(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
+    """42 runs where a page of the table holds 10 and a chart 20 marks."""
+    monkeypatch.setattr("analysis.report.page.ROWS", 10)
+    monkeypatch.setattr("analysis.report.charts.MARKS", 20)
+    page = open_page(browser, write(build(tmp_path)), viewport={"width": 360, "height": 740})
+    yield page
+    page.context.close()
+
+
+def test_a_long_table_has_pages_a_filter_and_sorts_as_a_whole(paged, tmp_path):
+    results = [json.loads(file.read_text()) for file in tmp_path.glob("runs/*/result.json")]
+    losses = sorted(r["loss"]["val_nll_causal"] for r in results)
+    rows = paged.locator("#table-of-runs tbody tr")
+    shown = paged.locator("#table-of-runs tbody tr td:nth-child(2)")
+    where = paged.locator(".pages [role=status]")
+    assert rows.count() == 10
+    assert "1 to 10 of 42" in where.inner_text()
+    paged.locator("#table-of-runs").get_by_role("button", name="Loss").click()
+    found = [float(text) for text in shown.all_inner_texts()]
+    for _ in range(4):
+        paged.get_by_role("button", name="Next").click()
+        found += [float(text) for text in shown.all_inner_texts()]
+    assert found == pytest.approx(losses, abs=1e-4)
+    assert rows.count() == 2
+    assert paged.get_by_role("button", name="Next").is_disabled()
+    paged.get_by_label("Filter").fill("mor 1e12")
+    assert "1 to 7 of 7" in where.inner_text()
+    links = paged.locator("#table-of-runs tbody a")
+    names = links.all_inner_texts()
+    assert all("mor" in name for name in names)
+    hrefs = [unquote(links.nth(i).get_attribute("href")) for i in range(links.count())]
+    assert all((tmp_path / "studies" / "first" / href).is_dir() for href in hrefs)
+    assert paged.evaluate("document.documentElement.scrollWidth") == 360
+    assert all(said.startswith("file:") for said in paged.said)
 
 
 def test_nothing_is_wider_than_a_phone(phone):

@@ -10,14 +10,29 @@ import pytest
 from analysis.errors import AnalysisError
 from analysis.fits.isoflop import fit_isoflop
 from analysis.points.load import load_points
+from analysis.points.table import PointSet
+from analysis.report import charts
 from analysis.report.page import gather, write_report
 from analysis.report.words import say
+from tests.analysis.conftest import study_table
 from tests.analysis.report.conftest import HOSTILE, WANTED, build, load, routing_of, write
 
 
 def text_of(page: Path) -> str:
     body = re.sub(r"<(script|style).*?</\1>", "", page.read_text(), flags=re.S)
     return " ".join(re.sub(r"<[^>]+>", " ", body).split())
+
+
+def test_of_many_runs_each_size_has_as_many_marks(monkeypatch):
+    points = PointSet(study_table(seeds=tuple(range(8))), "x")
+    sizes = len(points.table) // 8
+    assert all(charts.shown(points))
+    monkeypatch.setattr(charts, "MARKS", 3 * sizes + 1)
+    assert sum(charts.shown(points)) == 3 * sizes
+    table = points.table[charts.shown(points)]
+    assert set(table.groupby(["model", "budget", "params"]).size()) == {3}
+    monkeypatch.setattr(charts, "MARKS", 2)
+    assert sum(charts.shown(points)) == sizes
 
 
 def test_it_is_one_file_that_loads_nothing(report):

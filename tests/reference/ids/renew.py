@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from hydra_plugins.isoflop_sweeper.sweeper import expand
 from ledger.store import Ledger
 from mor.config import Config
+from sweeps.config import SweepConfig
 from sweeps.plan import build_plan
 from sweeps.study import with_fingerprints
 
@@ -33,8 +34,13 @@ def portable(config: Config) -> Config:
     return replace(config, data=replace(config.data, fingerprint="0" * 16))
 
 
-def study_ids(study: str, *overrides: str) -> dict[str, list[str]]:
-    """The ids of one study's plan in an empty run store, sorted."""
+def study_runs(study: str, *overrides: str) -> list[Config]:
+    """The runs of one study, on any machine."""
+    return composed(study, *overrides)[1]
+
+
+def composed(study: str, *overrides: str) -> tuple[SweepConfig, list[Config]]:
+    """A study as it is planned, and its runs."""
     groups = {path.name for path in (REPO / "conf").iterdir() if path.is_dir()}
 
     def resolved(lines: list[str]) -> dict[str, Any]:
@@ -43,13 +49,16 @@ def study_ids(study: str, *overrides: str) -> dict[str, list[str]]:
         return {str(key): value for key, value in values.items()}
 
     lines = [f"study={study}", *overrides]
-    with (
-        initialize_config_dir(str(REPO / "conf"), version_base="1.3"),
-        tempfile.TemporaryDirectory() as folder,
-    ):
+    with initialize_config_dir(str(REPO / "conf"), version_base="1.3"):
         parsed = OverridesParser.create().parse_overrides(lines)
         config, runs = expand(resolved, parsed, groups)
-        runs = [portable(run) for run in with_fingerprints(runs)]
+    return config, [portable(run) for run in with_fingerprints(runs)]
+
+
+def study_ids(study: str, *overrides: str) -> dict[str, list[str]]:
+    """The ids of one study's plan in an empty run store, sorted."""
+    config, runs = composed(study, *overrides)
+    with tempfile.TemporaryDirectory() as folder:
         plan = build_plan(config.study.name, runs, Ledger(Path(folder)), config.cluster)
     return {
         "runs": sorted(run.run_id for run in plan.runs),
