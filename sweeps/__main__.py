@@ -46,7 +46,9 @@ STUDIES, RUNS = Path("studies"), Path("runs")
 
 REFRESH_S = 1.0
 REFRESH_QUEUE_S = 5.0  # spares the controller
-RARELY = 10**6  # objects between collections: a study of 10,000 runs is read once, and is no garbage
+RARELY = (
+    10**6
+)  # objects between collections: a study of 10,000 runs is read once, and is no garbage
 PIPED_WIDTH = 200  # where nobody says how wide: all columns
 
 
