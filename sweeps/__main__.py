@@ -32,6 +32,7 @@ app = typer.Typer(
     "    python -m sweeps cancel quick           stop it; runs write checkpoints first\n\n"
     "    python -m sweeps retry quick            run again what failed or was stopped\n\n"
     "    python -m sweeps benchmark quick        measure its speeds, which prices rest on\n\n"
+    "    python -m sweeps autopilot quick --gpu-hours 1 --until 'a +- .1'   fit, launch, repeat\n\n"
     "A study is named by its name or folder, a run by any unique beginning of its id.",
     no_args_is_help=True,
     add_completion=False,
@@ -118,6 +119,32 @@ def benchmark(
     from sweeps.commands.benchmark import benchmark as run
 
     run(study, studies_dir, seconds, again, as_json)
+
+
+@app.command()
+def autopilot(
+    study: Study = None,
+    gpu_hours: Annotated[
+        float, typer.Option(help="Device-hours that it may spend, from its first round on.")
+    ] = ...,  # type: ignore[assignment]
+    until: Annotated[
+        str, typer.Option(help="Exponent and half width (95 %) that are enough: 'a +- 0.02'.")
+    ] = "a +- 0.02",
+    runs: Annotated[int, typer.Option(help="Runs of each model in one round.")] = 3,
+    studies_dir: Studies = STUDIES,
+) -> None:
+    """Fit, launch the runs that tell most for what they cost, wait, fit again, until every model's
+    exponent is known well enough (approach 3) or the hours are spent. Ctrl-C loses nothing: the
+    same command goes on. Rounds are kept in studies/NAME/autopilot/.
+
+    Exit codes: 0 known well enough, 3 stopped before, 2 a mistake."""
+    from ledger.autopilot import MET
+    from sweeps.autopilot.fly import Autopilot
+
+    view = study_view(study, studies_dir)
+    reason = Autopilot(view, until, gpu_hours, runs, Console()).fly()
+    if reason != MET:
+        raise typer.Exit(3)
 
 
 @app.command()

@@ -25,7 +25,9 @@ from analysis.report.evaluations import evaluations
 from analysis.report.forecasts import forecasts
 from analysis.report.pages import environment
 from analysis.report.study import study_facts
+from ledger.autopilot import rounds
 from ledger.folder import RunFolder
+from ledger.plan_file import StudyFolder
 
 TABLE9_READING = (
     "At 2e18 and 5e18 FLOPs the lowest loss of vanilla and of recursive lies at the smallest size "
@@ -116,6 +118,7 @@ def gather(
         "variants": _variants(result, points),
         "exponents": exponents,
         "forecasts": forecasts(points, result),
+        "pilot": rounds(StudyFolder(points.study_folder)) if points.study_folder else [],
         "routing": routing_found,
         "inspections": _inspections(points, folder),
         "learning": learning,

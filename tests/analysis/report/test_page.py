@@ -14,6 +14,8 @@ from analysis.points.table import PointSet
 from analysis.report import charts
 from analysis.report.page import gather, write_report
 from analysis.report.words import say
+from ledger.autopilot import Chosen, Known, Round, rounds, write_round
+from ledger.plan_file import StudyFolder
 from tests.analysis.conftest import study_table
 from tests.analysis.report.conftest import HOSTILE, WANTED, build, load, routing_of, write
 
@@ -33,6 +35,23 @@ def test_of_many_runs_each_size_has_as_many_marks(monkeypatch):
     assert set(table.groupby(["model", "budget", "params"]).size()) == {3}
     monkeypatch.setattr(charts, "MARKS", 2)
     assert sum(charts.shown(points)) == sizes
+
+
+def test_the_rounds_of_an_autopilot_stand_in_it(tmp_path):
+    folder = build(tmp_path)
+    known = (Known(model="mor", value=0.5, low=0.4, high=0.625), Known(model="vanilla"))
+    common = {"time": "", "until": "a +- 0.1", "limit_hours": 2.0, "held_before": 1.0}
+    chosen = Chosen(run_id="mor-1", model="mor", size="1k", budget=1e10, seed=1)
+    made = [
+        Round(number=1, held=1.0, known=known, action="launch", runs=(chosen,), **common),
+        Round(number=2, held=1.5, known=known, action="stop", reason="hours", **common),
+    ]
+    for one in made:
+        write_round(StudyFolder(folder), one)
+    assert rounds(StudyFolder(folder)) == made
+    said = text_of(write(folder))
+    for words in ("0.500 +- 0.112", "0.5 of 2", "1 runs for about", "stop: hours", "not known"):
+        assert words in said
 
 
 def test_it_is_one_file_that_loads_nothing(report):

@@ -1,0 +1,1 @@
+"""Launch, fit, suggest, launch again: `python -m sweeps autopilot`."""
