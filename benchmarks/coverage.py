@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.coverage [--json] [--studies N] [--only "ladder"]
 
-Each study is drawn anew from L = E + A/N^alpha + B/D^beta (Chinchilla's values) with log-normal
+Each study is drawn from L = E + A/N^alpha + B/D^beta (Chinchilla's values) with log-normal
 noise, fitted and resampled. `trunks`: points of a trunk share half of the noise's variance and
 whole trunks are resampled. `grid, law` is one model on a grid of `benchmarks.coverage_isoflop` with
 noise 0.3 %. Nominal is 95 %; 300 studies tell a share to about 1.3 points. `a width` is the mean

@@ -8,7 +8,7 @@ measurement, bytes of Python's standard library in a vocabulary of 49,152, seque
 tokens. MFU is `exact` FLOPs (forward and backward of every matmul, causal attention counted in
 half) over the peak of the data sheet. `run` trains a small MoR from an empty folder to its result,
 checkpoints and causal validation included; `train:SIZE` trains that size for 2e16 exact FLOPs and
-tells its loss; `decode:SIZE` serves 32 requests at once with weights that are not trained (so the
+reports its loss; `decode:SIZE` serves 32 requests at once with weights that are not trained (so the
 depth is not that of a trained router), vanilla and MoR-3. Without a GPU it says so and does
 nothing.
 """

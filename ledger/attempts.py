@@ -91,7 +91,8 @@ class AttemptLog:
     ) -> int:
         """Open a line for this process and return its number, from 1.
 
-        The caller holds the run's claim, so whatever else is open has died: `settle` closes it.
+        The caller holds the run's claim, so any other open attempt belongs to a process that was
+        killed: `settle` closes it.
         Raises OSError on a full disk.
         """
         with locked(self._lock):

@@ -21,7 +21,7 @@ from ledger.jobs import NO_JOB, Job
 from ledger.processes import start_mark, start_time
 
 STALE_S = 180.0
-TORN_S = 40.0  # the same for one that cannot be read: its holder would have written it anew by then
+TORN_S = 40.0  # the same for one that cannot be read: its holder would have rewritten it by then
 
 
 class LostClaim(Exception):
@@ -41,7 +41,7 @@ class Claim:
         self._token: str | None = None
 
     def acquire(self) -> bool:
-        """Take the claim, or a stale one over. False: somebody alive holds it."""
+        """Take the claim, or a stale one over. False: a live process holds it."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with locked(self._lock):
             if self._read() is not None and not self._stale():
@@ -71,7 +71,7 @@ class Claim:
     def renew(self) -> None:
         """Say that the holder lives. Raises LostClaim where it is no longer the holder."""
         holder = self._read()
-        if holder == {}:  # damaged: nobody else holds it
+        if holder == {}:  # damaged: no other process holds it
             with locked(self._lock):
                 if self._read() == {}:
                     self._write()
@@ -89,7 +89,7 @@ class Claim:
         self._token = None
 
     def held(self) -> bool:
-        """Whether somebody alive holds it."""
+        """Whether a live process holds it."""
         return self._read() is not None and not self._stale()
 
     def holder_is_dead(self) -> bool:
@@ -130,7 +130,7 @@ class Claim:
 
 
 def _alive(holder: dict[str, Any]) -> bool:
-    """Whether the process lives; a pid that was given anew has begun at another time.
+    """Whether the process lives; a reused pid has another start time.
 
     Ticks since the boot come first: times since 1970 shift with the machine's clock.
     """

@@ -39,7 +39,9 @@ class Curve:
         """Take in the whole lines that were written since; a line of another form is left out."""
         try:
             with folder.metrics_file.open("rb") as file:
-                if file.seek(0, 2) < self.at:  # another file: the run was begun anew
+                if (
+                    file.seek(0, 2) < self.at
+                ):  # another file: the run was restarted from the beginning
                     self.sums, self.validations, self.at = {}, [], 0
                 file.seek(self.at)
                 data = file.read()

@@ -19,7 +19,7 @@ class DamagedFile(UserError):
 
 class MalformedFile(DamagedFile):
     """A file of the ledger that is not JSON, or lacks a key or a type that it should have: it was
-    not written here, or has no digest that tells damage."""
+    not written here, or has no digest that would show damage."""
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -72,7 +72,7 @@ def check_schema(values: Any, schema: int, path: Path) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a file, which is made if need be; waits for whoever holds it."""
+    """Hold an exclusive lock on a file, which is made if need be; waits for its holder."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:

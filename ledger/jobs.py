@@ -1,4 +1,4 @@
-"""What a backend tells the ledger about jobs. The ledger itself knows no scheduler."""
+"""What a backend reports to the ledger about jobs. The ledger itself knows no scheduler."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Job:
     """The job of a scheduler that a process belongs to."""
 
-    job_id: str | None = None  # None: no job, somebody started the process by hand
+    job_id: str | None = None  # None: no job, the process was started by a user
     restarts: int = 0  # how often the job was put back into the queue
 
 

@@ -115,7 +115,7 @@ def read_recipe(path: Path) -> Recipe:
             f'{path}: not a recipe; write {{"laws": {{"train.lr": {{"c": 3e-3, "a": 0, "b": 0}}}}}}'
         )
     for key in values.keys() - set(KEYS):
-        raise UserError(f"{path}: {key} is no part of a recipe; known: {', '.join(KEYS)}")
+        raise UserError(f"{path}: {key} is not a key of a recipe; known: {', '.join(KEYS)}")
     if values.get("schema", RECIPE_SCHEMA) != RECIPE_SCHEMA:
         raise UserError(
             f"{path}: schema {values['schema']!r}, and this version reads {RECIPE_SCHEMA}"
@@ -180,7 +180,7 @@ def _real(value: Any) -> bool:
 def _law(path: Path, key: str, values: Any) -> PowerLaw:
     law = _object(path, key, values)
     for name in law.keys() - {"c", "a", "b"}:
-        raise UserError(f"{path}: {key}.{name} is no part of a law c N^-a D^-b; known: c, a, b")
+        raise UserError(f"{path}: {key}.{name} is not a key of a law c N^-a D^-b; known: c, a, b")
     numbers = {name: law.get(name, 0.0) for name in ("c", "a", "b")}
     for name, number in numbers.items():
         if not _real(number) or (name == "c" and number <= 0):

@@ -1,4 +1,4 @@
-"""Where W&B is, for whoever writes to it or reads from it."""
+"""Address of the W&B server, for tracking and for analysis."""
 
 from __future__ import annotations
 

@@ -163,7 +163,9 @@ class TrainConfig:
     # steplaw) or a JSON file (docs/studies.md); null: the numbers as they stand
     recipe: str | None = where(None)
     lr_factor: float = where(1.0)  # of the recipe's rate, else of lr; resolved when planned
-    batch_factor: float = where(1.0)  # of the recipe's batch, else of batch_size; likewise
+    batch_factor: float = where(
+        1.0
+    )  # of the recipe's batch, else of batch_size; resolved when planned
     beta1: float = 0.9
     beta2: float = 0.95
     weight_decay: float = 0.1  # on matrices only

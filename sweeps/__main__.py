@@ -47,10 +47,8 @@ STUDIES, RUNS = Path("studies"), Path("runs")
 
 REFRESH_S = 1.0
 REFRESH_QUEUE_S = 5.0  # spares the controller
-RARELY = (
-    10**6
-)  # objects between collections: a study of 10,000 runs is read once, and is no garbage
-PIPED_WIDTH = 200  # where nobody says how wide: all columns
+RARELY = 10**6  # objects between collections: a study of 10,000 runs is read once and stays alive
+PIPED_WIDTH = 200  # where no width is set: all columns
 
 
 @app.command()
@@ -133,7 +131,7 @@ def autopilot(
     runs: Annotated[int, typer.Option(help="Runs of each model in one round.")] = 3,
     studies_dir: Studies = STUDIES,
 ) -> None:
-    """Fit, launch the runs that tell most for what they cost, wait, fit again, until every model's
+    """Fit, launch the most informative runs for their cost, wait, fit again, until every model's
     exponent is known well enough (approach 3) or the hours are spent. Ctrl-C loses nothing: the
     same command goes on. Rounds are kept in studies/NAME/autopilot/.
 

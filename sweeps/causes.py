@@ -9,7 +9,7 @@ ENDS = {
     "requeued": "its job was requeued from outside; {again} from its checkpoint",
     "cancelled": "it was cancelled; {again} from its checkpoint",
     "stopped": "it was asked to stop ({note}) and wrote a checkpoint; {again} from there",
-    "node failure": "its node died; {again} from its newest checkpoint",
+    "node failure": "its node failed; {again} from its newest checkpoint",
     "out of memory": "the job used more memory than it had asked for; set launch.slurm.mem_gb "
     "higher or runtime.micro_batch lower and launch the study again",
     "killed": "its process exited without reporting a cause (kill -9, or out of memory on a "

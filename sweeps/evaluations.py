@@ -1,6 +1,6 @@
 """Evaluations that a study asks for (`study.evaluate`): a task after each run, and its price.
 
-An evaluation is no part of a run's identity and never holds up a run; it is done where the run's
+An evaluation is not part of a run's identity and never holds up a run; it is done where the run's
 folder has scores on the very tasks that the plan has named. Imports no torch.
 """
 

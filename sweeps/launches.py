@@ -40,7 +40,7 @@ def new_launch(plan: Plan, ledger: Ledger, study_folder: Path) -> Launch:
     launch_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
     folder = StudyFolder(study_folder).launch(launch_id)
     folder.path.mkdir(parents=True)
-    folder.workers.mkdir(mode=0o700)  # submitit's pickles are nobody else's to write
+    folder.workers.mkdir(mode=0o700)  # no other user may write submitit's pickles
     write_plan(folder.plan_file, plan.for_workers())
     return Launch(folder, ledger.runs_dir, plan.study)
 

@@ -106,7 +106,7 @@ def _begin(
 
 
 def say_ended(config: Config, job: submitit.Job[None], console: Console) -> None:
-    """Say what a measurement that failed died of; it is priced as before."""
+    """Print why a measurement failed; its model is priced at the assumed MFU."""
     name = f"{config.model.name} {config.size.name}"
     try:
         failure = job.exception()

@@ -1,4 +1,4 @@
-"""One run in this process: its trunk, if nobody has trained it, and its cool-down."""
+"""One run in this process: its trunk, if it is not trained yet, and its cool-down."""
 
 from __future__ import annotations
 

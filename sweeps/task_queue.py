@@ -29,10 +29,10 @@ def read_tasks(plan_file: Path, ledger: Ledger, only: Collection[str] | None = N
 
 @dataclass
 class Queue:
-    """What is left of a plan for one launch, as the ledger tells it.
+    """What is left of a plan for one launch, by the ledger.
 
     With `only` a worker does these tasks alone. One that needs another task, which is not done and
-    which nobody works on, is given up after `PATIENCE_S`.
+    which no worker runs, is given up after `PATIENCE_S`.
     """
 
     tasks: TaskGraph
@@ -47,7 +47,7 @@ class Queue:
         self._cancelled: frozenset[str] = frozenset()
         self._looked = -math.inf
         self._lost_starts: dict[str, int] = {}
-        self._alone_since: dict[str, float] = {}  # tasks that wait for what nobody works on
+        self._alone_since: dict[str, float] = {}  # tasks whose dependency no worker runs
 
     def refresh(self) -> None:
         """Look at every task that has not ended yet."""

@@ -104,7 +104,7 @@ class _Seen:
     status: dict[str, Any] | None  # of its folder, whichever task wrote it
     result: Result | None
     attempts: list[Attempt]  # at this task
-    living: bool  # somebody alive holds its folder
+    living: bool  # a live process holds its folder
     done: bool
 
     @property
@@ -133,7 +133,7 @@ class StudyView:
         return self.look().rows
 
     def look(self, workers: int | None = None) -> Look:
-        """Read everything anew. `workers`: tasks at a time, by default as many as run now."""
+        """Read everything again. `workers`: tasks at a time, by default as many as run now."""
         notes: list[str] = []
         seen = [self._see(task) for task in self.tasks]
         held = by_task(elements(self.folder))
@@ -209,7 +209,7 @@ class StudyView:
         return found
 
     def _cancelled(self, held: dict[str, list[Element]]) -> set[str]:
-        """Tasks that their newest launch was told to leave alone."""
+        """Tasks that their newest launch was asked to leave alone."""
         launches = self.folder.launches()
         named: dict[str, LaunchFolder] = {}
         for launch in launches:

@@ -1,6 +1,6 @@
 """The function that every launch goes through: take tasks of a plan until none is left.
 
-A worker takes the first task that is ready and that nobody holds, so several short runs are packed
+A worker takes the first task that is ready and unclaimed, so several short runs are packed
 into one process, and any number of workers, of this launch or of another one beside it, share a
 plan without running anything twice.
 """
@@ -92,7 +92,7 @@ def _attempt(
     stop: threading.Event,
     observe: Observer | None,
 ) -> bool:
-    """Run the task if nobody else does. False: it is held, was ended meanwhile, or its folder
+    """Run the task if no other worker does. False: it is held, was ended meanwhile, or its folder
     cannot be written."""
     try:
         return _claimed(task, queue, crew, study, stop, observe)
@@ -207,7 +207,7 @@ def _why_stopped(task: Task, queue: Queue, stop: threading.Event) -> tuple[str, 
     name = getattr(stop, "signal_name", None)
     if queue.cancelled(task, at_once=True):
         return "cancelled", None
-    if name is None:  # nobody asked this process: another of the run's was
+    if name is None:  # this process was not asked: another one of the run was
         return "stopped", "another of its processes"
     left = backends.seconds_left()
     if left is not None and left < LIMIT_NEAR_S:

@@ -29,7 +29,7 @@ Exit codes: 0 compared (warnings included), 2 the points or an option cannot be 
 """
 
 
-PIPED_WIDTH = 140  # columns where nobody's window says how many there are
+PIPED_WIDTH = 140  # columns where no terminal window sets the width
 
 
 @options.flat

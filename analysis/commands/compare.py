@@ -47,7 +47,7 @@ def command(
     a 95 % interval; whether the gap is decided with all comparisons together (Holm); k by the laws
     of approach 3 and by pairs of one size, too; and for every minimum the sizes that are as good
     within one sigma. How much of a gap untuned learning rates and batches can explain is said, or
-    *untuned* where no tune study tells.
+    *untuned* where no tune study says so.
     """
     with one_sentence():
         from analysis.compare import verdict

@@ -1,4 +1,4 @@
-"""`python -m analysis design`: what a planned grid would tell, before it is paid for."""
+"""`python -m analysis design`: the interval a planned grid would give, before it is paid for."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,7 +26,7 @@ The runs of a plan, under the law of runs that are done:
 [cyan]python sweep.py -m study=paper launch=plan launch.plan_file=plan.json[/cyan]
 [cyan]python -m analysis design --plan plan.json --law studies/first[/cyan]
 
-Exit codes: 0 told (risks included), 2 an option cannot be used.
+Exit codes: 0 printed (risks included), 2 an option cannot be used.
 """  # noqa: E501
 
 Sizes = Annotated[
@@ -207,7 +207,7 @@ def _print(done: "Outlook", law: "TrueLaw", noise: float, simulations: int) -> N
             f"(+-{0.5 * (high - low):.3f}){true}{lost}"
         )
     if done.law_half_width is None:
-        typer.echo("  approach 3: these runs cannot tell the five parameters of the law apart")
+        typer.echo("  approach 3: these runs cannot identify the five parameters of the law")
     else:
         half = done.law_half_width
         typer.echo(f"  approach 3: a {done.law_exponent:.3f} +-{half:.3f} at best")

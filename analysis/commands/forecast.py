@@ -28,7 +28,7 @@ When they have run: [cyan]python -m analysis score studies/first[/cyan]
 --json holds predictions (model, budget, loss, interval, params, params_interval, how), gaps, runs,
 level, points, file and warnings.
 
-Exit codes: 0 told (warnings included), 2 the points or an option cannot be used.
+Exit codes: 0 printed (warnings included), 2 the points or an option cannot be used.
 """  # noqa: E501
 
 At = Annotated[
@@ -89,7 +89,9 @@ def command(
 
         asked = [parse_at(text) for text in at]
         if not 0 < level < 1:
-            raise AnalysisError(f"--level {level:g} is no share: type a number such as 0.9.")
+            raise AnalysisError(
+                f"--level {level:g} is not between 0 and 1: type a number such as 0.9."
+            )
         found = chosen.load(names=("trunk",))
         models = ordered(sorted(set(curve_of(found.table))))
         if baseline is not None and baseline not in models:

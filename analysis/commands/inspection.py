@@ -53,7 +53,7 @@ def read(file: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise AnalysisError(f"{file} cannot be read as an inspection ({error}).") from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        raise AnalysisError(f"{file} is no inspection: name a file that `mor inspect` wrote.")
+        raise AnalysisError(f"{file} is not an inspection: name a file that `mor inspect` wrote.")
     return content
 
 

@@ -1,4 +1,4 @@
-"""`python -m analysis suggest POINTS`: the runs that would tell most for what they cost."""
+"""`python -m analysis suggest POINTS`: the most informative runs for their cost."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,7 +25,7 @@ From what a plan could train, other sizes and budgets included, at its price:
 [cyan]python sweep.py -m study=paper size=135m,360m budget=1e18,4e18 launch=plan launch.plan_file=more.json[/cyan]
 [cyan]python -m analysis suggest studies/first --candidates more.json[/cyan]
 
-Exit codes: 0 told, 2 the points or an option cannot be used.
+Exit codes: 0 printed, 2 the points or an option cannot be used.
 """  # noqa: E501
 
 Runs = Annotated[int, typer.Option(min=1, metavar="N", help="How many runs, for each model.")]

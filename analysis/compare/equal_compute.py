@@ -271,7 +271,7 @@ def _warnings(result: IsoflopResult, baseline: str, comparisons: list[Comparison
         said.append(
             Caution(
                 Code.NARROW_INTERVALS,
-                f"The intervals of {listing(weak)} are weak: few points to spare tell the noise, "
+                f"The intervals of {listing(weak)} are weak: few residuals estimate the noise, "
                 "or resamples lose a minimum.",
             )
         )

@@ -128,7 +128,7 @@ class _Recipes:
         self._forced = _read(file) if file is not None else None
         if self._forced is not None and not self._forced.tuning:
             raise AnalysisError(
-                f"--recipe {file} has laws and no tuning: it tells no distance from an optimum; "
+                f"--recipe {file} has laws and no tuning: it gives no distance from an optimum; "
                 "give one that python -m analysis tune wrote."
             )
         self._read: dict[str, Recipe | None] = {}
@@ -147,7 +147,7 @@ class _Recipes:
                 self._read[name] = None
         found = self._read[name]
         if found is None or not found.tuning:
-            return None, f"recipe {file_name(name)} is no tune study's"
+            return None, f"recipe {file_name(name)} is not from a tune study"
         return self._counted(found)
 
     def _counted(self, recipe: Recipe) -> tuple[Recipe | None, str]:
@@ -181,7 +181,7 @@ def certify(row: Mapping[str, Any], recipe: Recipe | None, why_not: str = "") ->
         return _untuned(blank, f"recipe {recipe.name} has no tuning of {row['model']}")
     settings = row["settings"]
     if not isinstance(settings, dict) or not settings:
-        return _untuned(blank, "the point does not tell its settings")
+        return _untuned(blank, "the point does not give its settings")
     other = _other_conditions(settings, tuning)
     if other:
         return _untuned(blank, other)
@@ -217,7 +217,7 @@ def _measured(
 ) -> Certificate:
     values = [as_number(row["settings"].get(name)) for name in tuning.settings]
     if any(value is None for value in values):
-        return _untuned(blank, f"the point does not tell {listing(tuning.settings)}")
+        return _untuned(blank, f"the point does not give {listing(tuning.settings)}")
     x = np.log(np.array(values, float))
     n0, d0 = tuning.centre
     place = np.array([1.0, -np.log(row["params"] / n0), -np.log(row["tokens"] / d0)])

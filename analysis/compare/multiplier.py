@@ -1,4 +1,4 @@
-"""The effective compute multiplier told in two more ways: from laws, and from paired sizes.
+"""The effective compute multiplier estimated in two more ways: from laws, and from paired sizes.
 
 *Laws*: approach 3 for each model. Along log D = p + q log N + r log C, as the points have it, the
 best loss is L*(C) = E + K C^-gamma, so the compute at which the baseline reaches L*_model(C) has a

@@ -1,1 +1,1 @@
-"""Before and after spending: what a grid would tell, and which runs to add."""
+"""Before and after spending: the interval a grid would give, and which runs to add."""

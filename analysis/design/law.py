@@ -1,4 +1,4 @@
-"""A law that is taken as true, and how sharply runs under it would tell the exponent.
+"""A law that is taken as true, and how precisely runs under it would determine the exponent.
 
     L = E + A / N^alpha + B / D^beta,  a = beta / (alpha + beta)
 
@@ -35,7 +35,7 @@ class TrueLaw:
     E: float
     source: str
     sizes: tuple[float, float]
-    noise: float | None = None  # nats per token, where the fit's own residuals tell it
+    noise: float | None = None  # nats per token, where the fit's own residuals give it
 
     @property
     def theta(self) -> Floats:
@@ -81,7 +81,7 @@ def law_of(rows: pd.DataFrame, source: str) -> TrueLaw:
 
 
 def information(law: TrueLaw, params: Floats, tokens: Floats, noise: float) -> Floats:
-    """What each run tells of theta, (runs, 5, 5); sums over runs are what a design tells."""
+    """Fisher information of each run about theta, (runs, 5, 5); that of a design is the sum."""
     points = Chinchilla(np.log(params), np.log(tokens))
     known = points.expand(law.theta)
     jacobian = np.ascontiguousarray(known.jacobian[0].T)  # (runs, 5)

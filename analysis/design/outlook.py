@@ -1,4 +1,4 @@
-"""Before spending: how sharply a planned grid would tell the exponent, and where it has no minimum.
+"""Before spending: how well a planned grid would give the exponent, and where it has no minimum.
 
 The grid is trained many times on paper: losses of a law that is taken as true plus normal noise,
 each time fitted as `analysis.fits.isoflop` fits (the same window, the same verdict on a minimum).

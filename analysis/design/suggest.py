@@ -5,7 +5,7 @@ that is added adds its information (`analysis.design.law`); greedily, the candid
 fall of the expected half width of a per unit of cost is taken, until there are enough. A run that
 is taken may be taken again with the next seed.
 
-Cost is in GPU-hours where a plan or the runs' own speed tells them, otherwise in FLOPs (6 N D).
+Cost is in GPU-hours where a plan or the runs' own speed gives them, otherwise in FLOPs (6 N D).
 What this leaves out: that budgets of a size share a trunk, and that a law may be the wrong one.
 """
 
@@ -78,7 +78,7 @@ def suggest(law: TrueLaw, points: pd.DataFrame, candidates: pd.DataFrame, runs: 
     before = half_width(law, held)
     if not np.isfinite(before):
         raise AnalysisError(
-            f"{law.source}: the points cannot tell the law's five parameters apart, so no run "
+            f"{law.source}: the points do not identify the law's five parameters, so no run "
             "can be ranked yet: add a budget and sizes on both sides of the minimum first."
         )
     cost = candidates["cost"].to_numpy(float)
@@ -104,7 +104,7 @@ def suggest(law: TrueLaw, points: pd.DataFrame, candidates: pd.DataFrame, runs: 
 
 
 def _text(value: object) -> str:
-    """A cell, empty where the source does not tell it."""
+    """A cell, empty where the source does not have it."""
     return value if isinstance(value, str) else ""
 
 

@@ -155,7 +155,7 @@ def _label_ring(axes: Axes, minimum: Minimum) -> None:
 
 
 def _markers(budgets: list[float]) -> dict[float, str]:
-    # Shape tells budgets apart in grey print too; with many budgets shapes would only be noise.
+    # Shapes distinguish budgets in grey print too; with many budgets shapes would only be noise.
     few = len(budgets) <= len(style.MARKERS)
     return {budget: style.MARKERS[i] if few else "o" for i, budget in enumerate(budgets)}
 

@@ -24,7 +24,7 @@ from analysis.points.series import ordered as ordered
 COLUMN_WIDTH = 3.25  # inches: one column of a two-column page
 PAGE_WIDTH = 7.0
 
-# Okabe and Ito's colours, told apart with any colour vision; an architecture always has its own.
+# Okabe and Ito's colours, distinct with any colour vision; an architecture always has its own.
 COLOURS = {
     "vanilla": "#0072B2",
     "recursive": "#D55E00",

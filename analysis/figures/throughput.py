@@ -57,7 +57,7 @@ def _said(error: Exception) -> str:
 
 
 def draw(table: pd.DataFrame, folder: Path, stem: str) -> style.SavedFigure:
-    """A mark per model and batch; models of one batch are comparable, so fills tell batches."""
+    """A mark per model and batch; models of one batch are comparable, so fills mark batches."""
     models = style.ordered(list(dict.fromkeys(table["model"])))
     batches = list(dict.fromkeys(table["batch"]))
     colours = style.colours_of(models)

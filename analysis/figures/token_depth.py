@@ -88,7 +88,7 @@ def _visible(character: str) -> str:
 
 
 def _grounds(number: int) -> list[Shade]:
-    """From nearly white to a dark shade: lightness alone tells depths apart."""
+    """From nearly white to a dark shade: lightness alone distinguishes depths."""
     pale, full, dark = PALE, to_rgb(style.COLOURS["mor"]), DARK
     found = []
     for i in range(number):

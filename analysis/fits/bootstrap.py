@@ -1,7 +1,7 @@
 """Intervals for approach 2: Student's t with the noise pooled over budgets and models.
 
 An isoFLOP grid has four to seven sizes a budget, so one parabola has one to four points to spare
-and its own residuals tell the noise badly: resampling them covered the true exponent 81 % of the
+and its own residuals give the noise badly: resampling them covered the true exponent 81 % of the
 time with four sizes. The noise of a run as a share of its loss is one number for the whole study
 (`analysis.fits.noise`), with the spare points of every parabola behind it. Each draw takes one
 value of it (scaled inverse chi) for all budgets and models, and normal noise of that size at every

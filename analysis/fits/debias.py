@@ -1,6 +1,6 @@
-"""The bias of a parabola, told by approach 3 on the same grid and taken off.
+"""The bias of a parabola, estimated by approach 3 on the same grid and subtracted.
 
-A loss curve is no parabola in log N: on a wide, lopsided or drifting grid the vertex lies beside
+A loss curve is not a parabola in log N: on a wide, lopsided or drifting grid the vertex lies beside
 the minimum (arXiv 2603.22339; -24 to +38 % of N_opt over +-16x here), and where the grid drifts so
 does the exponent. Approach 3 has no such bias but stands on one law for all points. So both: the
 law is fitted to a model's points by least squares in log loss, parabolas are fitted to its
@@ -96,7 +96,7 @@ def correct(
     own = np.linalg.norm(np.concatenate([_vertex_slope(m) for m in enclosed]))
     if not noise_of_shifts < own:
         return refused(
-            "the points tell the bend of the law less well than the minima that it would correct"
+            "the points give the bend of the law less well than the minima that it would correct"
         )
     predicted = np.exp(fit.problem.law.log_loss(fit.theta[None])[0])
     found = Correction("", shifts, index, predicted, jacobian @ follows)
@@ -152,7 +152,9 @@ def _unfit(rows: pd.DataFrame, enclosed: list[Minimum], noise: Noise) -> str:
     if len(rows) <= 5:
         return f"approach 3 has five parameters and there are only {plural(len(rows), 'point')}"
     if not noise.known:
-        return "no point to spare tells the noise that approach 3 would have to meet"
+        return (
+            "no degree of freedom is left to estimate the noise that approach 3 would have to meet"
+        )
     return ""
 
 

@@ -5,7 +5,7 @@ for fitting near the minimum only. At each budget C the loss is fitted as
 
     L(N) = c0 + c1 u + c2 u^2,   u = (log N - centre) / half width,   by least squares,
 
-whose vertex, corrected for the parabola's bias where approach 3 tells it (`analysis.fits.debias`),
+whose vertex, corrected for the parabola's bias where approach 3 knows it (`analysis.fits.debias`),
 is the compute-optimal size N_opt(C). Then N_opt = k C^a and D_opt = k' C^b by ordinary least
 squares in log-log. A minimum that the points do not enclose is named and kept out of the law.
 
@@ -232,7 +232,7 @@ def _note(model: str, minima: Sequence[Minimum], correction: Correction) -> Caut
     losses = [-s.loss for s in shifts]
     return Caution(
         Code.BIAS_CORRECTED,
-        f"Corrected for the bias of a parabola, told by approach 3 at the same sizes: N_opt by "
+        f"Corrected for the bias of a parabola, by approach 3 at the same sizes: N_opt by "
         f"{min(params):+.1%} to {max(params):+.1%}, best loss by {min(losses):+.4f} to "
         f"{max(losses):+.4f}.",
         model,
@@ -277,7 +277,7 @@ def _intervals(
             Caution(
                 Code.NO_INTERVAL,
                 f"No interval: at {exact} the parabola goes exactly through its three points, and "
-                "no budget of the study has a point to spare that would tell the noise; a fourth "
+                "no budget of the study has a residual left to estimate the noise; a fourth "
                 "size or a second seed at one of them gives one.",
                 model,
             )
@@ -288,7 +288,7 @@ def _intervals(
         warnings.append(
             Caution(
                 Code.WEAK_INTERVAL,
-                f"Weak interval: the noise is told by {plural(spare, 'point')} to spare in the "
+                f"Weak interval: the noise rests on {plural(spare, 'point')} to spare in the "
                 "whole study, so intervals are wide; more sizes, seeds or budgets sharpen them.",
                 model,
             )

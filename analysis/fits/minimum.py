@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from analysis.fits.parabola import Floats, Parabola, fit_parabola
 from analysis.formatting import count, plural
 
-# Far from the minimum the loss is no parabola in log N, so a budget of many sizes is cut to those
-# within a factor of its lowest: width counts, not how densely it is filled.
+# Far from the minimum the loss is not a parabola in log N, so a budget of many sizes is cut to
+# those within a factor of its lowest: width counts, not how densely it is filled.
 WIDE_GRID = 7
 REACH = 2.0
 LEAST_SIZES = 3  # on either side

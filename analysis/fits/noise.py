@@ -1,7 +1,7 @@
-"""The noise of a study, told by what parabolas leave, and how much of it a trunk's runs share.
+"""The noise of a study, from residuals of parabolas, and how much of it a trunk's runs share.
 
 Budgets of a size branch off one training trunk and inherit its luck. Their residuals then repeat,
-so that a study of three budgets tells the noise hardly better than one of them, and Student's t
+so that a study of three budgets estimates the noise hardly better than one of them, and Student's t
 with all spare points is too narrow (0.895 of 0.95 with four sizes at a share of 0.9). The share is
 estimated from products of residuals of one trunk at different budgets; the degrees of freedom
 follow by Satterthwaite (1946) from the covariance of all residuals. Few residuals estimate it worst

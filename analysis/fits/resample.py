@@ -80,7 +80,7 @@ class Intervals:
 def group_points(table: pd.DataFrame, design: str) -> Groups:
     """Groups by name, or for `auto` trunks where points share one and rows otherwise.
 
-    Raises AnalysisError where the points do not tell the groups, or tell only one.
+    Raises AnalysisError where the points do not give the groups, or only one.
     """
     if design == "auto":
         shared = table["trunk"].notna() & table.duplicated("trunk", keep=False)

@@ -1,6 +1,6 @@
 """One model beyond its points: its best loss, its best size and single runs at other budgets.
 
-*By law* where approach 3 meets the points within their noise and tells the bend of the frontier
+*By law* where approach 3 meets the points within their noise and gives the bend of the frontier
 (the same tests that let it correct parabolas, `analysis.fits.debias`): least squares in log loss.
 
 *By minima* elsewhere, with at least three enclosed: between a line through the last three minima in

@@ -215,7 +215,12 @@ def _cautions(fitted: IsoflopResult, asked: list[Asked], known: dict[str, Beyond
         text = f"By minima, half way between a power law and one with a floor: {listing(reasons)}."
         said.append(Caution(Code.NOT_CORRECTED, text))
     if not fitted.noise.known:
-        said.append(Caution(Code.NO_INTERVAL, "No intervals: no point to spare tells the noise."))
+        said.append(
+            Caution(
+                Code.NO_INTERVAL,
+                "No intervals: no degree of freedom is left to estimate the noise.",
+            )
+        )
     sizes = [
         f"{name} {count(params)}"
         for one in asked

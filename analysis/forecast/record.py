@@ -86,7 +86,7 @@ def read(path: Path) -> tuple[dict[str, Any], Forecast]:
             f"{path} cannot be read as a forecast ({error}): name another."
         ) from error
     if not isinstance(content, dict) or "predictions" not in content:
-        raise AnalysisError(f"{path} is no forecast: name a file that `forecast` wrote.")
+        raise AnalysisError(f"{path} is not a forecast: name a file that `forecast` wrote.")
     if content.get("schema") != SCHEMA:
         raise AnalysisError(
             f"{path} has schema {content.get('schema')} and this version reads {SCHEMA}: use the "

@@ -301,6 +301,6 @@ def chosen(names: list[str]) -> list[Entry]:
     unknown = [name for name in names if name not in known]
     if unknown:
         raise AnalysisError(
-            f"--only {unknown[0]} is no figure or table: choose among {', '.join(known)}."
+            f"--only {unknown[0]} is not a figure or table: choose among {', '.join(known)}."
         )
     return [entry for entry in ENTRIES if entry.name in names or not names]

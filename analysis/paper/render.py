@@ -36,7 +36,7 @@ def save_table(
     else:
         data = published if runs is None else runs
         assert data is not None, "a table needs rows of runs or of the paper"
-        # A column that no row fills, few-shot accuracy of runs for one, is no column.
+        # A column that no row fills, few-shot accuracy of runs for one, is left out.
         columns = [c for c in table.columns if not c.measured or c.is_loss or _filled(data[c.key])]
         data = data[[c.key for c in columns]]
     cells = tuple(

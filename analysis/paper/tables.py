@@ -73,7 +73,7 @@ class Table:
     study: str  # whose runs make it
     published: str  # its file in analysis/reference
     columns: tuple[Column, ...]
-    row: Callable[[Run], Row | None]  # None: the run is no row of this table
+    row: Callable[[Run], Row | None]  # None: the run has no row in this table
     is_about: Callable[[tuple[Run, ...]], bool]  # whether runs of another study ask the same
     note: str = ""
 

@@ -44,7 +44,7 @@ def checked(points: PointSet, allow_mixed: bool, wanted: Wanted) -> PointSet:
         if points.loss not in BYTE_KEYS:
             knows_bytes = points.loss in LOSS_KEYS
             _refuse_mixed(points, "data_fingerprint", "data fingerprints", more=knows_bytes)
-        known = points.table["code"].notna()  # older results do not tell it
+        known = points.table["code"].notna()  # older results do not have it
         _refuse_mixed(points, "code", "versions of the training code", known)
     _refuse_duplicates(points, list(wanted.identity))
     return _with_corpora_said(points) if points.loss in BYTE_KEYS else points

@@ -97,7 +97,7 @@ def _from_wandb(path: Path, loss: str, params: str, allow_mixed: bool, wanted: W
     table = tidy(pd.DataFrame(rows), wanted.extra)
     if "n_rec" in wanted.numbers:
         raise AnalysisError(
-            f"{source} does not tell how layers are shared, which this fit needs: give the run "
+            f"{source} does not say how layers are shared, which this fit needs: give the run "
             "store (runs/) instead."
         )
     table, dropped = _usable_rows(table, wanted, source)

@@ -28,7 +28,7 @@ NEEDED = ("unique_layers", "effective_layers", "n_params_nonembedding", "mean_re
 def with_parts(table: pd.DataFrame) -> pd.DataFrame:
     """`table` (points of a run store) with the columns n_once, n_rec and r filled.
 
-    Raises AnalysisError naming the file that does not tell them.
+    Raises AnalysisError naming the file that does not have them.
     """
     parts = [_parts(Path(row["source"]), row["params"]) for row in table.to_dict("records")]
     once, rec, r = zip(*parts, strict=True)
@@ -91,6 +91,6 @@ def _recursions(file: Path, unique: int, effective: int) -> int:
         return int(content["model"]["n_recursions"])
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise AnalysisError(
-            f"{file} does not tell model.n_recursions ({type(error).__name__}), which the joint "
-            "law needs to tell looped layers from others: restore the file, or leave the run out."
+            f"{file} does not have model.n_recursions ({type(error).__name__}), which the joint "
+            "law needs to know looped layers: restore the file, or leave the run out."
         ) from error

@@ -43,7 +43,7 @@ def number(text: str, decimal: str = ".", suffixes: bool = False) -> float:
 def decimal_mark(losses: Iterable[str], others: Iterable[str], separator: str, source: str) -> str:
     """The decimal mark of a table, "." or ",", by its cells that hold numbers.
 
-    Raises AnalysisError where cells contradict each other, or where none of them tells.
+    Raises AnalysisError where cells contradict each other, or where none of them has it.
     """
     losses, cells = list(losses), [*losses, *others]
     read = {

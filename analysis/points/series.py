@@ -38,7 +38,7 @@ def name_series(
         if settings.get(row["run_id"])
     }
     told = [row for row in rows if row["run_id"] in known]
-    # What tells a variant from the others of its model has to be typed with `model=`.
+    # What distinguishes a variant from the others of its model has to be typed with `model=`.
     for own in _groups(told, lambda row: str(row["model"])).values():
         differing = _differing([known[row["run_id"]] for row in own])
         for row in own:
@@ -92,7 +92,7 @@ def _groups(
 
 
 def _differing_data(runs: list[dict[str, Any]]) -> list[str]:
-    """What tells their data apart: its settings, or its fingerprint where they are the same."""
+    """What distinguishes their data: its settings, or its fingerprint where they are the same."""
     keys = sorted({key for run in runs for key in run if key.startswith(DATA)})
     found = [key for key in keys if len({repr(run.get(key)) for run in runs}) > 1]
     told = [key for key in found if key != f"{DATA}fingerprint"]

@@ -61,7 +61,7 @@ class Wanted:
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """Curves have many points of a model: without budgets, tokens tell them apart."""
+        """Curves have many points of a model: without budgets, tokens separate them."""
         return IDENTITY if "budget" in self.numbers else (*IDENTITY, "tokens")
 
 

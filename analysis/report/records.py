@@ -21,7 +21,7 @@ from ledger.result import BITS_KEYS, DONE, LOSS_KEYS
 
 @dataclass(frozen=True)
 class Record:
-    """One run as its files tell it; `flops` by convention, as counted while it trained."""
+    """One run as its files have it; `flops` by convention, as counted while it trained."""
 
     run_id: str
     state: str

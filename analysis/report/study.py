@@ -31,7 +31,7 @@ class Spent:
 
 @dataclass(frozen=True)
 class StudyFacts:
-    """The study as its plan and its run folders tell it."""
+    """The study by its plan and its run folders."""
 
     name: str
     asked: str
@@ -57,7 +57,7 @@ def study_facts(folder: Path) -> StudyFacts:
         name=plan.study or folder.name,
         asked=_asked(runs.values()),
         when=_when(folder, found),
-        where=listing(sorted({r.device for r in found if r.device})) or "not told by the runs",
+        where=listing(sorted({r.device for r in found if r.device})) or "not recorded by the runs",
         states=states,
         unfinished=[record for record in found if record.state not in FINISHED],
         spent=_spent(plan, runs, records),
@@ -87,7 +87,7 @@ def _when(folder: Path, records: list[Record]) -> str:
         said.append(f"{times} {stamp}")
     if ends:
         said.append(f"results from {_minute(ends[0])} to {_minute(ends[-1])} UTC")
-    return "; ".join(said) or "not told by the runs"
+    return "; ".join(said) or "not recorded by the runs"
 
 
 def _minute(stamp: str) -> str:

@@ -24,7 +24,7 @@ class Documents:
     """One pass over a corpus."""
 
     texts: Iterator[str]
-    size: int | None  # bytes of text, roughly; None if nobody knows beforehand
+    size: int | None  # bytes of text, roughly; None where it is not known beforehand
     tally: Tally = field(default_factory=Tally)  # of the rows read so far
 
 

@@ -1,7 +1,7 @@
 """The texts of a piece of a file, row by row, and a count of the rows that hold none.
 
 A value is text or it is not: a number among texts, a null, a row without the column, bytes that
-are no text in `data.encoding` and lone surrogates are counted by kind and left out
+are not text in `data.encoding` and lone surrogates are counted by kind and left out
 (`data.on_bad_row=skip`) or refused with their place (`stop`). Other columns are never looked at.
 A file in which no row holds text under `data.text_field` is refused.
 """
@@ -160,7 +160,7 @@ def _whole_text(source: Source, data: DataConfig, tally: Tally) -> Iterator[str]
 
 
 def refuse_binary(text: str, source: Source) -> None:
-    """Raises ConfigError for what was decoded and is no text."""
+    """Raises ConfigError for content that is not text."""
     if "\0" in text:
         raise ConfigError(
             "data.paths",

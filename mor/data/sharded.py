@@ -239,7 +239,7 @@ def _refuse_changed(data: DataConfig, made: Shard, before: Shard | None) -> None
     if before is not None and made.sha256 != before.sha256:
         raise UserError(
             f"data={data.name}: {made.name} is not what it was when shard {made.shard} was "
-            "prepared, so the tokens of earlier runs cannot be had again; restore the file, or "
+            "prepared, so the tokens of earlier runs cannot be made again; restore the file, or "
             "type data.name=<another name> to prepare the new text beside it"
         )
 

@@ -1,6 +1,6 @@
 """Which files a corpus is read from, in which order. Standard library only: planning calls it.
 
-The order hangs on what the files are, never on where they lie: the standard library's files are
+The order depends on the content of the files, never on their folder: the standard library's are
 sorted by their path inside it, a user's files by format and content.
 """
 
@@ -26,7 +26,7 @@ STDLIB_OMITTED = {
     "dist-packages",
     "__pycache__",
 }
-# Written by whoever built or packaged this Python: they differ between equal versions.
+# Written by the builder or packager of this Python: they differ between equal versions.
 STDLIB_OMITTED_PREFIXES = ("config-", "_sysconfigdata", "sitecustomize", "usercustomize")
 
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
@@ -78,7 +78,10 @@ def source_files(data: DataConfig) -> list[SourceFile]:
         digests = file_digests(paths, cache_dir)
     except OSError as error:
         raise ConfigError(
-            "data.paths", error.filename, f"cannot be read ({error.strerror})", "mend its access"
+            "data.paths",
+            error.filename,
+            f"cannot be read ({error.strerror})",
+            "fix its permissions",
         ) from error
     files = [
         SourceFile(path, text_format(path), text_format(path), digest)
@@ -151,6 +154,6 @@ def _expand(pattern: str) -> list[Path]:
     files = [match for match in matches if match.is_file()]
     if not files:
         problem = "matches no file" if glob.has_magic(pattern) else "no such file"
-        instead = "mend the path" if path.is_absolute() else f"it is looked for in {os.getcwd()}"
+        instead = "fix the path" if path.is_absolute() else f"it is looked for in {os.getcwd()}"
         raise ConfigError("data.paths", pattern, problem, instead)
     return files

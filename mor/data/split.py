@@ -1,6 +1,6 @@
 """Which documents are held out for validation: those whose text hashes to a small number.
 
-So the split does not hang on the order of the documents, and equal texts stand on the same side.
+So the split does not depend on the order of the documents, and equal texts are on the same side.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The measures are those of a run's final validation (`mor.evaluate.validation`), on a text of the
 user's or on the held-out rows, for the final checkpoint or for every one that is kept. Routing is
 that of inference, which sees the past only; the scores and the accuracy of the rule of inference
-are told under top-k, as in training.
+are reported under top-k, as in training.
 """
 
 from __future__ import annotations

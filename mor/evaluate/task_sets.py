@@ -1,7 +1,7 @@
 """Sets of evaluation tasks by name, as planning sees them. Neither torch nor the harness.
 
 - `paper`: the six benchmarks of the paper's tables, with its normalisation (app. B);
-- `small`: the same documents in a form that small models can be told apart by: the negative
+- `small`: the same documents in a form that separates small models: the negative
   log-likelihood of the right answer, in bits per byte;
 - `corpus`: tasks made from the held-out text that a run was validated on; no download, seconds;
 - a path: a .jsonl file, a task's .yaml file, or a folder of both (docs/evaluation.md).

@@ -2,7 +2,7 @@
 
 `topk` routes as in training: expert choice then ranks a token against later ones, so the future
 leaks into the loss. `causal` uses the rule of inference (the router's threshold or the auxiliary
-router), which sees the past only. Fits use the causal one unless told otherwise.
+router), which sees the past only. Fits use the causal one by default.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from mor.model.transformer import Transformer
 from mor.train.initial import trained_model
 
 MOST = 32  # prompts in work at once
-NEW = 64  # tokens of a continuation where nobody says how many, or what the context leaves
+NEW = 64  # tokens of a continuation by default, or what the context leaves
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Session:
 def _encode(tokenizer: Tokenizer, text: str) -> list[int]:
     try:
         return [int(token) for token in tokenizer.encode([text])[0][:-1]]
-    except UnicodeEncodeError:  # bytes of the command line that are no text
+    except UnicodeEncodeError:  # bytes of the command line that are not text
         raise EngineError(f"prompt={text!a}: is not UTF-8; type it in UTF-8") from None
 
 

@@ -4,8 +4,9 @@
   left out: they would need keys and values for every loop;
 - entropy: a token leaves when the entropy is below the threshold. kl: when the distribution after
   a loop differs from that before it by less (KL between loops, as Huginn, arXiv 2502.05171);
-- a token that has left is seen by later loops of other tokens as its deepest loop left it: keys and
-  values of every position are there, as the model was trained. With a threshold of 0 nobody leaves.
+- a token that has left is seen by later loops of other tokens as its deepest loop left it: keys
+  and values of every position are there, as the model was trained. At a threshold of 0 no token
+  leaves.
 """
 
 from __future__ import annotations

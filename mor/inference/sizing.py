@@ -78,7 +78,7 @@ def _bytes(settings: Settings, device: torch.device, page_cost: float) -> int:
 
 
 def _free(device: torch.device) -> int:
-    """Bytes of memory that nobody uses."""
+    """Bytes of free memory."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -104,7 +104,7 @@ class Pool:
         self, planes: set[int], pages: int, page: int, like: SizeConfig, at: Tensor
     ) -> None:
         self.page, self.pages = page, pages
-        self.spare = pages * page  # a slot that no page holds and nobody reads
+        self.spare = pages * page  # a slot that no page holds and that is never read
         shape = (self.spare + 1, like.n_kv_heads, like.d_head)
         self.keys = {j: at.new_zeros(shape) for j in planes}  # (slots, H_kv, Dh) each
         self.values = {j: at.new_zeros(shape) for j in planes}

@@ -2,7 +2,7 @@
 
 - a mask compares positions (and documents), ascending in each sequence. On CPU it is dense, (B, 1,
   n, n_keys), added to the scores: the reference. On CUDA it is a FlexAttention block mask: nothing
-  of n x n_keys is ever held, and blocks that nobody sees cost nothing (runtime.masks=auto);
+  of n x n_keys is ever held, and blocks that no query sees cost nothing (runtime.masks=auto);
 - which blocks are seen, and which wholly, follows from the smallest and largest position of each
   block of queries and of keys, so that even making the mask holds (n / 128) x (n_keys / 128) bits;
 - queries and keys are padded to whole blocks, and ragged ones to the length of a sequence, so that
@@ -23,7 +23,7 @@ from torch.nn.attention.flex_attention import BlockMask, flex_attention
 BLOCK = 128  # queries and keys of one block
 NARROWEST = 16  # channels of a head that FlexAttention's kernels need
 NOWHERE = -1  # position of a query that sees nothing
-PAST = 2**30  # position of a key that nobody sees
+PAST = 2**30  # position of a key that no query sees
 
 
 class Places(NamedTuple):

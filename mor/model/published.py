@@ -1,8 +1,8 @@
-"""The files of published weights as their headers tell them: every tensor's name, type and shape.
+"""The files of published weights by their headers: every tensor's name, type and shape.
 
 safetensors begins with the length of a JSON header, and the header. Reading it needs neither torch
 nor the weights, so that a study which starts from weights that cannot be read is refused when it is
-planned. Whatever a folder holds is accounted for: a file or a tensor that nobody reads is refused.
+planned. Whatever a folder holds is accounted for: a file or a tensor that is not read is refused.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _files(folder: Path) -> list[Path]:
         raise ExchangeError(f"{folder}: {missing[0]} is missing; {instead}")
     if surplus := sorted(present - names):
         raise ExchangeError(
-            f"{folder}: {surplus[0]} is no part of the model that "
+            f"{folder}: {surplus[0]} is not part of the model that "
             f"{INDEX if (folder / INDEX).exists() else WEIGHTS} holds (an adapter, or another form "
             "of it?); move it to another folder, or merge it into the model"
         )

@@ -1,6 +1,6 @@
 """Switches that change time and memory of a model and leave its loss as it is. Design notes:
 
-- they are set on a built model, from `runtime.*`, and are no part of a run's identity;
+- they are set on a built model, from `runtime.*`, and are not part of a run's identity;
 - recomputing keeps the chosen indices of every recursion: routers run outside of what is run twice;
 - layers are compiled one by one: tied ones, and all of one shape, share a compiled function;
 - expert choice trains with shapes that never change, and is compiled for just these. Under the
@@ -36,7 +36,7 @@ class Speed:
         return recomputed(function) if self.recompute == "recursion" else function
 
     def each(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A layer's pass, likewise."""
+        """A layer's pass, run again in the backward if that is asked for."""
         return recomputed(function) if self.recompute == "layer" else function
 
     def shapes(self, ragged: bool) -> contextlib.AbstractContextManager[Any]:

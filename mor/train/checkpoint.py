@@ -158,7 +158,7 @@ def load(path: Path, tensors: Tensors, ranks: Ranks | None = None) -> Progress:
 
 
 def is_damaged(path: Path) -> bool:
-    """Whether something is there that is no whole checkpoint; reads all of it."""
+    """Whether a folder exists that is not a complete checkpoint; reads all of it."""
     return path.exists() and isinstance(_checked(path), CorruptCheckpoint)
 
 
@@ -190,7 +190,7 @@ def read_progress(path: Path) -> Progress:
 def candidates(folder: Path, at_most: float | None = None) -> list[Path]:
     """Checkpoints that have spent at most `at_most` FLOPs, furthest first.
 
-    One that cannot be read comes before all others, so that whoever resumes says so.
+    One that cannot be read comes before all others, so that a resumed run reports it.
     """
     found: list[tuple[float, Path]] = []
     if folder.is_dir():

@@ -1,4 +1,4 @@
-"""Several processes that train one run: who they are, and what they tell each other.
+"""Several processes that train one run: their ranks, and what they exchange.
 
 The environment is torchrun's: RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT, which
 submitit's TorchDistributedEnvironment exports, too. Without it a process is alone, and every

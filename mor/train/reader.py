@@ -2,7 +2,7 @@
 
 torch.distributed.checkpoint keeps its index, `.metadata`, as a pickle, and a pickle may name any
 function. Ours names a dozen classes that hold numbers and names; anything else is refused. So is an
-entry that would be unpickled in its turn (it is no tensor), and a file outside the checkpoint.
+entry that would be unpickled in its turn (it is not a tensor), and a file outside the checkpoint.
 """
 
 from __future__ import annotations

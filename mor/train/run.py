@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Hooks:
-    """How whoever runs this looks in: status writes, a request to stop, where numbers come from."""
+    """Callbacks of the caller: status writes, a request to stop, the source of rows."""
 
     on_status: Callable[[dict[str, Any]], None] = lambda status: None
     should_stop: Callable[[], bool] = lambda: False
@@ -114,7 +114,7 @@ def train_run(config: Config, folder: RunFolder, start: Path | None, hooks: Hook
     if not ranks.first:
         return
     found = final_validation(model, trainer.batches, n_tokens, trainer.precision())
-    hooks.on_status(status_of(trainer))  # whoever lost the run finds out before it writes
+    hooks.on_status(status_of(trainer))  # a process that lost the run notices before it writes
     result = _result(config, trainer, hooks, "done", found)
     folder.write_result(result)
     routing = scalars(result.routing) if result.routing else {}

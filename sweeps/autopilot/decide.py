@@ -25,7 +25,7 @@ class Until:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A run that would tell something."""
+    """A run that is suggested."""
 
     model: str
     size: str

@@ -3,7 +3,7 @@
 - `analysis` is a command here, as everywhere in this package: `fit --json` gives the exponents of
   approach 3 with their intervals, `suggest --json` the runs that shrink them most for what they
   cost. The intervals of isoFLOP minima are not what its runs are chosen for: those at the ends of a
-  budget's sizes tell the law most, and a parabola little;
+  budget's sizes inform the law most, and a parabola little;
 - a round is written before its runs are launched (`ledger.autopilot`). One that was killed, at any
   moment, is found by the next start: its runs are in its file, and a launch trains none twice;
 - hours are those that the study's attempts have held since the first round, as the ledger has them.

@@ -34,7 +34,7 @@ from sweeps.watch import StudyView
 from sweeps.worker import work
 
 REFRESH_S = 1.0
-RESTARTS = 3  # of workers that died, per launch
+RESTARTS = 3  # of crashed workers, per launch
 NO_LIMIT_MIN = 60 * 24 * 365
 
 
@@ -105,7 +105,7 @@ def refuse_without_gpu(configs: Iterable[Config]) -> None:
     """Raises ConfigError where a run asks for a GPU and this machine has none."""
     asking = next((config for config in configs if config.runtime.device == "cuda"), None)
     if asking is not None:
-        from mor.train.run import choose_device  # torch: only where somebody asks for a GPU
+        from mor.train.run import choose_device  # torch: only where a run asks for a GPU
 
         choose_device(asking)
 
@@ -206,7 +206,7 @@ def _parallel(plan: Plan) -> int:
 
 
 class _Pool:
-    """Worker processes as submitit jobs; one that dies while work is left is started again."""
+    """Worker processes as submitit jobs; one that crashes while work is left is restarted."""
 
     def __init__(self, launch: Launch, gpus: int) -> None:
         _let_children_import_us()
@@ -229,7 +229,7 @@ class _Pool:
             self._jobs[number] = self._executor.submit(work, *self._arguments)
 
     def running(self) -> bool:
-        """Whether any worker still works; starts those that died again, a few times."""
+        """Whether any worker still works; restarts crashed ones, a few times."""
         for number, job in [(n, job) for n, job in self._jobs.items() if job.done()]:
             del self._jobs[number]
             if self._died(job) and self._restarts < RESTARTS:

@@ -98,7 +98,7 @@ def queued_tasks(studies_dir: Path, runs_dir: Path) -> dict[str, str]:
     """Task id -> id of the job that was submitted for it, of those that wait or run.
 
     Of all studies, because a run belongs to the run store and not to a study; without the tasks
-    that their launch was told to leave alone. Raises UserError where a scheduler does not answer.
+    that their launch was asked to leave alone. Raises UserError where a scheduler does not answer.
     """
     submitted = [
         element

@@ -31,7 +31,7 @@ def show_log(folder: RunFolder, lines: int | None, write: Callable[[str], object
 
 
 def follow_log(folder: RunFolder, at: int, write: Callable[[str], object]) -> None:
-    """Go on with what is added, until nobody trains the run any more."""
+    """Go on with what is added, until no process trains the run any more."""
     while True:
         held = Claim(folder.path).held()  # before reading: the last lines are not missed
         with folder.log_file.open("rb") as file:

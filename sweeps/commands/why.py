@@ -14,7 +14,7 @@ from sweeps.tasks import Task
 from sweeps.watch import OPEN, Row, StudyView
 
 TAIL = 8  # lines of a log
-ACTIVE = ("running", "pending", "preempted")  # somebody works on the study, or will
+ACTIVE = ("running", "pending", "preempted")  # a worker runs the study, or will
 
 
 def explain(view: StudyView, task: Task) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""One self-contained HTML of a study while it runs, written anew on each look."""
+"""One self-contained HTML of a study while it runs, rewritten on each look."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def _vanished(fit: LawFit) -> list[Caution]:
             Code.TERM_VANISHED,
             f"{term.coefficient} has gone to zero: the points do not need that term, so neither "
             "it nor "
-            f"its exponent is known; more spread in {term.told_by} would tell.",
+            f"its exponent is known; more spread in {term.told_by} would identify it.",
         )
         for term in vanished(fit)
     ]
@@ -110,7 +110,7 @@ def _design(table: pd.DataFrame, found: Intervals) -> list[Caution]:
         said.append(
             Caution(
                 Code.TRUNKS_UNKNOWN,
-                "Most sizes have several points and no column tells which of them share a training "
+                "Most sizes have several points and no column says which of them share a training "
                 "run: if they do, the intervals are too narrow; name it, as in --columns "
                 "trunk=params.",
             )

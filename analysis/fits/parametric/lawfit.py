@@ -75,7 +75,7 @@ def report(law: Law, table: pd.DataFrame, asked: Asked) -> Report:
 
 def _held_only(fit: LawFit, found: Intervals, seen: Profile | None) -> Intervals:
     """No interval for the parameters of a term that the fit does without, nor for those of terms
-    that the points do not tell apart: nothing holds them."""
+    that the points do not identify: nothing holds them."""
     terms = vanished(fit)
     if seen is not None and not seen.identified:
         terms = list(fit.problem.law.terms)  # the floor as well: it trades off against both

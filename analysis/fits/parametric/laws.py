@@ -43,7 +43,7 @@ class Expansion:
 
 @dataclass(frozen=True)
 class Term:
-    """A summand of L: its coefficient, the exponent that belongs to it, and what tells it."""
+    """A summand of L: its coefficient, its exponent, and the column that identifies it."""
 
     coefficient: str
     exponent: str | None
@@ -139,7 +139,7 @@ HOFFMANN_GRID = (
     np.arange(0, 2.5, 0.5),
     np.arange(-1, 1.5, 0.5),
 )
-SMALL = 1e-9  # of the trace: terms that are alike are told apart no better
+SMALL = 1e-9  # of the trace: collinear terms are separated no better
 LEAST = 1e-3  # of the mean loss: the smallest term that a projection leaves
 PHI_RANGE = (-0.5, 1.5)
 FIVE = ("A", "alpha", "B", "beta", "E")

@@ -4,7 +4,7 @@ phi = 0: another pass through the block is worth nothing beyond its weights. phi
 worth as much as weights of its own. Source: the looped law of arXiv 2604.21106. The p value is a
 bootstrap's: how far the resampled phi reach across the tested value, twice the smaller tail; with
 few groups Student's t of the distance in spreads. Objectives and R2 of the three fits stand beside
-it: under Huber's loss a ratio of objectives is no likelihood ratio, so it is shown, not tested.
+it: under Huber's loss a ratio of objectives is not a likelihood ratio, so it is shown, not tested.
 """
 
 from dataclasses import dataclass, replace

@@ -18,7 +18,7 @@ from analysis.formatting import plural
 
 GRID_STARTS = 4500  # points of Hoffmann's grid (`analysis.fits.parametric.laws`)
 POLISHED = 64
-FEW = 24  # points that tell good starts from hopeless ones
+FEW = 24  # points that separate good starts from hopeless ones
 # Two ends are one basin when their objectives agree to this share, or both are rounding.
 SAME = 1e-6
 ROUNDING = 1e-20
@@ -31,7 +31,7 @@ class Certificate:
     `gradient_norm`: Euclidean, in the coordinates of theta. `basins`: distinct
     objectives among the polished starts. `agree`: share of the polished starts that end at the
     optimum. `condition`: of the curvature at the optimum with its columns centred and scaled to
-    one; 1 says that the parameters are told apart, 1e8 that the points cannot.
+    one; 1: the parameters are well identified, 1e8: they are not.
     """
 
     objective: float

@@ -1,6 +1,6 @@
 """Is the exponent a held by the points at all? Profile likelihood of approach 3.
 
-Resampling tells how an estimate moves among the points that are there; it cannot tell that other
+Resampling shows how an estimate moves among the points that are there; it cannot show that other
 exponents fit these points as well. On a ladder (tokens a fixed multiple of parameters) the two
 terms of the law are two powers of one number: exchanged, they fit alike, and their intervals held
 the truth in a third of the studies. So a is held at values between its bounds, the other parameters

@@ -193,7 +193,7 @@ def condition(problem: Problem, theta: Floats) -> float:
     """Condition number of the curvature (IRLS) at one parameter set, scaled to a unit diagonal.
 
     A log coefficient and its exponent trade off merely because the log of their base lies far from
-    zero; centring it takes that out, so that what is left is what the points cannot tell apart.
+    zero; centring it takes that out, so that what is left is what the points cannot identify.
     """
     _, irls, _ = _normal_equations(problem, theta[None])
     centred = np.eye(len(theta))

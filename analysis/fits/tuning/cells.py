@@ -60,7 +60,7 @@ def tune_table(
     known = table[[isinstance(s, dict) and bool(s) for s in table["settings"]]]
     if known.empty:
         raise AnalysisError(
-            "The points do not tell the settings of their runs: give a study or a run store."
+            "The points do not have the settings of their runs: give a study or a run store."
         )
     rows = _kept(known, where or {})
     found = _swept(rows)
@@ -161,8 +161,8 @@ def _check_over(asked: tuple[str, ...], rows: list[dict[str, Any]], found: list[
 
 
 def _variant_settings(rows: list[dict[str, Any]], over: tuple[str, ...]) -> list[str]:
-    """What tells variants of a model apart: what differs and is not swept. A number that only
-    goes with size and budget, as a recipe's batch does, tells none apart."""
+    """What distinguishes variants of a model: what differs and is not swept. A number that only
+    goes with size and budget, as a recipe's batch does, distinguishes none."""
     within = {name for own in _by(rows, PLACE).values() for name in _differing(own)}
     follows = {
         name

@@ -156,7 +156,7 @@ def _optimum(
     nothing = Optimum(cell, Found.TOO_FEW, "", valley, None, None, None, None, None, None)
     if valley is None:
         few = [f"{n} has {len(cell.tried(k))}" for k, n in enumerate(over)]
-        return replace(nothing, reason=f"{', '.join(few)} values, which do not tell a minimum")
+        return replace(nothing, reason=f"{', '.join(few)} values, which do not determine a minimum")
     x, loss, curvature = (part[0] for part in _minima(fitted, valley, fitted.coefficients[None]))
     edge = optimum.lowest_at_edge(cell)
     if not np.isfinite(loss):

@@ -1,6 +1,6 @@
 """The law through the optima of one model: `setting = c N^-a D^-b`, weighted least squares in logs.
 
-The form is the simplest that the optima tell: a constant from one place, a power of N from several
+The form is the simplest that the optima give: a constant from one place, a power of N from several
 sizes, of D from several token counts. D is in it only where its power does not follow from that of
 N and its interval leaves zero out, as a law with D costs the trunks that budgets share.
 Optima that scatter about the law more than their intervals say widen its interval.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Interval = tuple[float, float]
 ALIKE = 0.05  # of a factor: sizes or token counts that differ by less are one
-RAY = 0.99  # correlation of log N and log D beyond which neither is told from the other
+RAY = 0.99  # correlation of log N and log D beyond which they are not separated
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,10 @@ def _form(n: Floats, d: Floats) -> tuple[tuple[bool, bool], str]:
             return (True, True), ""
         return (True, False), (
             "sizes and tokens go together (one budget, or one ratio), so a power of N stands for "
-            "both; vary the budget to tell them apart"
+            "both; vary the budget to separate them"
         )
     if several_n and several_d:
-        return (True, False), "two optima tell one power, taken as one of N"
+        return (True, False), "two optima determine one power, taken as one of N"
     return (bool(several_n), bool(several_d and not several_n)), ""
 
 
@@ -120,7 +120,7 @@ def _fit(
     if spare > 0:
         scatter = float(np.sqrt(np.sum(((y - place @ best) * weights) ** 2) / spare))
         if scatter > 1:
-            # as wide as Student's t with so few optima to spare tells the scatter
+            # as wide as Student's t with so few degrees of freedom for the scatter
             wider = scatter * bootstrap.student_quantile(spare) / 1.96
             draws = best + (draws - best) * wider
     return _Fitted(best, draws, scatter)

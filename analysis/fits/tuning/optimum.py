@@ -3,7 +3,7 @@
 Loss does not rise alike on both sides of the best learning rate, and a parabola through a skew
 valley is off by more than its interval: where e^x - 1 - x is the shape, over factors of 4 either
 side, by 25 %, and a 95 % interval then holds the truth in 9 % of studies. So all cells of a curve
-share a cubic term in each setting, as a share of the loss, where there are points to tell it; a
+share a cubic term in each setting, as a share of the loss, where points determine it; a
 cell's own quadratic takes the rest. Everything is linear in the losses and fitted at once.
 
 Runs within a factor of 4 of the lowest count, and the five values nearest to it. Far above the

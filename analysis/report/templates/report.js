@@ -226,7 +226,7 @@ class Chart {
       entry.x = clip(sx(item.x));
       entry.y = sy(item.y);
       const star = item.kind === "star", shape = star ? (item.hollow ? SHAPES.circle(8) : SHAPES.star(8)) : SHAPES[item.shape](R);
-      const beyond = entry.x !== sx(item.x); // of the panel: drawn at its end, told apart
+      const beyond = entry.x !== sx(item.x); // of the panel: drawn at its end, hollow
       const kind = (star ? "star" : "mark") + (item.hollow || beyond ? " hollow" : "");
       make("path", { d: shape, transform: `translate(${entry.x.toFixed(1)},${entry.y.toFixed(1)})`, class: `${kind} ${colour}` }, node);
     }

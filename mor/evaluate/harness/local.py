@@ -138,7 +138,7 @@ def _check(row: Any, kind: str, path: Path, number: int) -> None:
     if kind == "choice":
         choices, answer = row["choices"], row["answer"]
         if not all(isinstance(choice, str) and choice for choice in choices):
-            raise _wrong(path, number, "choices holds what is no text, or an empty one")
+            raise _wrong(path, number, "choices holds a value that is not text, or an empty one")
         if not 0 <= answer < len(choices):
             raise _wrong(path, number, f"answer is {answer} of {len(choices)} choices")
 

@@ -13,7 +13,7 @@ LOUD = ("datasets", "huggingface_hub", "lm_eval")
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Their logs are left out, and their progress bars where nobody watches them."""
+    """Their logs are left out, and their progress bars where the output is not a terminal."""
     loggers = [logging.getLogger(name) for name in LOUD]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

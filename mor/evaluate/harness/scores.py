@@ -1,5 +1,5 @@
 """What is kept of the harness's results: its measures by task, and beside them the negative
-log-likelihood of the right answer, which tells small models apart where accuracy is chance.
+log-likelihood of the right answer, which separates small models where accuracy is chance.
 
 - `nll`: nats of the right answer, mean over the documents;
 - `bpb`: bits of all right answers over their bytes of UTF-8, the space in front included.

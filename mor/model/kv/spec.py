@@ -104,7 +104,7 @@ def inactive_kv(model: ModelConfig, ties: bool) -> tuple[str, ...]:
     """Settings below `model.` that nothing of this model depends on."""
     mode = mode_of(model)
     names = () if mode.sources else ("kv_share",)
-    alone = not ties and not mode.computes_later  # one recursion has nobody to share with
+    alone = not ties and not mode.computes_later  # one recursion has none to share with
     return (*names, "kv") if alone else names
 
 

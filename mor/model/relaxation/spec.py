@@ -95,6 +95,6 @@ def check_relaxation(model: ModelConfig, size: SizeConfig, ties: bool) -> None:
         raise ConfigError(
             "model.relaxation.rank",
             relaxation.rank,
-            f"above size.d_model={size.d_model}: a change of full rank is no saving",
+            f"above size.d_model={size.d_model}: a full-rank change saves nothing",
             f"type model.relaxation.rank={max(1, size.d_model // 8)}",
         )

@@ -55,7 +55,7 @@ class Router:
         return {}
 
     def buffers(self) -> dict[str, Tensor]:
-        """State that is no weight, likewise."""
+        """Buffers of the router by name (state that is not a weight)."""
         return {}
 
     def apply(self, net: nn.Module, x: Tensor, forward: Forward) -> Tensor:

@@ -127,7 +127,7 @@ class ExpertChoice(Router):
 
 
 class ExpertCourse(Course):
-    """Expert choice by the inference rule: whoever is not chosen leaves."""
+    """Expert choice by the inference rule: a token that is not chosen leaves."""
 
     def __init__(self, n_blocks: int, experts: Experts) -> None:
         super().__init__(n_blocks)

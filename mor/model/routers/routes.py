@@ -47,9 +47,9 @@ class Routes:
     def selected(self) -> list[Tensor]:
         """Positions that each recursion took, ascending per sequence; pads at the end hold S."""
         device = self.everyone.tables.cos.device
-        nobody = torch.zeros(self.everyone.batch, 0, dtype=torch.long, device=device)
+        empty = torch.zeros(self.everyone.batch, 0, dtype=torch.long, device=device)
         grids = [span.grid() for span in self.spans]  # (B, n)
-        return grids + [nobody] * (self.n_blocks - len(grids))
+        return grids + [empty] * (self.n_blocks - len(grids))
 
     @property
     def depths(self) -> Tensor:

@@ -73,7 +73,7 @@ def flags_of(
 
 
 def warning_s(minutes: int) -> int:
-    """Seconds before a time limit at which a worker is told to stop."""
+    """Seconds before a time limit at which a worker is asked to stop."""
     return min(WARNING_S, math.ceil(minutes * 60 / 4))
 
 

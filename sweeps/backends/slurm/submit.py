@@ -45,7 +45,7 @@ from sweeps.tasks import Task
 
 LOST_WITHOUT_ACCOUNTING = (
     "this Slurm keeps no accounting: whether a job that left the queue ran out of time, memory or "
-    "its node cannot be told; the runs are not affected"
+    "its node is not known; the runs are not affected"
 )
 
 

@@ -163,5 +163,5 @@ def test_points_that_tell_nothing_are_refused(points, law):
     with pytest.raises(AnalysisError, match=r"only 5 points|no more points"):
         law_of(one_budget, "mor")
     narrow = points[points["params"] == points["params"].iloc[0]]
-    with pytest.raises(AnalysisError, match="cannot tell the law's five parameters apart"):
+    with pytest.raises(AnalysisError, match="do not identify the law's five parameters"):
         suggest(law, pd.concat([narrow] * 8), repeats(points, {}, ""), 1)

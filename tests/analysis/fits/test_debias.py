@@ -1,4 +1,4 @@
-"""The bias of a parabola: told by approach 3 and taken off, or left with a reason."""
+"""The bias of a parabola: estimated by approach 3 and subtracted, or left with a reason."""
 
 import numpy as np
 import pandas as pd
