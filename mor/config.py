@@ -207,7 +207,8 @@ class RuntimeConfig:
     loss_chunk: int | None = where(None)  # tokens whose logits are held at once; null: all
     masks: str = where("auto")  # blocks (FlexAttention) | dense; auto: blocks on a GPU
     recompute: str = where("none")  # none | recursion | layer: activations computed twice, not kept
-    compile: bool = where(False)  # torch.compile of each layer
+    # torch.compile of each layer; auto: on a GPU, where every step has the same shapes
+    compile: bool | str = where("auto")
     checkpoint_s: float = where(300.0)  # seconds between checkpoints
     async_checkpoint: bool = where(True)  # written by a thread, from a copy in host memory
     keep_checkpoints: int = where(2)  # rolling ones; plateau ends are always kept

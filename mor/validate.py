@@ -27,6 +27,10 @@ def validate(config: Config) -> Config:
     one_of("data.kind", config.data.kind, DATA_KINDS)
     one_of("runtime.device", config.runtime.device, ("auto", "cpu", "cuda"))
     one_of("runtime.recompute", config.runtime.recompute, RECOMPUTE)
+    if config.runtime.compile not in (True, False, "auto"):
+        raise ConfigError(
+            "runtime.compile", config.runtime.compile, "not true, false or auto", "set it to auto"
+        )
     one_of("runtime.masks", config.runtime.masks, ("auto", "blocks", "dense"))
     one_of("runtime.parallel", config.runtime.parallel, PARALLEL)
     one_of("runtime.wandb", config.runtime.wandb, WANDB_MODES)

@@ -46,6 +46,12 @@ class Speed:
         return contextlib.nullcontext()
 
 
+def compiles(asked: bool | str, device: torch.device, stable: bool) -> bool:
+    """Whether layers are compiled. auto: on a GPU, for shapes that never change; token choice has
+    others in each step, and no GPU has timed it compiled."""
+    return asked if isinstance(asked, bool) else device.type == "cuda" and stable
+
+
 def allow_shapes() -> None:
     """Let as many shapes of a layer be compiled as micro-batches are tried on the way to the
     measured one, times recursions. torch stops at 8 and runs the rest as it is written: MoR-3's

@@ -42,7 +42,7 @@ from mor.model.relaxation.adapters import Relaxation
 from mor.model.routers.base import Forward, Router
 from mor.model.routers.routes import Routes
 from mor.model.spans import Rectangle, Span, documents_of
-from mor.model.speed import Speed, allow_shapes
+from mor.model.speed import Speed, allow_shapes, compiles
 
 
 @dataclass
@@ -108,9 +108,10 @@ class Transformer(nn.Module):
     def set_speed(self, runtime: RuntimeConfig) -> None:
         """Take up the switches that change time and memory and not the loss."""
         stable = router_of(self.model).has_stable_shapes(self.model.router)
-        fixed = runtime.compile and stable
+        compiled = compiles(runtime.compile, self.embed.weight.device, stable)
+        fixed = compiled and stable
         self.speed = Speed(runtime.loss_chunk, runtime.recompute, fixed, runtime.masks)
-        if runtime.compile:
+        if compiled:
             allow_shapes()
             for layer in self.layers:
                 layer.compile(dynamic=False if fixed else None)

@@ -92,7 +92,7 @@ def config_of(model: ModelConfig, precision: str, **runtime: Any) -> Config:
         SIZE,
         DataConfig(vocab_size=VOCAB),
         TrainConfig(batch_size=BATCH, seq_len=LENGTH, precision=precision),
-        runtime=RuntimeConfig(device="cuda", micro_batch=1, **runtime),
+        runtime=RuntimeConfig(device="cuda", micro_batch=1, compile=False, **runtime),
     )
 
 

@@ -49,7 +49,9 @@ def trainer_of(
         size,
         DataConfig(vocab_size=VOCAB),
         TrainConfig(batch_size=batch_size, seq_len=LENGTH, precision=precision, lr=1e-3),
-        runtime=RuntimeConfig(device=device.type, **{"micro_batch": 1, **runtime}),
+        runtime=RuntimeConfig(
+            device=device.type, **{"micro_batch": 1, "compile": False, **runtime}
+        ),
     )
     return Trainer(config, Batches(batch_size), device)  # type: ignore[arg-type]
 

@@ -29,6 +29,7 @@ CASES = [
     ([QUICK, "runs_dir=/proc/nowhere"], ["runs_dir", "cannot be written"]),
     (["-m", QUICK, "size=9k", "studies_dir=/proc/nowhere"], ["studies_dir", "cannot be written"]),
     ([QUICK, "runtime.log_steps=0"], ["runtime.log_steps=0", "above 0"]),
+    ([QUICK, "runtime.compile=yep"], ["runtime.compile=yep", "auto"]),
     ([QUICK, "data.tokenizer=train", "launch=plan"], ["data.vocab_size=256", "4096"]),
     (["-m", QUICK, "model=[mor,vanilla]", "launch=plan"], ["model", "type model=mor,vanilla"]),
     ([QUICK, "train.warmup_steps=100000"], ["train.warmup_steps=100000"]),

@@ -12,6 +12,7 @@ import torch._dynamo.testing
 from mor.config import RuntimeConfig
 from mor.model.layers import Layer
 from mor.model.losses import chunked_loss, whole_loss
+from mor.model.speed import compiles
 from tests.memory import kept_for_backward
 from tests.mor.model.variants import ALL, build, draw
 
@@ -71,6 +72,20 @@ def test_expert_choice_is_compiled_for_the_shapes_of_training_only(monkeypatch) 
         torch.testing.assert_close(causal, expected)
     # The layers around the recursions see every token: once more, without gradients.
     assert counter.frame_count <= compiled + 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "stable", "compiled"),
+    [
+        ("auto", "cuda", True, True),
+        ("auto", "cuda", False, False),
+        ("auto", "cpu", True, False),
+        (True, "cpu", False, True),
+        (False, "cuda", True, False),
+    ],
+)
+def test_auto_compiles_on_a_gpu_where_shapes_never_change(asked, device, stable, compiled) -> None:
+    assert compiles(asked, torch.device(device), stable) is compiled
 
 
 def test_every_micro_batch_that_is_tried_is_compiled(monkeypatch) -> None:
