@@ -54,13 +54,15 @@ class RunEntry(Part):
     data: str | None = field(default=None, metadata=OPTIONAL)  # the task that prepares its corpus
     config: dict[str, Any] | None = field(
         default=None, metadata=OPTIONAL
-    )  # these three are for workers only; first: the resolved configuration
+    )  # these are for workers only; first: the resolved configuration
     own_exact_flops: float | None = field(
         default=None, metadata=OPTIONAL
     )  # that the run itself trains
     branch_flops: float | None = field(
         default=None, metadata=OPTIONAL
     )  # at which its cool-down begins
+    own_hours: float | None = field(default=None, metadata=OPTIONAL)  # its validations included
+    validation_flops: float | None = field(default=None, metadata=OPTIONAL)  # exact, of its part
 
     @classmethod
     def read(cls, name: str, value: Any) -> Any:
@@ -68,7 +70,9 @@ class RunEntry(Part):
 
     @property
     def own_gpu_hours(self) -> float:
-        """Device-hours of the part that the run itself trains."""
+        """Device-hours of the part that the run itself trains, and of its validations."""
+        if self.own_hours is not None:
+            return self.own_hours
         return self.gpu_hours * ((self.own_exact_flops or 0.0) / self.flops["exact"])
 
 
@@ -88,6 +92,7 @@ class SegmentEntry(Part):
     config: dict[str, Any] | None = field(
         default=None, metadata=OPTIONAL
     )  # of a run that branches off at its end
+    validation_flops: float | None = field(default=None, metadata=OPTIONAL)  # exact
 
     @classmethod
     def read(cls, name: str, value: Any) -> Any:

@@ -25,7 +25,7 @@ from mor.train.schedule import PlannedSteps, has_trunk, planned_steps, schedule
 from sweeps.config import ClusterConfig
 from sweeps.evaluations import Evaluation, evaluations_of
 from sweeps.preparations import Preparation, for_run, preparations_of
-from sweeps.prices import Price
+from sweeps.prices import Price, validation_flops
 from sweeps.tasks import Kind, Task, TaskGraph, in_order_of_work
 
 
@@ -39,6 +39,7 @@ class Segment:
     target: float  # FLOPs at its end, under the convention of the study
     steps: int  # of this stretch
     exact_flops: float
+    validation_flops: float  # of the points on the way
     gpu_hours: float
     depends_on: tuple[str, ...]
     done: bool
@@ -74,7 +75,8 @@ class Segment:
 
     def worker_entry(self) -> SegmentEntry:
         """The segment as workers need it."""
-        return replace(self.entry(), config=to_dict(self.config))
+        config, checks = to_dict(self.config), self.validation_flops
+        return replace(self.entry(), config=config, validation_flops=checks)
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class Run:
     depends_on: tuple[str, ...]
     own_steps: int  # that the run itself trains: its cool-down, or all without a trunk
     branch_flops: float  # FLOPs at which its cool-down begins
+    validation_flops: tuple[float, float]  # exact ones: of the whole run, of its own part
     gpu_hours: float  # of the whole run, as if from scratch
     own_gpu_hours: float
     measured: bool  # priced at a measured speed, not at an assumed MFU
@@ -159,6 +162,8 @@ class Run:
             self.entry(),
             config=to_dict(self.config),
             own_exact_flops=self.own_exact_flops,
+            own_hours=self.own_gpu_hours,
+            validation_flops=self.validation_flops[1],
             branch_flops=self.branch_flops,
         )
 
@@ -257,14 +262,15 @@ class Plan:
         runs = [
             replace(
                 run,
-                gpu_hours=price.hours(run.config, run.flops["exact"]),
-                own_gpu_hours=price.hours(run.config, run.own_exact_flops),
+                gpu_hours=price.hours(run.config, run.flops["exact"], run.validation_flops[0]),
+                own_gpu_hours=price.hours(run.config, run.own_exact_flops, run.validation_flops[1]),
                 measured=price.is_measured(run.config),
             )
             for run in self.runs
         ]
         segments = [
-            replace(s, gpu_hours=price.hours(s.config, s.exact_flops)) for s in self.segments
+            replace(s, gpu_hours=price.hours(s.config, s.exact_flops, s.validation_flops))
+            for s in self.segments
         ]
         scored = [
             replace(one, gpu_hours=price.hours(one.config, one.exact_flops))
@@ -349,6 +355,7 @@ def _cut(
     for target, point in sorted(targets.items()):
         steps = point.steps.stable - from_step
         flops = steps * point.cost.step_flops["exact"]
+        checks = validation_flops(point.config, point.cost, from_step, point.steps.stable)
         name = segment_name(trunk, target)
         yield Segment(
             segment_id=name,
@@ -357,7 +364,8 @@ def _cut(
             target=target,
             steps=steps,
             exact_flops=flops,
-            gpu_hours=price.hours(point.config, flops),
+            validation_flops=checks,
+            gpu_hours=price.hours(point.config, flops + checks),
             depends_on=before,
             done=ledger.folder(trunk).plateau_done(target),
         )
@@ -372,6 +380,9 @@ def _run(
 ) -> Run:
     trunk, steps, exact = point.trunk_id, point.steps, point.cost.step_flops["exact"]
     own = steps.cooldown if trunk else steps.total
+    config, cost, end = point.config, point.cost, steps.total
+    checks = validation_flops(config, cost, 0, end, ends=True)
+    own_checks = validation_flops(config, cost, end - own, end, ends=True)
     return Run(
         run_id=point.run_id,
         config=point.config,
@@ -381,8 +392,9 @@ def _run(
         depends_on=(by_target[trunk, point.target],) if trunk else (),
         own_steps=own,
         branch_flops=point.target,
-        gpu_hours=price.hours(point.config, steps.total * exact),
-        own_gpu_hours=price.hours(point.config, own * exact),
+        validation_flops=(checks, own_checks),
+        gpu_hours=price.hours(point.config, steps.total * exact + checks),
+        own_gpu_hours=price.hours(point.config, own * exact + own_checks),
         measured=price.is_measured(point.config),
         status=ledger.state(point.run_id) if ledger else "planned",
     )

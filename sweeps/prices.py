@@ -8,6 +8,9 @@ from ledger.speeds import speeds
 from ledger.store import Ledger
 from mor.config import Config
 from mor.devices import PEAK_TFLOPS, device_key
+from mor.flops import RunCost
+from mor.model.components import recurrence_of, router_of
+from mor.train.schedule import points_of
 from sweeps.config import ClusterConfig
 
 
@@ -18,11 +21,29 @@ class Price:
         self._assumed = PEAK_TFLOPS[cluster.gpu] * 1e12 * cluster.mfu
         self._measured = measured_flops_per_s(ledger, cluster.gpu)
 
-    def hours(self, config: Config, exact_flops: float) -> float:
-        return exact_flops / self._measured.get(_shape(config), self._assumed) / 3600
+    def hours(self, config: Config, *exact_flops: float) -> float:
+        return sum(exact_flops) / self._measured.get(_shape(config), self._assumed) / 3600
 
     def is_measured(self, config: Config) -> bool:
         return _shape(config) in self._measured
+
+
+def validation_flops(
+    config: Config, cost: RunCost, after: int, upto: int, ends: bool = False
+) -> float:
+    """Exact FLOPs of the validations after step `after` up to `upto`, and with `ends` of that at
+    the end of the run. A pass is priced at the forward third of training at full depth: at the end
+    there is one for each smaller depth, too, which takes less."""
+    model, train = config.model, config.train
+    routes = router_of(model).routes
+    passes = 2 if routes else 1  # causal and top-k
+    points = points_of(config).between(after, upto) if train.eval_points else 0
+    tokens = points * passes * (train.eval_tokens or train.val_tokens)
+    if ends:
+        shallower = router_of(model).shallower(model) if routes else ()
+        depths = shallower or recurrence_of(model).validated_depths(model)
+        tokens += (passes + len(depths)) * train.val_tokens
+    return tokens * cost.step_flops["exact"] / cost.tokens_per_step / 3
 
 
 def measured_flops_per_s(ledger: Ledger, gpu: str) -> dict[tuple[str, str], float]:

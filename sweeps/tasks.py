@@ -51,6 +51,7 @@ class Task:
     data: str | None = None  # the task that prepares the tokens that it reads
     val_tokens: int = 0  # of a preparation, whose target is in training tokens
     core_hours: float = 0.0  # of a preparation
+    validation_flops: float = 0.0  # exact ones, beside those that it trains
 
     @cached_property
     def config(self) -> Config:
@@ -301,6 +302,7 @@ def _segment_task(entry: SegmentEntry, ledger: Ledger) -> Task:
         entry.target_flops,
         entry.status,
         data=entry.data,
+        validation_flops=entry.validation_flops or 0.0,
     )
 
 
@@ -318,4 +320,5 @@ def _run_task(entry: RunEntry, ledger: Ledger) -> Task:
         entry.branch_flops,
         entry.status,
         data=entry.data,
+        validation_flops=entry.validation_flops or 0.0,
     )

@@ -257,7 +257,8 @@ class StudyView:
             task = s.task
             if _shape(task) in speeds:
                 speed, devices = speeds[_shape(task)]
-                corrected += task.exact_flops / speed * devices / 3600
+                flops = task.exact_flops + task.validation_flops
+                corrected += flops / speed * devices / 3600
             else:
                 corrected += planned.get(task.task_id, 0.0)
         now = time.time()

@@ -127,7 +127,7 @@ def _pieces(plan: PlanFile, runs: dict[str, RunEntry], records: dict[str, Record
         ended = records[name].state in FINISHED
         counted = records[name].flops.get("exact", exact) * own / exact
         pace = speed.get((run.model, run.size))
-        hours = run.gpu_hours * own / exact
+        hours = run.gpu_hours * own / exact if run.own_hours is None else run.own_hours
         pieces.append(_Piece(run.model, own, hours, ended, counted, pace))
         for above in _ancestors(run.depends_on, segments):
             if ended or above not in owner:

@@ -26,8 +26,8 @@ from mor.train import checkpoint
 from mor.train.checkpoint import CorruptCheckpoint
 from mor.train.distributed import OtherRankFailed
 from mor.train.divergence import Diverged
-from mor.train.on_the_way import Interrupted, Points, validated
-from mor.train.schedule import Schedule
+from mor.train.on_the_way import Interrupted, validated
+from mor.train.schedule import Points, Schedule
 from mor.train.tracking import NoTracker, Tracker
 from mor.train.trainer import Trainer
 from mor.train.writer import Writer

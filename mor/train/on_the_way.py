@@ -9,35 +9,14 @@ point on the way: it gets the whole validation.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from mor.config import Config
 from mor.evaluate.validation import FinalValidation, Observer, validation_on_the_way
-from mor.train.schedule import planned_steps, schedule
 from mor.train.trainer import Trainer
 
 
 class Interrupted(Exception):
     """The run was asked to stop while it was validated: that point is outstanding."""
-
-
-@dataclass(frozen=True)
-class Points:
-    """Evenly spaced steps up to a budget, the end left out."""
-
-    number: int = 0
-    steps: int = 1  # planned to the budget
-
-    def due(self, step: int) -> bool:
-        """Whether the state after `step` steps is validated."""
-        reached = step * self.number // self.steps
-        return 0 < step < self.steps and reached > (step - 1) * self.number // self.steps
-
-
-def points_of(config: Config) -> Points:
-    """The points that train.eval_points asks for, of a run or of the trunk up to its plateau."""
-    return Points(config.train.eval_points, planned_steps(config, schedule(config)).total)
 
 
 def validated(

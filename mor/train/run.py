@@ -31,8 +31,7 @@ from mor.train.distributed import join, local_device
 from mor.train.divergence import known_divergence, mark_diverged
 from mor.train.folder import create_folder
 from mor.train.loop import Diverged, Leg, Stopped, Trainer, status_of, train_leg
-from mor.train.on_the_way import points_of
-from mor.train.schedule import data_rows, has_trunk, schedule
+from mor.train.schedule import data_rows, has_trunk, points_of, schedule
 from mor.train.tracking import NoTracker, tracker
 
 log = logging.getLogger(__name__)

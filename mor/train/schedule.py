@@ -127,3 +127,26 @@ def data_rows(config: Config) -> int:
 def has_trunk(config: Config) -> bool:
     """Whether the run cools down from a shared trunk."""
     return config.train.branch and config.train.schedule == "trapezoid"
+
+
+@dataclass(frozen=True)
+class Points:
+    """Evenly spaced steps up to a budget, the end left out: those that are validated on the way."""
+
+    number: int = 0
+    steps: int = 1  # planned to the budget
+
+    def due(self, step: int) -> bool:
+        """Whether the state after `step` steps is validated."""
+        return 0 < step < self.steps and self.between(step - 1, step) > 0
+
+    def between(self, after: int, upto: int) -> int:
+        """How many of the steps after `after`, up to `upto`, are validated."""
+        number = min(self.number, self.steps)
+        first, last = (min(step, self.steps - 1) * number // self.steps for step in (after, upto))
+        return last - first
+
+
+def points_of(config: Config) -> Points:
+    """The points that train.eval_points asks for, of a run or of the trunk up to its plateau."""
+    return Points(config.train.eval_points, planned_steps(config, schedule(config)).total)

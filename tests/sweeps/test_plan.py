@@ -120,3 +120,23 @@ assert "torch" not in sys.modules
         cwd=REPO, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert len(json.loads(file.read_text())["runs"]) == 1008
+
+
+@pytest.mark.parametrize("model", ["vanilla", "mor"])
+def test_validations_are_in_the_price(plan, model):
+    """At the end, and on the way of the run and of its trunk."""
+    study = ["-m", "study=quick", f"model={model}", "size=9k", "budget=1.5e10,3e10"]
+    bare, some = plan(*study), plan(*study, "train.eval_points=8")
+    assert [run["run_id"] for run in bare["runs"]] == [run["run_id"] for run in some["runs"]]
+    longer = plan(*study, "train.val_tokens=131072")  # twice as many: another run
+    passes = {"vanilla": (1, 1), "mor": (4, 2)}[model]  # causal, top-k, at most 1, at most 2
+    for one, more, twice in zip(bare["runs"], some["runs"], longer["runs"], strict=True):
+        of_end = twice["gpu_hours"] - one["gpu_hours"]
+        tokens = one["tokens"]
+        rate = (one["gpu_hours"] - of_end) / tokens  # of a training token
+        assert of_end == pytest.approx(65_536 * passes[0] * rate / 3, rel=1e-6)
+        on_the_way = more["gpu_hours"] - one["gpu_hours"]
+        assert on_the_way == pytest.approx(7 * 65_536 * passes[1] * rate / 3, rel=1e-6)
+    hours = [made["totals"]["with_trunk_sharing"]["gpu_hours"] for made in (bare, some)]
+    points = (hours[1] - hours[0]) / (65_536 * passes[1] * rate / 3)
+    assert 7 < points < 14  # of two budgets on one trunk: each only once

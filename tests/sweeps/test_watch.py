@@ -100,7 +100,7 @@ def test_the_cost_is_corrected_by_the_measured_speed(tmp_path):
     before = store.view().look().cost
     assert before.corrected is None
     assert before.planned == pytest.approx(store.plan.totals()["with_trunk_sharing"]["gpu_hours"])
-    planned_speed = run.flops["exact"] / (run.gpu_hours * 3600)
+    planned_speed = (run.flops["exact"] + run.validation_flops[0]) / (run.gpu_hours * 3600)
     store.begin(run.run_id, claim=True, step=99, flops_per_s=planned_speed / 2)
     assert store.view().look().cost.corrected is None  # too few steps to believe it
     store.ledger.folder(run.run_id).write_status(

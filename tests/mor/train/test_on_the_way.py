@@ -22,9 +22,8 @@ from ledger.result import Result, Throughput
 from mor.config import Config, ConfigError
 from mor.identity import run_id, trunk_id
 from mor.train.loop import Stopped
-from mor.train.on_the_way import Points
 from mor.train.run import Hooks, _trainer, train_run, train_trunk
-from mor.train.schedule import schedule
+from mor.train.schedule import Points, schedule
 from mor.validate import validate
 from tests.mor.train.test_run import ALL, KILLED, _size, _tensors, final
 
