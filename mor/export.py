@@ -63,5 +63,13 @@ def context_of(source: Path) -> int | None:
     return context
 
 
+def trained_in_fp32(source: Path) -> bool:
+    """Whether a run was trained in float32; an exported folder does not say."""
+    return (
+        final_checkpoint(source).exists()
+        and read_config(RunFolder(source)).train.precision == "fp32"
+    )
+
+
 def _add(file: Path, values: dict[str, Any]) -> None:
     file.write_text(json.dumps({**read_json(file), **values}, indent=2) + "\n")

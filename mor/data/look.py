@@ -55,7 +55,9 @@ def _look(place: str, changed: int, size: int, data: DataConfig) -> None:
 
 
 def refuse_no_room(data: DataConfig, tokens: int) -> None:
-    """Raises ConfigError where the disk of `data.cache_dir` does not hold so many more tokens."""
+    """Raises ConfigError where the disk of `data.cache_dir` does not hold so many more tokens, or
+    those that data.max_tokens leaves."""
+    tokens = min(tokens, data.max_tokens or tokens)
     folder = Path(data.cache_dir).expanduser().absolute()
     there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
     wanted, free = tokens * bytes_per_token(data.vocab_size), shutil.disk_usage(there).free

@@ -249,8 +249,7 @@ def _refuse_changed(data: DataConfig, made: Shard, before: Shard | None) -> None
 
 def _refuse_full(data: DataConfig, folder: Path, need: Need) -> None:
     """Raises ConfigError where the missing tokens do not fit on the disk."""
-    missing = held(data, read_manifest(folder)).missing(need)
-    refuse_no_room(data, min(missing, data.max_tokens or missing))
+    refuse_no_room(data, held(data, read_manifest(folder)).missing(need))
 
 
 def _no_split(data: DataConfig, rows: int, state: Prepared) -> ConfigError:

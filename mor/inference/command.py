@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from mor.data.tokenizer import Tokenizer, spelled
-from mor.export import context_of, tokenizer_of
+from mor.export import context_of, tokenizer_of, trained_in_fp32
 from mor.inference.engine import Engine
 from mor.inference.request import Completion, EngineError, Sampling, Settings
 from mor.model.transformer import Transformer
@@ -26,19 +26,22 @@ class Trained:
     model: Transformer
     tokenizer: Tokenizer
     context: int  # tokens of a prompt and its continuation, at most
+    bf16: bool = False  # computed so, as it was trained
 
 
 def open_trained(source: Path) -> Trained:
     """A finished run, or exported weights with their tokenizer, on the GPU where there is one.
     Raises UserError."""
     model, tokenizer = trained_model(source), tokenizer_of(source)
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+    on_gpu = torch.cuda.is_available()
+    model = model.to("cuda" if on_gpu else "cpu")
     if tokenizer is None:
         raise EngineError(
             f"{source}: no tokenizer stands beside its weights; name the run itself, or a folder "
             "that python -m mor export RUN out hf wrote"
         )
-    return Trained(model, tokenizer, context_of(source) or Settings().context)
+    context = context_of(source) or Settings().context
+    return Trained(model, tokenizer, context, on_gpu and not trained_in_fp32(source))
 
 
 class Session:
@@ -64,7 +67,7 @@ class Session:
             max_batch=min(MOST, len(prompts)),
             context=trained.context,
             pool_tokens=pool_tokens,
-            bf16=trained.model.embed.weight.is_cuda,
+            bf16=trained.bf16,
         )
         self.engine = Engine(trained.model, settings, max_recursions)
         self.prompts = [_encode(self.tokenizer, text) for text in prompts]

@@ -113,3 +113,4 @@ def test_a_disk_that_is_too_small(vocab_size: int, each: int, tmp_path, monkeypa
     with pytest.raises(ConfigError) as raised:
         refuse_no_room(data, 4000 // each + 1)
     assert raised.value.setting == "data.cache_dir"
+    refuse_no_room(replace(data, max_tokens=100), 10**9)
