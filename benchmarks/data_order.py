@@ -4,11 +4,11 @@
 
 Mix: documents of 32 sources (a byte each) in 32 files of 6 MB, prepared in shards of 1 MB; a window
 is 17 shards, as many as the default of 268M tokens is of shards of 64 MB. A file is one source
-(`topics`), or its documents are of all sources (`random`); `small` are 16 files of 0.13 MB: a window
-holds two. `excess` is a batch's chi-square over its degrees of freedom, mean over an epoch: 1 for
+(`topics`), or its documents are of all sources (`random`); `small` are 16 files of 0.13 MB, two
+in a window. `excess` is a batch's chi-square over its degrees of freedom, mean over an epoch: 1 for
 rows drawn from all sources. Loss: the 9k vanilla model on Python's standard library in 64 small
-files in 8 windows, by path (`topics`) or shuffled (`random`), against one permutation, once for each
-seed of weights and order; `sigma` is the deviation of the permuted runs over seeds.
+files in 8 windows, by path (`topics`) or shuffled (`random`), against one permutation, once for
+each seed of weights and order; `sigma` is the deviation of the permuted runs over seeds.
 """
 
 from __future__ import annotations
