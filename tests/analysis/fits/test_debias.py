@@ -76,7 +76,7 @@ def test_points_that_are_no_law_keep_their_parabolas(make_table):
 
 
 @pytest.mark.parametrize(
-    ("grid", "said"), [(Grid(5, 4, 1), "only 5 points"), (Grid(3, 3, 4), "no point to spare")]
+    ("grid", "said"), [(Grid(5, 4, 1), "only 5 points"), (Grid(3, 3, 4), "no degree of freedom")]
 )
 def test_too_little_for_approach_3_is_said(grid, said):
     frontier = fit_isoflop(study(grid=grid, noise=0.001), resamples=0).models["mor"]
