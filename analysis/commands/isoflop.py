@@ -85,11 +85,13 @@ def _print_tables(result: "IsoflopResult", points: "PointSet") -> None:
 def _draw(result: "IsoflopResult", points: "PointSet", out: Path | None) -> Path:
     from analysis.figures import isoflop_curves, loss_vs_budget
     from analysis.files import make_folder
+    from analysis.parallel import spread
 
     default = points.study_folder / "analysis" if points.study_folder else Path("analysis_out")
     folder = out or default
     make_folder(folder)
-    isoflop_curves.draw(result, points, folder, "isoflop_curves")
+    figures = [lambda: isoflop_curves.draw(result, points, folder, "isoflop_curves")]
     if loss_vs_budget.can_draw(points):
-        loss_vs_budget.draw(points, folder, "loss_vs_budget")
+        figures.append(lambda: loss_vs_budget.draw(points, folder, "loss_vs_budget"))
+    spread(lambda draw: draw(), figures, least=2)
     return folder

@@ -28,6 +28,7 @@ from analysis.fits.parametric.optimum import LawFit, fit_law
 from analysis.fits.parametric.profile import judged
 from analysis.fits.parametric.solver import Problem
 from analysis.fits.resample import Intervals, group_points, interval_of, intervals, percentiles
+from analysis.parallel import spread
 from analysis.points.series import ordered
 from analysis.points.table import curve_of
 
@@ -67,10 +68,10 @@ def multipliers(
     `table` needs the columns size and trunk, missing where the points have none.
     """
     curves = curve_of(table)
-    fitted = {
-        name: _fitted(table[curves == name].reset_index(drop=True), name, resamples, seed)
-        for name in ordered(list(dict.fromkeys(curves)))
-    }
+    names = ordered(list(dict.fromkeys(curves)))
+    rows_of = {name: table[curves == name].reset_index(drop=True) for name in names}
+    fits = spread(lambda name: _fitted(rows_of[name], name, resamples, seed), names)
+    fitted = dict(zip(names, fits, strict=True))
     base = fitted[baseline]
     rows: list[Multiplier] = []
     for name, own in fitted.items():

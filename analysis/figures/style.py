@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from analysis.files import as_csv, write_whole
+from analysis.parallel import spread
 from analysis.points.series import ordered as ordered
 
 COLUMN_WIDTH = 3.25  # inches: one column of a two-column page
@@ -36,6 +37,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 Fill = Literal["full", "none", "left"]
 INK = "#222222"
 MUTED = "#666666"
+MANY_PANELS = 12  # of a figure that takes seconds to draw
 DASHED = (0, (4, 2))
 
 _RC = {
@@ -224,9 +226,16 @@ def save(figure: Figure, data: pd.DataFrame, folder: Path, stem: str) -> None:
         "svg": {"Date": None},
         "pdf": {"CreationDate": None},
     }
-    for suffix, fields in metadata.items():
+
+    def content(suffix: str) -> bytes:
         stream = io.BytesIO()
-        figure.savefig(stream, format=suffix, dpi=200, metadata=fields)
-        figure.set_layout_engine("none")  # the first format has laid it out for all
-        write_whole(folder / f"{stem}.{suffix}", stream.getvalue())
+        figure.savefig(stream, format=suffix, dpi=200, metadata=metadata[suffix])
+        return stream.getvalue()
+
+    first, *others = metadata
+    contents = [content(first)]
+    figure.set_layout_engine("none")  # the first format has laid it out for all
+    contents += spread(content, others, least=2 if len(figure.axes) >= MANY_PANELS else 3)
+    for suffix, written in zip(metadata, contents, strict=True):
+        write_whole(folder / f"{stem}.{suffix}", written)
     write_whole(folder / f"{stem}.csv", as_csv(data))

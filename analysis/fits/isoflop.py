@@ -28,6 +28,7 @@ from analysis.fits.noise import Noise, Residuals
 from analysis.fits.parabola import Floats
 from analysis.fits.samples import Samples
 from analysis.formatting import compute, listing, plural
+from analysis.parallel import spread
 from analysis.points.table import curve_of
 
 LOST = 0.05  # share of resamples without a minimum from which an interval is weak
@@ -109,9 +110,9 @@ def fit_isoflop(
         left_out.append(lack.left_out(table, far))
         used = used[~used.index.isin(far.rows)]
     raw = noise_of.combine(parts)
-    corrections = {
-        name: debias.correct(rows, minima[name], raw, trunk) for name, rows in curves.items()
-    }
+    names = list(curves)
+    correct = spread(lambda name: debias.correct(curves[name], minima[name], raw, trunk), names)
+    corrections = dict(zip(names, correct, strict=True))
     parts = _residuals(minima, corrections, trunk)
     noise = noise_of.combine(parts, noise_of.least_share(table))
     said = [*left_out, *(lack.undertuned(table, found) for found in lack.one_sided(parts))]

@@ -1,6 +1,6 @@
 """Rows of points from the ledger: `runs/<run_id>/result.json`, and a study's `plan.json`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from analysis.cautions import Caution, Code
 from analysis.errors import AnalysisError
 from analysis.formatting import listing, plural
+from analysis.parallel import spread
 from analysis.points.series import flatten, name_series
 from ledger.errors import DamagedFile, MalformedFile, UserError
 from ledger.folder import RunFolder
@@ -15,6 +16,7 @@ from ledger.ids import is_trunk
 from ledger.plan_file import PlanFile, StudyFolder, read_plan
 from ledger.result import BYTE_KEYS, DONE, LOSS_KEYS, Result
 
+TOGETHER = 250  # results that one worker reads before the next part
 RESULT = RunFolder(Path()).result_file.name
 PARAMS_KEYS = {"nonembedding": "n_params_nonembedding", "total": "n_params"}
 # What a point is made of; other keys of a result may be absent in older ones.
@@ -96,12 +98,11 @@ def read_runs(
         )
     results: dict[str, tuple[str, Result]] = {}
     damaged = []
-    for name, file in files.items():
-        try:
-            if result := result_of(file):
-                results[name] = (str(file), result)
-        except DamagedFile:
+    for name, found in _results(files):
+        if found is None:
             damaged.append(name)
+        else:
+            results[name] = (str(files[name]), found)
     if damaged:
         warnings.append(
             Caution(
@@ -112,6 +113,24 @@ def read_runs(
         )
     rows, said = rows_of(results, str(store), loss, params, labels)
     return rows, [*warnings, *said]
+
+
+def _results(files: Mapping[str, Path]) -> Iterator[tuple[str, Result | None]]:
+    """The results that are there, None where one is not what was written."""
+    present = [(name, file) for name, file in files.items() if file.is_file()]
+    parts = [present[i : i + TOGETHER] for i in range(0, len(present), TOGETHER)]
+    for part, found in zip(parts, spread(_read_part, parts), strict=True):
+        yield from ((name, one) for (name, _), one in zip(part, found, strict=True))
+
+
+def _read_part(part: Sequence[tuple[str, Path]]) -> list[Result | None]:
+    found: list[Result | None] = []
+    for _, file in part:
+        try:
+            found.append(result_of(file))
+        except DamagedFile:
+            found.append(None)
+    return found
 
 
 def rows_of(

@@ -14,6 +14,7 @@ from analysis.fits.isoflop import IsoflopResult, PowerLaw
 from analysis.fits.parametric import lawfit
 from analysis.fits.parametric.laws import Chinchilla
 from analysis.fits.parametric.optimum import LawFit
+from analysis.parallel import spread
 from analysis.points.curves import from_points, validated
 from analysis.points.series import ordered
 from analysis.points.table import curve_of
@@ -59,15 +60,17 @@ def exponents(
     approach 1 takes the validations on the way of a model whose every size has them; otherwise,
     and for all others, its finished points.
     """
-    found = []
-    for name in ordered(list(result.models)):
+
+    def of_model(name: str) -> list[Exponent]:
         rows = table[curve_of(table) == name]
-        found += [
+        return [
             _or_refusal(partial(_envelope, loss=loss), 1, name, rows, result),
             _isoflop(name, result),
             _or_refusal(_law, 3, name, rows, result),
         ]
-    return found
+
+    found = spread(of_model, ordered(list(result.models)))
+    return [exponent for of_one in found for exponent in of_one]
 
 
 Fit = Callable[[str, pd.DataFrame, IsoflopResult], Exponent]

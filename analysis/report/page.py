@@ -100,7 +100,7 @@ def gather(
             "verdicts": [(name, verdict.verdict(f)) for name, f in _ordered(fit)],
         }
         runs = [*runs, *_runs(table9, {}, folder)]
-    study = study_facts(points.study_folder) if points.study_folder else None
+    study = study_facts(points.study_folder, found) if points.study_folder else None
     own = runs[: len(points.table)]
     marked = charts.shown(points)
     in_bits = any(run["bits"] for run in own)

@@ -1,7 +1,7 @@
 """What a study asked for, and what it cost against its plan."""
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,12 +43,15 @@ class StudyFacts:
     unit: str
 
 
-def study_facts(folder: Path) -> StudyFacts:
-    """Facts of `studies/<name>/`. Raises AnalysisError where its plan cannot be read."""
+def study_facts(folder: Path, known: Mapping[str, Record]) -> StudyFacts:
+    """Facts of `studies/<name>/`; `known` are records that were read before, by run id.
+
+    Raises AnalysisError where its plan cannot be read.
+    """
     study = read_study(folder)
     plan = study.plan
     runs = {run.run_id: run for run in plan.runs}
-    records = {name: read(study.runs_dir / name) for name in study.run_ids}
+    records = {name: known.get(name) or read(study.runs_dir / name) for name in study.run_ids}
     states: dict[str, int] = {}
     for record in records.values():
         states[record.state] = states.get(record.state, 0) + 1
