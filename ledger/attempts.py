@@ -33,6 +33,7 @@ CAUSES = (
     "cancelled",
     "killed",  # it exited without reporting a cause, and nothing else says why
     "node failure",
+    "process lost",  # another process of its job ended, or went silent
     "out of memory",
     "failed",  # an error; the note has it
     "diverged",

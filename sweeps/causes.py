@@ -10,6 +10,9 @@ ENDS = {
     "cancelled": "it was cancelled; {again} from its checkpoint",
     "stopped": "it was asked to stop ({note}) and wrote a checkpoint; {again} from there",
     "node failure": "its node failed; {again} from its newest checkpoint",
+    "process lost": "another process of its job ended first (killed, out of memory, its node lost, "
+    "or an error that is in its log below workers/ of the launch); {again} from its newest "
+    "checkpoint",
     "out of memory": "the job used more memory than it had asked for; set launch.slurm.mem_gb "
     "higher or runtime.micro_batch lower and launch the study again",
     "killed": "its process exited without reporting a cause (kill -9, or out of memory on a "

@@ -115,6 +115,10 @@ def preparing_workers(config: Config) -> int:
 END = "end"
 
 
+class RankLost(UserError):
+    """Another process of this job is gone, and this one cannot go on without it."""
+
+
 def following() -> bool:
     """Whether this process is one of several and not the first."""
     return int(os.environ.get("WORLD_SIZE") or 1) > 1 and os.environ.get("RANK", "0") != "0"
@@ -163,6 +167,12 @@ class Crew:
     def dismiss(self) -> None:
         """Let the others go, at the end of a round in which nothing was handed out."""
         self.ranks.shared(END)
+
+    def lost(self, error: BaseException) -> bool:
+        """Whether an error says that another rank is gone."""
+        from mor.train.distributed import tells_of_a_lost_rank
+
+        return self.ranks.size > 1 and tells_of_a_lost_rank(error)
 
     def break_up(self, error: BaseException) -> None:
         """After an error of this rank alone: raises it where others wait for this rank."""

@@ -29,7 +29,7 @@ from mor.config import Config
 from mor.train.folder import create_folder
 from sweeps import backends
 from sweeps.backends.base import WARNING_SIGNAL
-from sweeps.ranks import Crew, Order, follow, following, preparing_workers
+from sweeps.ranks import Crew, Order, RankLost, follow, following, preparing_workers
 from sweeps.task_queue import Queue, read_tasks
 from sweeps.tasks import Task
 
@@ -196,6 +196,10 @@ def _run(
         status.end("failed", cause, error=_in_words(error, runs_dir))
         crew.break_up(error)
     except Exception as error:
+        if crew.lost(error):
+            log.error("another process of this job is gone: %s", error)
+            status.end("stopped", "process lost", error=str(error))
+            raise RankLost(f"another process of this job is gone ({error})") from error
         log.exception("failed")
         queue.fail(task)
         status.end("failed", "failed", error=f"{type(error).__name__}: {error}")

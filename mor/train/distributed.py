@@ -23,6 +23,13 @@ class OtherRankFailed(Exception):
     """Another process of this run met an error; its own log says which."""
 
 
+def tells_of_a_lost_rank(error: BaseException) -> bool:
+    """Whether an error is a broken or silent connection to another process of the run."""
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and "gloo/transport" in str(error)
+    )
+
+
 @dataclass(frozen=True)
 class Channel:
     """One line of exchange between all ranks. Used by one thread at a time."""

@@ -3,12 +3,13 @@
 Ends with exit code 0 only if all its tasks are done, so that Slurm starts what depends on it only
 then. A worker that was asked to stop (time limit, preemption) has checkpointed; its job is put back
 into the queue under the same id and goes on from there, unless it trains nothing however often it
-is started.
+is started. So is the job of a worker whose other processes are gone, as with a node that fails.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -21,9 +22,11 @@ from ledger.files import read_json, write_json
 from ledger.plan_file import LaunchFolder
 from sweeps.backends.base import BackendSilent
 from sweeps.backends.slurm import client
-from sweeps.ranks import follow, following
+from sweeps.ranks import RankLost, follow, following
 from sweeps.task_queue import Queue
 from sweeps.worker import queue_of, stop_on_signals, work_on
+
+log = logging.getLogger(__name__)
 
 REQUEUE_TRIES = 3
 PATIENCE_S = 60.0  # a job can wait longer for an answer than a person
@@ -48,7 +51,10 @@ def run_element(
         follow(stop)
         return
     queue = queue_of(plan_file, runs_dir, launch_id, tasks)
-    work_on(queue, study, stop)
+    try:
+        work_on(queue, study, stop)
+    except RankLost as lost:
+        log.error("%s", lost)
     queue.refresh()
     if queue.ready():  # it was stopped: a worker that ends by itself leaves none
         if idle_starts(plan_file.parent, queue) >= IDLE_STARTS:

@@ -15,6 +15,7 @@ import torch
 
 from ledger.folder import VALIDATION, RunFolder
 from mor.config import Config, ConfigError
+from mor.train.distributed import tells_of_a_lost_rank
 from mor.train.folder import create_folder, read_config
 from mor.train.loop import Stopped
 from mor.train.memory import MicroBatch
@@ -213,3 +214,17 @@ def test_points_on_the_way_are_those_of_one_process(pair, kind):
     for one, other in zip(ours, whole, strict=True):
         assert one.keys() == other.keys()
         assert one[VALIDATION] == pytest.approx(other[VALIDATION], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        (RuntimeError("[x/gloo/transport/tcp/pair.cc:5] Connection closed by peer [::1]:9"), True),
+        (RuntimeError("[x/gloo/transport/tcp/unbound_buffer.cc:8] Timed out waiting 9ms"), True),
+        (torch.distributed.DistBackendError("NCCL error: remote process exited"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ConnectionResetError("by the tracking server"), False),
+    ],
+)
+def test_a_lost_rank_is_told_from_other_errors(error, lost):
+    assert tells_of_a_lost_rank(error) is lost
