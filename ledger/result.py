@@ -38,6 +38,9 @@ class Throughput(Part):
     flops_per_s: float | None = None  # exact FLOPs, of all devices
     mfu: float | None = None  # exact FLOPs per second over the devices' peak
     seconds: float | None = None  # of the steps that were measured
+    # Of one GPU with so many sequences in one forward; none on a CPU.
+    peak_gb: float | None = field(default=None, metadata=OPTIONAL)
+    micro_batch: int | None = field(default=None, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True, kw_only=True)

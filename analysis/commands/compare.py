@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from analysis.compare.equal_compute import Compared, Comparison, Plateau
     from analysis.compare.mistuning import Tuning
     from analysis.compare.multiplier import Multiplier
+    from analysis.compare.peak_memory import AtEqualMemory
 
 EPILOG = """
 [bold]Examples[/bold]
@@ -55,6 +56,7 @@ def command(
         from analysis.compare.equal_compute import compare
         from analysis.compare.mistuning import COLUMNS, tuning_of
         from analysis.compare.multiplier import multipliers
+        from analysis.compare.peak_memory import at_equal_memory
         from analysis.fits.isoflop import fit_isoflop
         from analysis.report import records
 
@@ -64,8 +66,9 @@ def command(
         asked = {"resamples": resampling.bootstrap, "seed": resampling.seed}
         others = multipliers(found.table, baseline, **asked)
         tuning = tuning_of(done, fitted, found.table, recipe, found.params)
-        speeds = records.speeds(records.of_points(found.table))
-        timed = at_equal_time(done, fitted, found.table, speeds)
+        kept = records.of_points(found.table)
+        timed = at_equal_time(done, fitted, found.table, records.speeds(kept))
+        within = at_equal_memory(done, fitted, found.table, records.memories(kept))
         drawn = options.draw_into(out, lambda folder: _draw(done, folder, found.loss in BYTE_KEYS))
     warnings = [*found.warnings, *done.warnings, *tuning.warnings]
     print_drawn(drawn, as_json)
@@ -79,6 +82,7 @@ def command(
             "multipliers": [vars(row) for row in others],
             "plateaus": [vars(row) for row in done.plateaus],
             "device_time": {**vars(timed), "rows": [vars(row) for row in timed.rows]},
+            "peak_memory": {**vars(within), "rows": [vars(row) for row in within.rows]},
         }
         print_json({**content, "source": found.source, "warnings": warnings})
         return
@@ -86,7 +90,7 @@ def command(
     typer.echo(f"{verdict.loss_label(found)}\n")
     _print(done, tuning)
     _print_others(others, done.baseline)
-    _print_times(timed, done.baseline)
+    _print_costs(timed, within, done.baseline)
     print_warnings(warnings)
 
 
@@ -118,12 +122,15 @@ def _print_others(rows: "tuple[Multiplier, ...]", baseline: str) -> None:
         typer.echo(f"{row.model} at {compute(row.budget)}, {row.by}{count}: {told}")
 
 
-def _print_times(timed: "AtEqualTime", baseline: str) -> None:
-    from analysis.compare.device_time import lines, turned
+def _print_costs(timed: "AtEqualTime", within: "AtEqualMemory", baseline: str) -> None:
+    from analysis.compare import device_time, peak_memory
 
-    said = [line for line in [turned(timed), *lines(timed, baseline)] if line]
-    if said:
-        typer.echo("\n" + "\n".join(said))
+    for said in (
+        [device_time.turned(timed), *device_time.lines(timed, baseline)],
+        [peak_memory.turned(within), *peak_memory.lines(within, baseline)],
+    ):
+        if any(said):
+            typer.echo("\n" + "\n".join(line for line in said if line))
 
 
 def _comparison(row: "Comparison", baseline: str) -> str:

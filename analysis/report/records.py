@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.compare.device_time import Measured
+from analysis.compare.peak_memory import Memory
 from ledger.conventions import CONVENTIONS
 from ledger.errors import UserError
 from ledger.folder import RunFolder
@@ -32,6 +33,8 @@ class Record:
     exact_flops_per_s: float | None = None
     device: str | None = None
     devices: int = 1
+    peak_gb: float | None = None  # of one GPU, with so many sequences in one forward
+    micro_batch: int | None = None
     finished: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     error: str | None = None
@@ -45,6 +48,13 @@ class Record:
         if not exact or not speed:
             return None
         return Measured(self.device or "", self.devices * exact / speed)
+
+    @property
+    def memory(self) -> Memory | None:
+        """Peak memory of one device, where the run has kept it."""
+        if not self.peak_gb or not self.micro_batch:
+            return None
+        return Memory(self.device or "", self.peak_gb, self.micro_batch)
 
     def bits_per_byte(self, rule: str) -> float | None:
         """Validation loss in bits per byte, where the run has kept it."""
@@ -64,6 +74,11 @@ def of_points(table: pd.DataFrame) -> dict[str, Record]:
 def speeds(records: Mapping[str, Record]) -> dict[str, Measured]:
     """Device and device time of the runs that have kept their speed, by run id."""
     return {name: one.measured for name, one in records.items() if one.measured is not None}
+
+
+def memories(records: Mapping[str, Record]) -> dict[str, Memory]:
+    """Peak memory of the runs that have kept it, by run id."""
+    return {name: one.memory for name, one in records.items() if one.memory is not None}
 
 
 def bits_a_nat(records: Iterable[Record]) -> float | None:
@@ -100,6 +115,8 @@ def read(folder: Path) -> Record:
         exact_flops_per_s=speed.flops_per_s,
         device=_text(speed.device),
         devices=speed.devices or 1,
+        peak_gb=speed.peak_gb,
+        micro_batch=speed.micro_batch,
         finished=result.finished,
         versions={str(k): str(v) for k, v in _dict(result.extra.get("versions")).items()},
         error=result.error,

@@ -5,13 +5,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from analysis.compare import device_time, mistuning
+from analysis.compare import device_time, mistuning, peak_memory
 from analysis.compare.equal_compute import Compared, Comparison, best_loss, compare
 from analysis.errors import AnalysisError
 from analysis.fits.isoflop import IsoflopResult
 from analysis.formatting import compute, count, listing
 from analysis.points.table import PointSet, curve_of
-from analysis.report.records import Record, bits_a_nat, speeds
+from analysis.report.records import Record, bits_a_nat, memories, speeds
 
 BASELINE = "vanilla"
 TOLD = {
@@ -47,7 +47,8 @@ class Said:
     budgets: list[AtBudget]
     limits: list[str]
     device_time: list[str] = field(default_factory=list)  # a line for each comparison at it
-    turned: str = ""  # where another model leads at equal device time than at equal compute
+    memory: list[str] = field(default_factory=list)  # the same at equal peak memory
+    turned: list[str] = field(default_factory=list)  # where another model leads at one of them
     refusal: str = ""
 
 
@@ -70,13 +71,16 @@ def say(
     tuning = mistuning.tuning_of(done, result, points.table, recipe, points.params)
     told = [_at_budget(budget, done, result, bits, tuning) for budget in reversed(budgets)]
     timed = device_time.at_equal_time(done, result, points.table, speeds(records))
+    within = peak_memory.at_equal_memory(done, result, points.table, memories(records))
+    turned = [device_time.turned(timed), peak_memory.turned(within)]
     return Said(
         baseline,
         f"{_summary(done, budgets)} {_recipes(tuning)}",
         told,
         [*_limits(done, points, records), *map(str, tuning.warnings)],
         device_time.lines(timed, baseline),
-        device_time.turned(timed),
+        peak_memory.lines(within, baseline),
+        [line for line in turned if line],
     )
 
 

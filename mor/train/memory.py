@@ -52,6 +52,7 @@ class MicroBatch:
         self._file = folder / FILE if folder else None
         self._key = _key(config, device, n_ranks)
         self.size: int | None = None  # None: to be measured
+        self.one = self._read().get(f"{self._key}, bytes of one sequence")  # None: not measured
         if isinstance(given, int):
             self.size = largest_divisor(self.per_rank, given)
         elif given is None or device.type != "cuda":
@@ -76,8 +77,18 @@ class MicroBatch:
             raise self.does_not_fit() from None
         total = torch.cuda.get_device_properties(self._device).total_memory
         self.size = least(fitting(self.per_rank, peaks, SHARE * total))
+        self.one = int(peaks[0])
         log.info("micro-batches of %d sequences (%d to a rank)", self.size, self.per_rank)
         self.remember()
+
+    def peak(self) -> tuple[float, int] | None:
+        """Peak memory of one GPU in GB, and of how many sequences in one forward: of one where that
+        was measured, so that models can be compared, else of this process so far. None on a CPU."""
+        if self._device.type != "cuda":
+            return None
+        if self.one:
+            return self.one / 1e9, 1
+        return torch.cuda.max_memory_reserved(self._device) / 1e9, self.size or self.per_rank
 
     def lower(self) -> None:
         """Take the next smaller divisor. Raises OutOfMemory where there is none."""
@@ -92,7 +103,10 @@ class MicroBatch:
     def remember(self) -> None:
         """Note the size for the next attempt at this run."""
         if self._file and self.size:
-            write_json(self._file, {**self._read(), self._key: self.size})
+            known = {self._key: self.size}
+            if self.one:
+                known[f"{self._key}, bytes of one sequence"] = self.one
+            write_json(self._file, {**self._read(), **known})
 
     def does_not_fit(self) -> OutOfMemory:
         config, runtime = self._config, self._config.runtime

@@ -172,7 +172,7 @@ def _result(
 ) -> Result:
     params, depths = run_cost(config).params, layout(config.model, config.size)
     meter, speed = trainer.meter, trainer.throughput
-    device = device_name(trainer.device)
+    device, peak = device_name(trainer.device), trainer.micro_batch.peak()
     by_depth = found.nll_by_depth if found else None
     extra = {"nll_by_depth": list(by_depth.values())} if by_depth else {}
     return Result(
@@ -203,6 +203,8 @@ def _result(
             flops_per_s=speed.flops_per_s or None,
             mfu=_mfu(config, trainer, device) or None,
             seconds=speed.seconds,
+            peak_gb=peak[0] if peak else None,
+            micro_batch=peak[1] if peak else None,
         ),
         trunk=trunk_id(config) if has_trunk(config) else None,
         settings=identity(config),

@@ -92,6 +92,9 @@ class Trainer:
         """`folder`: where the size of micro-batches is remembered. Raises ConfigError."""
         self.config, self.batches, self.device = config, batches, device
         self.ranks = ranks or Ranks()
+        if device.type == "cuda" and torch.cuda.is_initialized():  # peaks are this run's own
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(device)
         self.micro_batch = MicroBatch(config, device, self.ranks.size, folder)
         each = self.micro_batch.per_rank
         own = slice(self.ranks.rank * each, (self.ranks.rank + 1) * each)

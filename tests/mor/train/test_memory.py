@@ -113,7 +113,10 @@ def test_auto_measures_two_sizes_on_a_gpu_once(toy_run, tmp_path, gpu):
     assert asked == [1, 2]
     assert first.size == 8  # the largest divisor of a rank's 32
     assert first.parts() == [slice(i, i + 8) for i in (0, 8, 16, 24)]
-    assert MicroBatch(config, gpu, 2, tmp_path).size == 8
+    again = MicroBatch(config, gpu, 2, tmp_path)
+    assert again.size == 8
+    assert first.peak() == again.peak() == (16 * GB / 1e9, 1)  # of one sequence, whatever fits
+    assert MicroBatch(config, torch.device("cpu"), 2).peak() is None
     assert MicroBatch(config, gpu, 1, tmp_path).size is None  # another share of the batch
     smaller = MicroBatch(config, gpu, 4, tmp_path)
     smaller.measure(peak, least=lambda size: 2)  # a rank with less room
