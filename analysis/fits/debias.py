@@ -24,6 +24,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.fits import noise as noise_of
+from analysis.fits.maker import of_parabolas
 from analysis.fits.minimum import Minimum
 from analysis.fits.noise import Noise, Residuals
 from analysis.fits.parabola import Floats, Parabola
@@ -54,14 +55,15 @@ class Shift:
 @dataclass(frozen=True)
 class Correction:
     """Shifts by budget, or the reason why there are none. `index` are the model's points, in the
-    order of the slopes; `predicted` their losses by the law and `hat` (points, points) how these
-    follow the measured ones, both relative."""
+    order of the slopes; `predicted` their losses by the law. Relative errors move its parameters by
+    `follows` (parameters, points) and these its losses by `jacobian` (points, parameters)."""
 
     reason: str
     shifts: dict[float, Shift]
     index: NDArray[np.intp]
     predicted: Floats
-    hat: Floats
+    jacobian: Floats
+    follows: Floats
 
     def places(self, minimum: Minimum) -> list[int]:
         """Where the points under a parabola stand among the model's."""
@@ -99,7 +101,7 @@ def correct(
             "the points give the bend of the law less well than the minima that it would correct"
         )
     predicted = np.exp(fit.problem.law.log_loss(fit.theta[None])[0])
-    found = Correction("", shifts, index, predicted, jacobian @ follows)
+    found = Correction("", shifts, index, predicted, jacobian, follows)
     within = noise_of.combine(residuals(minima, found, trunk))
     reason = _misfit(fit, within.relative, within.degrees_of_freedom)
     return refused(reason) if reason else found
@@ -107,7 +109,8 @@ def correct(
 
 def refused(reason: str) -> Correction:
     """No correction."""
-    return Correction(reason, {}, np.empty(0, int), np.empty(0), np.empty((0, 0)))
+    nothing = np.empty((0, 0))
+    return Correction(reason, {}, np.empty(0, int), np.empty(0), nothing, nothing)
 
 
 def residuals(
@@ -120,30 +123,19 @@ def residuals(
     if not enclosed:
         return []
     under = np.concatenate([m.rows for m, _ in enclosed]).astype(int)
-    makers = [noise_of.residual_maker(parabola) for _, parabola in enclosed]
+    parabolas = [parabola for _, parabola in enclosed]
     if not correction.shifts:
-        values = [p.residuals / p.level for _, p in enclosed]
-        maker = block_diagonal(makers)
-        return [Residuals(np.concatenate(values), maker, trunk[under], trunk[under], under)]
-    rest = np.eye(len(correction.hat)) - correction.hat
-    places = [correction.places(m) for m, _ in enclosed]
-    values = [
-        missing @ (parabola.loss - correction.predicted[place]) / parabola.level
-        for missing, place, (_, parabola) in zip(makers, places, enclosed, strict=True)
-    ]
-    rows = [missing @ rest[place] for missing, place in zip(makers, places, strict=True)]
-    points = trunk[correction.index]
-    return [Residuals(np.concatenate(values), np.concatenate(rows), trunk[under], points, under)]
-
-
-def block_diagonal(blocks: Sequence[Floats]) -> Floats:
-    """Square blocks down the diagonal, zeros elsewhere."""
-    size = sum(len(block) for block in blocks)
-    whole, at = np.zeros((size, size)), 0
-    for block in blocks:
-        whole[at : at + len(block), at : at + len(block)] = block
-        at += len(block)
-    return whole
+        ends = np.cumsum([len(parabola.loss) for parabola in parabolas])
+        own = np.split(np.arange(len(under)), ends[:-1])
+        values = np.concatenate([p.residuals / p.level for p in parabolas])
+        return [Residuals(values, of_parabolas(parabolas, own, len(under)), trunk[under], under)]
+    places = [np.array(correction.places(m), np.intp) for m, _ in enclosed]
+    maker = of_parabolas(parabolas, places, len(correction.index))
+    apart = np.zeros(len(correction.index))  # of points under no parabola: no residual looks there
+    for parabola, place in zip(parabolas, places, strict=True):
+        apart[place] = (parabola.loss - correction.predicted[place]) / parabola.level
+    law = maker.after(correction.jacobian, correction.follows)
+    return [Residuals(maker.of(apart), law, trunk[correction.index], under)]
 
 
 def _unfit(rows: pd.DataFrame, enclosed: list[Minimum], noise: Noise) -> str:

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from analysis.cautions import Caution, Code
 from analysis.fits.minimum import Minimum, Status
 from analysis.fits.noise import Residuals
-from analysis.fits.parabola import Floats
 from analysis.formatting import compute, count
 from analysis.points.table import curve_of
 
@@ -78,12 +77,12 @@ def _tested(
     """The shift of each set of residuals by least squares, against the noise of all others."""
     from scipy.special import stdtr
 
-    covariances: dict[int, Floats] = {id(part): part.maker @ part.maker.T for part in parts}
     squares = sum(float(part.values @ part.values) for part in parts)
-    spare = sum(float(np.trace(matrix)) for matrix in covariances.values())
+    spare = sum(part.moments.trace_a for part in parts)
     found = []
     for part, places in sets:
-        weight = float(covariances[id(part)][np.ix_(places, places)].sum())
+        follows = part.maker.added(places)
+        weight = float(follows @ follows)
         total = float(part.values[places].sum())
         if weight < 1e-6 or spare <= 1.5:
             continue

@@ -13,11 +13,13 @@ A trunk is what the column `trunk` says, else the runs of one model, size and se
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.fits.maker import Maker, of_parabolas
 from analysis.fits.parabola import Floats, Parabola
 from analysis.points.table import curve_of
 
@@ -41,15 +43,37 @@ class Noise:
 
 @dataclass(frozen=True)
 class Residuals:
-    """Relative residuals (residuals,) of some points, `maker` (residuals, points) how they follow
-    the points' errors, the trunk of each residual's own point and of each point, and the table's
-    row of each residual."""
+    """Relative residuals (residuals,) of some points, how they follow the points' errors, the trunk
+    of each point, and the table's row of each residual."""
 
     values: Floats
-    maker: Floats
-    trunk: NDArray[np.intp]
+    maker: Maker
     trunk_of_points: NDArray[np.intp]
     rows: NDArray[np.intp]
+
+    @property
+    def trunk(self) -> NDArray[np.intp]:
+        """The trunk of each residual's own point."""
+        return np.asarray(self.trunk_of_points[self.maker.own])
+
+    @cached_property
+    def moments(self) -> "Moments":
+        """Sums over the covariance of the residuals."""
+        return _moments(self)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over the covariance of residuals: a if every point's noise is its own, b if all of it is
+    the trunks'; pairs are residuals of one trunk, no residual with itself."""
+
+    trace_a: float
+    trace_b: float
+    pairs_a: float
+    pairs_b: float
+    squares_aa: float
+    squares_ab: float
+    squares_bb: float
 
 
 def trunks(table: pd.DataFrame) -> NDArray[np.intp]:
@@ -76,53 +100,63 @@ def least_share(table: pd.DataFrame) -> float:
     return LEAST_SHARE if named.duplicated().any() else 0.0
 
 
-def residual_maker(parabola: Parabola) -> Floats:
-    """What takes losses to residuals, (points, points)."""
-    return np.asarray(np.eye(len(parabola.loss)) - parabola.design @ parabola.inverse)
-
-
 def pool(parabolas: Iterable[Parabola]) -> Noise:
     """The noise of parabolas that share no trunk."""
     found = []
     for parabola in parabolas:
         own = np.arange(len(parabola.loss))
         values = parabola.residuals / parabola.level
-        found.append(Residuals(values, residual_maker(parabola), own, own, own))
+        found.append(Residuals(values, of_parabolas([parabola], [own], len(own)), own, own))
     return combine(found)
 
 
 def combine(parts: Sequence[Residuals], least: float = 0.0) -> Noise:
     """One noise for all models, whose errors are independent; trunks share `least` or more."""
-    own = [part.maker @ part.maker.T for part in parts]
-    shared = [_shared(part) for part in parts]
     squares = sum(float(part.values @ part.values) for part in parts)
-    if sum(np.trace(matrix) for matrix in own) < 1e-9:
+    if sum(part.moments.trace_a for part in parts) < 1e-9:
         return Noise(0.0, 0)
-    share = max(least, _share(parts, own, shared, squares))
-    covariances = [(1 - share) * a + share * b for a, b in zip(own, shared, strict=True)]
-    times = float(sum(np.trace(matrix) for matrix in covariances))
-    spread = float(sum(np.sum(matrix**2) for matrix in covariances))
+    share = max(least, _share(parts, squares))
+    times = spread = 0.0
+    for part in parts:
+        found, rest = part.moments, 1 - share
+        times += rest * found.trace_a + share * found.trace_b
+        spread += rest**2 * found.squares_aa + share**2 * found.squares_bb
+        spread += 2 * rest * share * found.squares_ab
     return Noise(float(np.sqrt(squares / times)), round(times**2 / spread, 9), share)
 
 
-def _shared(part: Residuals) -> Floats:
-    """Covariance of the residuals if all noise were the trunks'."""
-    _, number = np.unique(part.trunk_of_points, return_inverse=True)
-    member = (number[:, None] == np.arange(number.max() + 1)).astype(float) if len(number) else None
-    summed = part.maker @ member if member is not None else part.maker
-    return np.asarray(summed @ summed.T)
+def _moments(part: Residuals) -> Moments:
+    alone = part.maker.bands(np.arange(len(part.trunk_of_points)))
+    together = part.maker.bands(part.trunk_of_points)
+    trunk, sums = part.trunk, np.zeros(7)
+    for (band, a), (_, b) in zip(alone, together, strict=True):
+        same = trunk[band, None] == trunk[None, :]
+        itself = np.arange(band.start, band.stop)
+        trace_a, trace_b = (
+            a[itself - band.start, itself].sum(),
+            b[itself - band.start, itself].sum(),
+        )
+        sums += [
+            trace_a,
+            trace_b,
+            a[same].sum() - trace_a,
+            b[same].sum() - trace_b,
+            np.sum(a * a),
+            np.sum(a * b),
+            np.sum(b * b),
+        ]
+    return Moments(*map(float, sums))
 
 
-def _share(
-    parts: Sequence[Residuals], own: list[Floats], shared: list[Floats], squares: float
-) -> float:
+def _share(parts: Sequence[Residuals], squares: float) -> float:
     """From two moments: the sum of squares, and that of products within a trunk."""
     moments, found = np.zeros((2, 2)), np.array([squares, 0.0])
-    for part, a, b in zip(parts, own, shared, strict=True):
-        same = part.trunk[:, None] == part.trunk[None, :]
-        np.fill_diagonal(same, False)
-        found[1] += part.values @ (same @ part.values)
-        moments += [[np.trace(a), np.trace(b)], [np.sum(same * a), np.sum(same * b)]]
+    for part in parts:
+        _, number = np.unique(part.trunk, return_inverse=True)
+        added = np.bincount(number, weights=part.values)
+        found[1] += float(added @ added - part.values @ part.values)
+        m = part.moments
+        moments += [[m.trace_a, m.trace_b], [m.pairs_a, m.pairs_b]]
     if abs(np.linalg.det(moments)) < 1e-9 * moments[0, 0] ** 2:
         return 0.0
     alone, together = np.maximum(np.linalg.solve(moments, found), 0.0)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from scipy.linalg import block_diag
 
 from analysis.fits import noise
+from analysis.fits.maker import Maker
 from analysis.fits.parabola import FLAT, Floats
 from analysis.fits.tuning.cells import Cell
 
@@ -131,7 +132,9 @@ def fit_curve(cells: Sequence[Cell]) -> CurveFit:
     settings = cells[0].values.shape[1]
     if not designs:
         nothing = np.zeros(0)
-        residuals = noise.Residuals(nothing, np.zeros((0, 0)), *(np.zeros(0, np.intp),) * 3)
+        none = np.zeros(0, np.intp)
+        no_maker = Maker(none, np.zeros((0, 0)), np.zeros((0, 0)))
+        residuals = noise.Residuals(nothing, no_maker, none, none)
         return CurveFit(
             tuple(cells), tuple(valleys), (), nothing, np.zeros((0, 0)), residuals, residuals.trunk
         )
@@ -140,10 +143,10 @@ def fit_curve(cells: Sequence[Cell]) -> CurveFit:
     weight = np.concatenate(weights)
     design, loss = weight[:, None] * design, weight * loss  # one noise for all points
     inverse = np.linalg.pinv(design)
-    maker = np.eye(len(loss)) - design @ inverse
     trunk = np.concatenate(trunks)
     at_points = np.arange(len(loss))
-    residuals = noise.Residuals(maker @ loss, maker, trunk, trunk, at_points)
+    maker = Maker(at_points, design, np.asarray(inverse))
+    residuals = noise.Residuals(maker.of(loss), maker, trunk, at_points)
     coefficients = np.asarray(inverse @ loss)
     return CurveFit(
         tuple(cells), tuple(valleys), skewed, coefficients, np.asarray(inverse), residuals, trunk

@@ -5,6 +5,7 @@ import pytest
 
 from analysis.fits import noise as noise_of
 from analysis.fits.isoflop import fit_isoflop
+from analysis.fits.maker import of_parabolas
 from analysis.fits.parabola import fit_parabola
 from benchmarks.coverage_isoflop import GRIDS, LAWS, Grid, draw
 
@@ -13,11 +14,12 @@ def residuals(rng, sizes, budgets, share):
     """One model: `budgets` parabolas over the same trunks, unit noise."""
     x = np.linspace(-1, 1, sizes)
     trunk = np.tile(np.arange(sizes), budgets)
-    maker = noise_of.residual_maker(fit_parabola(x, 1 + x * x))
+    curves = [fit_parabola(x, 1 + x * x)] * budgets
+    places = np.split(np.arange(sizes * budgets), budgets)
+    maker = of_parabolas(curves, places, sizes * budgets)
     error = np.sqrt(share) * rng.standard_normal(sizes)
     error = error + np.sqrt(1 - share) * rng.standard_normal((budgets, sizes))
-    whole = np.kron(np.eye(budgets), maker)
-    return noise_of.Residuals(whole @ error.ravel(), whole, trunk, trunk, trunk)
+    return noise_of.Residuals(maker.of(error.ravel()), maker, trunk, trunk)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.9])
