@@ -1,6 +1,11 @@
 """`python -m analysis`."""
 
+import gc
+
 from analysis.commands.cli import app
 
+RARELY = 10**6  # objects between collections: points of 10,000 runs are read once and stay alive
+
 if __name__ == "__main__":
+    gc.set_threshold(RARELY)
     app(prog_name="python -m analysis")

@@ -96,8 +96,10 @@ def profile(fit: LawFit) -> Profile | None:
     problem = Problem(ByShare(law), fit.problem.log_loss, delta)
     starts = np.stack([fit.theta, _exchanged(fit.theta, *line)])
     free = polish(Problem(law, fit.problem.log_loss, delta), starts, STEPS)
-    best = to_share(free.theta)
-    estimate = float(best[free.objective.argmin(), A])
+    best = to_share(free.theta)[np.argsort(free.objective, kind="stable")]
+    if np.allclose(*best, rtol=1e-6, atol=1e-9):
+        best = best[:1]  # both starts ended at one optimum
+    estimate = float(best[0, A])
     held = _held(estimate, best[:, A])
     ended = polish(problem, _starts(best, held, log_size, log_tokens), STEPS, held=A)
     lowest = ended.objective.reshape(len(held), -1).min(axis=1)
