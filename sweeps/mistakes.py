@@ -6,6 +6,7 @@ import re
 
 from hydra._internal.utils import get_args_parser
 from hydra.errors import OverrideParseException
+from yaml import MarkedYAMLError
 
 from ledger.errors import UserError
 from mor.config import did_you_mean
@@ -60,6 +61,13 @@ def explain(error: BaseException) -> str:
         return f"{match[1]}: several values are a study; add -m"
     first = str(error).strip().splitlines()
     return (first[0] if first else type(error).__name__) + "; see python sweep.py --help"
+
+
+def explain_yaml(error: MarkedYAMLError) -> str:
+    """One sentence for a configuration file that is no YAML, as an own size or study may be."""
+    mark = error.problem_mark or error.context_mark
+    where = f"{mark.name}, line {mark.line + 1}" if mark else "a configuration file"
+    return f"{where}: cannot be read as YAML ({error.problem}); mend that line"
 
 
 def _nearest(name: str) -> str:
