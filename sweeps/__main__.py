@@ -217,16 +217,23 @@ def sync(study: Study = None, studies_dir: Studies = STUDIES) -> None:
 
 
 def _again(name: str, studies_dir: Path, *, failed: bool, diverged: bool) -> None:
-    from sweeps.commands.retry import launch_again, runs_to_retry
+    from sweeps.commands.retry import damaged_aside, launch_again, runs_to_retry
 
     target = find_target(name, studies_dir)
+    if target.task is not None and damaged_aside(target.view, target.task):
+        print(f"{target.task.task_id}: its final weights were damaged and are made again")
     chosen, kept_out = runs_to_retry(
         target.view.look(), target.task, failed=failed, diverged=diverged
     )
     if kept_out:
         print(f"left out, they diverged (--diverged tries them): {', '.join(kept_out)}")
     if not chosen:
-        print(f"{name}: nothing to run again; python -m sweeps status shows what it does")
+        left = (
+            ""
+            if failed
+            else f"; python -m sweeps retry {name} takes failed and cancelled runs, too"
+        )
+        print(f"{name}: nothing to run again{left}; python -m sweeps status shows what it does")
         return
     launch_again(target.view, chosen, diverged)
 
