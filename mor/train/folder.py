@@ -46,7 +46,7 @@ def read_config(folder: RunFolder) -> Config:
     if not isinstance(values, dict):
         raise DamagedFile(
             f"{folder.config_file}: not what was written; launch the run's study again, which "
-            "writes it anew"
+            "writes a new one"
         )
     check_schema(values, SCHEMA, folder.config_file)
     return from_dict(Config, {k: v for k, v in values.items() if k != "schema"})
