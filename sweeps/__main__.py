@@ -19,7 +19,7 @@ from rich.live import Live
 from ledger.errors import UserError, disk_trouble
 from sweeps.backends.base import BackendSilent
 from sweeps.board import board
-from sweeps.commands.find import find_folder, find_target, study_view
+from sweeps.commands.find import find_folder, find_target, plan_named, study_view
 from sweeps.watch import OPEN, Look
 
 app = typer.Typer(
@@ -209,11 +209,22 @@ def launch(
 
 
 @app.command()
-def sync(study: Study = None, studies_dir: Studies = STUDIES) -> None:
-    """Upload what runs of a study have tracked offline to W&B."""
-    from sweeps.commands.sync import sync_study
+def sync(
+    name: Annotated[
+        str | None, typer.Argument(help="A study, or a run of any; default: the newest study.")
+    ] = None,
+    studies_dir: Studies = STUDIES,
+    runs_dir: Runs = RUNS,
+) -> None:
+    """Upload what runs have tracked offline to W&B."""
+    from sweeps.commands.sync import sync as upload
 
-    sync_study(study_view(study, studies_dir), print)
+    if name is not None and plan_named(name, studies_dir) is None:
+        folder = find_folder(name, studies_dir, runs_dir)
+        upload(folder.run_id, [folder], print)
+        return
+    view = study_view(name, studies_dir)
+    upload(view.study, (task.folder for task in view.tasks), print)
 
 
 def _again(name: str, studies_dir: Path, *, failed: bool, diverged: bool) -> None:
