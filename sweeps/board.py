@@ -84,8 +84,10 @@ def board(look: Look, width: int, height: int | None = None) -> Text:
 
 def _wrapped(line: str, width: int) -> list[str]:
     """A line in as many as the window needs: a live table cuts what is longer."""
-    kept = {"break_long_words": False, "break_on_hyphens": False}
-    return textwrap.wrap(line, max(width, 40), subsequent_indent="  ", **kept) or [""]
+    width = max(width, 40)
+    return textwrap.wrap(
+        line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _line(cells: list[str], columns: list[_Column], widths: list[int]) -> str:
