@@ -134,9 +134,10 @@ def referee(
     return told
 
 
-def oracle_width(estimates: pd.Series) -> float:
+def oracle_width(estimates: pd.Series | np.ndarray) -> float:
     """Of a 95 % interval by who knows how far the estimates scatter."""
-    low, high = np.percentile(estimates.dropna(), [16, 84])
+    known = np.asarray(estimates, float)
+    low, high = np.percentile(known[np.isfinite(known)], [16, 84])
     return float(1.96 * (high - low))
 
 

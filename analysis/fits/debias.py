@@ -95,7 +95,7 @@ def correct(
     follows = np.linalg.pinv(jacobian)
     shifts = {m.budget: _shift(m, rows, fit.theta, follows) for m in enclosed}
     noise_of_shifts = np.linalg.norm(np.concatenate([s.log_params_slope for s in shifts.values()]))
-    own = np.linalg.norm(np.concatenate([_vertex_slope(m) for m in enclosed]))
+    own = np.linalg.norm(np.concatenate([vertex_slope(m) for m in enclosed]))
     if not noise_of_shifts < own:
         return refused(
             "the points give the bend of the law less well than the minima that it would correct"
@@ -170,7 +170,7 @@ def _misfit(fit: LawFit, noise: float, degrees_of_freedom: float) -> str:
     return ""
 
 
-def _vertex_slope(minimum: Minimum) -> Floats:
+def vertex_slope(minimum: Minimum) -> Floats:
     """Change of a parabola's vertex for a relative error of each point under it."""
     parabola = minimum.parabola
     assert parabola is not None

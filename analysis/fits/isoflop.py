@@ -27,12 +27,14 @@ from analysis.fits.minimum import Minimum, Status, fit_minimum, line
 from analysis.fits.noise import Noise, Residuals
 from analysis.fits.parabola import Floats
 from analysis.fits.samples import Samples
+from analysis.fits.slopes import SlopeNoise, slope_noise
 from analysis.formatting import compute, listing, plural
 from analysis.parallel import spread
 from analysis.points.table import curve_of
 
 LOST = 0.05  # share of resamples without a minimum from which an interval is weak
 MOST_LEFT_OUT = 10  # at most one run in so many
+Interval = tuple[float, float] | None
 FEW_SPARE = 5  # Student's t is 1.3 times the normal's or more below it
 
 
@@ -114,7 +116,9 @@ def fit_isoflop(
     correct = spread(lambda name: debias.correct(curves[name], minima[name], raw, trunk), names)
     corrections = dict(zip(names, correct, strict=True))
     parts = _residuals(minima, corrections, trunk)
-    noise = noise_of.combine(parts, noise_of.least_share(table))
+    least = noise_of.least_share(table)
+    noise = noise_of.combine(parts, least)
+    shared = _Shared(slope_noise(parts) if least else None, trunk)
     said = [*left_out, *(lack.undertuned(table, found) for found in lack.one_sided(parts))]
     models = {
         name: _frontier(
@@ -122,6 +126,7 @@ def fit_isoflop(
             found,
             corrections[name],
             noise,
+            shared,
             resamples,
             seed,
             [caution for caution in said if caution.model == name],
@@ -129,6 +134,48 @@ def fit_isoflop(
         for name, found in minima.items()
     }
     return IsoflopResult(models, len(table), window, resamples, seed, noise)
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """The noise of slopes where trunks are named, else None, and the trunk of each row."""
+
+    noise: SlopeNoise | None
+    trunk: NDArray[np.intp]
+
+    def narrowed(
+        self,
+        law: PowerLaw,
+        interval: Interval,
+        interior: list[Minimum],
+        correction: Correction,
+        noise: Noise,
+        of: str,
+    ) -> Interval:
+        """The interval of an exponent, drawn for independent noise, as wide as trunks make it."""
+        if self.noise is None or interval is None or law.exponent is None:
+            return interval
+        x = np.log([m.budget for m in interior])
+        weights = (x - x.mean()) / np.sum((x - x.mean()) ** 2)
+        if of == "tokens":
+            weights = weights * np.array([line_of(m)[1] for m in interior])
+        follows, rows = samples.slope_follows(interior, correction, weights)
+        found = self.noise.error(follows, self.trunk[rows], noise.relative**2)
+        if found is None:
+            return interval
+        error, spare = found
+        drawn = bootstrap.student_quantile(noise.degrees_of_freedom) * noise.relative
+        factor = (
+            bootstrap.student_quantile(spare) * error / (drawn * float(np.linalg.norm(follows)))
+        )
+        low, high = (law.exponent + factor * (end - law.exponent) for end in interval)
+        return low, high
+
+
+def line_of(minimum: Minimum) -> tuple[float, float]:
+    """Level and slope of log tokens over log params at the minimum's budget."""
+    assert minimum.tokens_line is not None
+    return minimum.tokens_line
 
 
 def _residuals(
@@ -148,6 +195,7 @@ def _frontier(
     found: list[Minimum],
     correction: Correction,
     noise: Noise,
+    shared: _Shared,
     resamples: int,
     seed: int,
     said: list[Caution],
@@ -198,11 +246,14 @@ def _frontier(
             )
         )
     intervals, weak = _intervals(model, interior, drawn, noise, resamples)
-    params_law, tokens_law = _laws(minima)
+    laws = [
+        replace(law, interval=shared.narrowed(law, interval, interior, correction, noise, of))
+        for law, interval, of in zip(_laws(minima), intervals, ("params", "tokens"), strict=True)
+    ]
     return replace(
         blank,
-        params_law=replace(params_law, interval=intervals[0]),
-        tokens_law=replace(tokens_law, interval=intervals[1]),
+        params_law=laws[0],
+        tokens_law=laws[1],
         warnings=(*warnings, *weak, *said),
     )
 
@@ -248,9 +299,6 @@ def fit_power_law(budgets: Floats, values: Floats) -> PowerLaw:
     """values = coefficient * budgets^exponent, by ordinary least squares in log-log."""
     intercept, slope = line(np.log(budgets), np.log(values))
     return PowerLaw(slope, float(np.exp(intercept)))
-
-
-Interval = tuple[float, float] | None
 
 
 def _with_interval(minimum: Minimum, vertices: Floats | None) -> Minimum:

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.fits import bootstrap
-from analysis.fits.debias import Correction
+from analysis.fits.debias import Correction, vertex_slope
 from analysis.fits.minimum import Minimum, Status, Vertex
 from analysis.fits.noise import Noise
 from analysis.fits.parabola import Floats
@@ -95,3 +96,18 @@ def loss_error(minimum: Minimum, correction: Correction, noise: Noise) -> float 
         own, slope = slope, -shift.loss_slope
         slope[correction.places(minimum)] += own
     return noise.relative * float(np.linalg.norm(slope))
+
+
+def slope_follows(
+    minima: Sequence[Minimum], correction: Correction, weights: Floats
+) -> tuple[Floats, NDArray[np.intp]]:
+    """How a weighted sum of the minima's log(params) follows relative errors: of the points (the
+    table's rows), both (points,)."""
+    if correction.shifts:
+        follows = np.zeros(len(correction.index))
+        for minimum, weight in zip(minima, weights, strict=True):
+            follows[correction.places(minimum)] += weight * vertex_slope(minimum)
+            follows -= weight * correction.shifts[minimum.budget].log_params_slope
+        return follows, correction.index
+    parts = [weight * vertex_slope(m) for m, weight in zip(minima, weights, strict=True)]
+    return np.concatenate(parts), np.concatenate([m.rows for m in minima]).astype(np.intp)
