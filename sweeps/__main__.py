@@ -15,14 +15,22 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.live import Live
+from typer.core import TyperGroup
 
 from ledger.errors import UserError, disk_trouble
+from ledger.usage import OneSentence
 from sweeps.backends.base import BackendSilent
 from sweeps.board import board
 from sweeps.commands.find import find_folder, find_target, study_view
 from sweeps.watch import OPEN, Look
 
+
+class Group(OneSentence, TyperGroup):
+    """The commands."""
+
+
 app = typer.Typer(
+    cls=Group,
     help="What studies and runs are doing, read from the ledger and from Slurm.\n\n"
     "Examples:\n\n"
     "    python -m sweeps status                 the study that was launched last\n\n"
