@@ -64,7 +64,7 @@ def test_two_studies_are_compared_by_one_name_or_their_store():
         (("analysis", "isoflop"), ("POINTS", "studies/<name>/")),
         (("analysis", "isoflop", "x", "--boot", "3"), ("--boot:", "--bootstrap")),
         (("analysis", "isoflo"), ("isoflo", "isoflop")),
-        (("analysis", "--fast"), ("--fast", "python -m analysis --help")),
+        (("analysis", "--fast"), ("--fast", "--help")),
         (("sweeps", "autopilot"), ("--gpu-hours 1",)),
         (("sweeps", "status", "a", "b"), ("b:",)),
         (("mor", "generate"), ("source", "runs/<run id>")),
