@@ -81,6 +81,7 @@ def command(
     throughput: Throughput = None,
     loss: options.Loss = "causal",
     params: options.Params = "nonembedding",
+    allow_mixed: options.AllowMixed = False,
 ) -> None:
     """Draw the figures and tables of the Mixture-of-Recursions paper, with their data.
 
@@ -107,6 +108,7 @@ def command(
             loss=loss,
             params=params,
             throughput=throughput,
+            allow_mixed=allow_mixed,
         )
         also_published = every or bool(only) or points is None or source == "paper"
         drawn = draw_entries(entries, material, also_published)
