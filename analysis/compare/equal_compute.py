@@ -81,7 +81,7 @@ def compare(result: IsoflopResult, baseline: str) -> Compared:
     if baseline not in result.models:
         raise AnalysisError(
             f"There is no model {baseline!r} among the points ({listing(sorted(result.models))}): "
-            "name one of them with --baseline."
+            f"name one of them, as in --baseline '{sorted(result.models)[0]}'."
         )
     if len(result.models) < 2:
         raise AnalysisError(
