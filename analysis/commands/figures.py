@@ -36,7 +36,8 @@ Points = Annotated[
     Path | None,
     typer.Argument(
         metavar="[POINTS]",
-        help="A study folder, a run store or a CSV. Default: runs/ where there is one.",
+        callback=options.as_study,
+        help="A study, a run store or a CSV. Default: runs/ where there is one.",
         show_default=False,
     ),
 ]

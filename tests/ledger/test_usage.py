@@ -61,7 +61,7 @@ def test_two_studies_are_compared_by_one_name_or_their_store():
         (("analysis", "figures", "--source", "all"), ("--source=all", "runs, paper, both")),
         (("analysis", "isoflop", "x", "--seed", "a"), ("--seed=a", "--seed 0")),
         (("analysis", "forecast", "x"), ("--at", "budget=1.65e19 model=mor,vanilla")),
-        (("analysis", "isoflop"), ("POINTS", "studies/<name>/")),
+        (("analysis", "isoflop"), ("POINTS", "POINTS")),
         (("analysis", "isoflop", "x", "--boot", "3"), ("--boot:", "--bootstrap")),
         (("analysis", "isoflo"), ("isoflo", "isoflop")),
         (("analysis", "--fast"), ("--fast", "--help")),
