@@ -143,7 +143,7 @@ class Chart {
     this.marks = [];
     const spec = this.spec, view = spec.views[this.view];
     const panels = view.panels.map((p) => ({ ...p, items: p.items.filter((i) => this.shown(i)) })).filter((p) => p.items.length);
-    if (!panels.length) { make("p", { class: "quiet" }, this.panels, "Everything is switched off."); return; }
+    if (!panels.length) { make("p", { class: "quiet" }, this.panels, this.spec.empty || "Everything is switched off."); return; }
     const columns = Math.min(panels.length, Math.max(1, Math.floor(this.width / 280)), 3);
     this.panels.style.gridTemplateColumns = `repeat(${columns}, minmax(0, 1fr))`;
     const width = Math.floor((this.width - 16 * (columns - 1)) / columns);
