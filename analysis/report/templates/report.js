@@ -353,6 +353,20 @@ function sortable(table) {
 const CHARTS = [...document.querySelectorAll("[data-chart]")].map((box) => new Chart(box));
 document.querySelectorAll("table.sortable").forEach(sortable);
 
+// A table that is wider than the page scrolls in its box: say so, and shade the edge that hides more.
+for (const box of document.querySelectorAll(".wide")) {
+  const hint = make("p", { class: "quiet beyond" }, null, "Scroll the table sideways: it has more columns.");
+  box.before(hint);
+  const look = () => {
+    const beyond = box.scrollWidth - box.clientWidth;
+    hint.hidden = beyond <= 1;
+    box.classList.toggle("more", beyond - box.scrollLeft > 1);
+  };
+  const observer = new ResizeObserver(look);
+  for (const part of [box, ...box.children]) observer.observe(part);
+  box.onscroll = look;
+}
+
 // The legend's colours beside the models' names.
 for (const entry of DATA.charts.isoflop.views[0].legend)
   for (const swatch of document.querySelectorAll(".swatch"))
