@@ -42,10 +42,14 @@ class OneSentence:
         if twice:
             option = twice[0].opts[0]
             kept = "" if getattr(twice[0], "is_flag", False) else f" {given[twice[0].name]}"
-            _refuse(f"{option} is given twice and counts once: type {option}{kept} only")
+            _refuse(self.twice(own, option, f"{option}{kept}"))
         if more:
             _refuse(self.too_many(own, more))
         return name, command, rest
+
+    def twice(self, ctx: Any, option: str, last: str) -> str:
+        """What to say of an option that is given twice; `last` is how it was typed last."""
+        return f"{option} is given twice and counts once: type {last} only"
 
     def too_many(self, ctx: Any, more: list[str]) -> str:
         """What to say of arguments that a command has no place for."""

@@ -49,16 +49,23 @@ COMMANDS = {
 
 
 class Group(OneSentence, TyperGroup):
-    """The commands; a second POINTS is answered with how two studies are compared."""
+    """The commands; a second study is answered with how two are compared."""
+
+    def twice(self, ctx: Any, option: str, last: str) -> str:
+        said = super().twice(ctx, option, last)
+        return f"{said}; {_two_studies(ctx)}" if option == "--study" else said
 
     def too_many(self, ctx: Any, more: list[str]) -> str:
         if not any(one.name == "points" for one in ctx.command.params):
             return super().too_many(ctx, more)
-        return (
-            f"{' '.join(more)}: {ctx.info_name} takes one POINTS; two studies are compared where "
-            "both are launched under one study.name, or all runs of their store with "
-            f"{ctx.command_path} runs (docs/tutorial.md, section 6)"
-        )
+        return f"{' '.join(more)}: {ctx.info_name} takes one POINTS; {_two_studies(ctx)}"
+
+
+def _two_studies(ctx: Any) -> str:
+    return (
+        "two studies are compared where both are launched under one study.name, or all runs of "
+        f"their store with {ctx.command_path} runs (docs/tutorial.md, section 6)"
+    )
 
 
 app = typer.Typer(

@@ -39,6 +39,7 @@ def test_an_option_of_one_value_is_not_given_twice(name, command, option, value)
 def test_the_two_values_of_an_option_may_stand_anywhere():
     said = refusal("analysis", "compare", "--study", "quick", "runs", "--study=onslurm")
     assert "--study onslurm" in said
+    assert "study.name" in said
 
 
 def test_an_option_that_may_be_repeated_is_taken():
