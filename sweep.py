@@ -16,10 +16,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError
 
 from ledger.errors import UserError, disk_trouble
 from sweeps.inert import refuse_code
-from sweeps.mistakes import RunStopped, explain, flags_first
+from sweeps.mistakes import RunStopped, explain, explain_yaml, flags_first
 from sweeps.typed import as_typed
 
 mistakes: list[UserError] = []  # of a single run: Hydra would print its own words before ours
@@ -50,6 +51,9 @@ def main() -> int:
         mistakes.append(mistake)
     except (HydraException, OmegaConfBaseException) as error:
         print(f"error: {explain(error)}", file=sys.stderr)
+        return 2
+    except MarkedYAMLError as error:
+        print(f"error: {explain_yaml(error)}", file=sys.stderr)
         return 2
     except OSError as error:
         if not (sentence := disk_trouble(error)):

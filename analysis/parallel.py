@@ -3,7 +3,7 @@
 Each item is worked on alone and the results keep their order, so what comes out does not depend on
 how many processors there are. Workers are copies of this process (fork): nothing is imported again
 and tables are not sent. Where a system cannot do that safely (macOS, Windows), in a process that is
-someone's worker already, and where the memory is gone, the work is done here, one item after
+a worker already, and where the memory is gone, the work is done here, one item after
 another.
 """
 

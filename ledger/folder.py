@@ -17,7 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ledger.damage import check_digest, checkpoint_damage, set_aside, write_digest
+from ledger.damage import (
+    check_digest,
+    checkpoint_damage,
+    checkpoint_digests_differ,
+    set_aside,
+    write_digest,
+)
 from ledger.errors import DamagedFile, MalformedFile
 from ledger.evaluation import EVALUATION_SCHEMA, Evaluation
 from ledger.files import check_schema, read_json, write_atomically, write_json
@@ -157,6 +163,17 @@ class RunFolder:
                 found.append(f"{path.name}: {damage}")
                 set_aside(path)
         return found
+
+    def set_damaged_final_aside(self) -> bool:
+        """Put the final checkpoint out of the way if its files are not those that were written;
+        reads all of them. The caller holds the claim."""
+        if not self.final.is_dir():
+            return False
+        try:
+            damaged = checkpoint_digests_differ(self.final)
+        except DamagedFile:
+            damaged = True
+        return damaged and set_aside(self.final) is not None
 
     @property
     def inspections(self) -> Path:

@@ -30,9 +30,9 @@ app = typer.Typer(
     "Llama checkpoints in.\n\n"
     "Examples:\n\n"
     "    python -m mor prepare data=fineweb_edu data.tokens=16e9 runtime.workers=32\n\n"
-    "    python -m mor evaluate runs/mor-360m-5e18-47c4bebb --tasks paper\n\n"
-    "    python -m mor generate runs/mor-360m-5e18-47c4bebb --prompt 'def main('\n\n"
-    "    python -m mor export runs/mor-360m-5e18-47c4bebb out hf\n\n"
+    "    python -m mor evaluate runs/mor-360m-5e18-49c8f3e9 --tasks paper\n\n"
+    "    python -m mor generate runs/mor-360m-5e18-49c8f3e9 --prompt 'def main('\n\n"
+    "    python -m mor export runs/mor-360m-5e18-49c8f3e9 out hf\n\n"
     "    python -m mor import-llama SmolLM-360M smol      then train.init_from=smol",
     no_args_is_help=True,
     add_completion=False,

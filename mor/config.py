@@ -15,24 +15,18 @@ import contextlib
 import dataclasses
 import difflib
 import functools
-import math
 import types
 import typing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from ledger.errors import UserError
+from ledger.errors import UserError as UserError
 from ledger.wandb import PROJECT
+from mor.values import ConfigError as ConfigError
+from mor.values import scalar
+from mor.values import text_of as text_of
 
 T = TypeVar("T")
-
-
-class ConfigError(UserError):
-    """An invalid setting: the message names it, its value and how to fix it."""
-
-    def __init__(self, setting: str, value: object, problem: str, instead: str) -> None:
-        super().__init__(f"{setting}={value}: {problem}; {instead}")
-        self.setting = setting
 
 
 def where(default: Any) -> Any:
@@ -337,46 +331,7 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
         if not isinstance(items, list | tuple):
             raise ConfigError(name, value, "expected a list", f"type '{name}=[a,b]'")
         return tuple(_convert(arm, item, name) for item in items)
-    return _scalar(hint, value, name)
-
-
-def _scalar(hint: type, value: Any, name: str) -> Any:
-    if hint is bool:
-        if isinstance(value, bool):
-            return value
-    elif hint is int or hint is float:
-        number = _number(value)
-        if number is not None and hint is float:
-            return float(number)
-        if number is not None and number == int(number):
-            return int(number)
-    elif hint is str:
-        return text_of(name, value)
-    words = {bool: "true or false", int: "a whole number", float: "a number"}
-    raise ConfigError(name, value, f"expected {words[hint]}", f"type {name}=<{hint.__name__}>")
-
-
-def text_of(name: str, value: Any) -> str:
-    """A text as it was written. Raises ConfigError for anything else: where YAML has made a number
-    of a text, 2024_05 has become 202405 and 1.10 has become 1.1."""
-    if isinstance(value, str):
-        return value
-    raise ConfigError(
-        name, value, "expected a text", f"put it in quotes, in YAML {name.split('.')[-1]}: '...'"
-    )
-
-
-def _number(value: Any) -> float | int | None:
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            return None
-    if isinstance(value, int | float) and math.isfinite(value):
-        return value
-    return None
+    return scalar(hint, value, name)
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from ledger.conventions import CONVENTIONS
 from mor.config import Config, ConfigError, SizeConfig, TrainConfig
 from mor.model.checks import INIT_METHODS
 from mor.model.components import check_model
-from mor.model.lookup import one_of, positive
+from mor.model.lookup import not_negative, one_of, positive
 from mor.optim.spec import check_optimizer
 
 SCHEDULES = ("trapezoid", "cosine")
@@ -76,6 +76,8 @@ def _validate_train(config: Config) -> None:
     if train.init_method is not None:
         one_of("train.init_method", train.init_method, INIT_METHODS)
     positive("budget", config.budget)
+    not_negative("seed", config.seed)
+    not_negative("train.weight_decay", train.weight_decay)
     positive("data.vocab_size", config.data.vocab_size)
     for name in ("threads", "log_steps", "keep_checkpoints", "checkpoint_s"):
         positive(f"runtime.{name}", getattr(config.runtime, name))

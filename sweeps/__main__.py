@@ -21,7 +21,7 @@ from ledger.errors import UserError, disk_trouble
 from ledger.usage import OneSentence
 from sweeps.backends.base import BackendSilent
 from sweeps.board import board
-from sweeps.commands.find import find_folder, find_target, study_view
+from sweeps.commands.find import find_folder, find_target, plan_named, study_view
 from sweeps.watch import OPEN, Look
 
 
@@ -221,24 +221,42 @@ def launch(
 
 
 @app.command()
-def sync(study: Study = None, studies_dir: Studies = STUDIES) -> None:
-    """Upload what runs of a study have tracked offline to W&B."""
-    from sweeps.commands.sync import sync_study
+def sync(
+    name: Annotated[
+        str | None, typer.Argument(help="A study, or a run of any; default: the newest study.")
+    ] = None,
+    studies_dir: Studies = STUDIES,
+    runs_dir: Runs = RUNS,
+) -> None:
+    """Upload what runs have tracked offline to W&B."""
+    from sweeps.commands.sync import sync as upload
 
-    sync_study(study_view(study, studies_dir), print)
+    if name is not None and plan_named(name, studies_dir) is None:
+        folder = find_folder(name, studies_dir, runs_dir)
+        upload(folder.run_id, [folder], print)
+        return
+    view = study_view(name, studies_dir)
+    upload(view.study, (task.folder for task in view.tasks), print)
 
 
 def _again(name: str, studies_dir: Path, *, failed: bool, diverged: bool) -> None:
-    from sweeps.commands.retry import launch_again, runs_to_retry
+    from sweeps.commands.retry import damaged_aside, launch_again, runs_to_retry
 
     target = find_target(name, studies_dir)
+    if target.task is not None and damaged_aside(target.view, target.task):
+        print(f"{target.task.task_id}: its final weights were damaged and are made again")
     chosen, kept_out = runs_to_retry(
         target.view.look(), target.task, failed=failed, diverged=diverged
     )
     if kept_out:
         print(f"left out, they diverged (--diverged tries them): {', '.join(kept_out)}")
     if not chosen:
-        print(f"{name}: nothing to run again; python -m sweeps status shows what it does")
+        left = (
+            ""
+            if failed
+            else f"; python -m sweeps retry {name} takes failed and cancelled runs, too"
+        )
+        print(f"{name}: nothing to run again{left}; python -m sweeps status shows what it does")
         return
     launch_again(target.view, chosen, diverged)
 

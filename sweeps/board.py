@@ -5,6 +5,7 @@ Ids are never cut. Where the window is narrow the columns that matter least go f
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ def board(look: Look, width: int, height: int | None = None) -> Text:
     there.
     """
     rows = [*look.data, *look.segments, *look.rows, *look.evaluations]
-    foot = _foot(look)
+    foot = [part for line in _foot(look) for part in _wrapped(line, width)]
     shown = _fitting(rows, height - len(foot) - 3) if height else rows
     text = Text(no_wrap=True, overflow="ignore")
     text.append(f"study {look.study}\n", style="bold")
@@ -79,6 +80,14 @@ def board(look: Look, width: int, height: int | None = None) -> Text:
         text.append(f"... and {len(rows) - len(shown)} more\n", style="dim")
     text.append("\n".join(foot))
     return text
+
+
+def _wrapped(line: str, width: int) -> list[str]:
+    """A line in as many as the window needs: a live table cuts what is longer."""
+    width = max(width, 40)
+    return textwrap.wrap(
+        line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _line(cells: list[str], columns: list[_Column], widths: list[int]) -> str:

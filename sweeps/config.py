@@ -13,6 +13,7 @@ from typing import Any
 
 from mor.config import Config, ConfigError, did_you_mean, from_dict, text_of
 from mor.devices import PEAK_TFLOPS
+from mor.model.lookup import not_negative, positive
 from sweeps import backends
 from sweeps.definition import StudyConfig, study_config
 
@@ -147,7 +148,18 @@ def sweep_config(values: dict[str, Any]) -> SweepConfig:
             "its peak is not known",
             "choose one of " + ", ".join(PEAK_TFLOPS),
         )
-    _check_slurm(config.launch.slurm)
+    launch = config.launch
+    for name, value in (("max_hours", launch.max_hours), ("max_gpu_hours", launch.max_gpu_hours)):
+        not_negative(f"launch.{name}", value or 0.0)
+    positive("launch.calibrate_s", launch.calibrate_s)
+    if not 0 < config.cluster.mfu <= 1:
+        raise ConfigError(
+            "cluster.mfu",
+            config.cluster.mfu,
+            "a share of the device's peak",
+            "type cluster.mfu=0.4",
+        )
+    _check_slurm(launch.slurm)
     return config
 
 

@@ -79,7 +79,7 @@ def study_config(values: dict[str, Any]) -> StudyConfig:
                 "it names a folder",
                 "use letters, digits, - _ . and begin with a letter, a digit or _",
             )
-    axes = values.get("axes") or {}
+    axes = _axes(values.get("axes"))
     variants = _settings_of("study.variants", values.get("variants"))
     for name_of, settings in variants.items():
         for key in settings.keys() & axes.keys():
@@ -91,12 +91,28 @@ def study_config(values: dict[str, Any]) -> StudyConfig:
             )
     return StudyConfig(
         name if scaled.name is None else f"{name}-{scaled.name}",
-        {key: list(choices) for key, choices in axes.items()},
+        axes,
         variants,
         _chosen_names(values.get("only"), variants),
         scaled,
         _task_sets(values.get("evaluate")),
     )
+
+
+def _axes(given: Any) -> dict[str, list[Any]]:
+    """Values by setting; a single one is an axis of one. Raises ConfigError."""
+    if not isinstance(given or {}, dict):
+        raise ConfigError("study.axes", given, "expected settings by name", "type model: [a, b]")
+    axes = {}
+    for key, values in (given or {}).items():
+        if values is None or values in ([], {}) or isinstance(values, dict):
+            raise ConfigError(f"study.axes.{key}", values, "no value", f"type {key}: [a, b]")
+        if isinstance(values, str) and "," in values:
+            raise ConfigError(
+                f"study.axes.{key}", values, "a list stands in brackets", f"type {key}: [{values}]"
+            )
+        axes[str(key)] = list(values) if isinstance(values, list | tuple) else [values]
+    return axes
 
 
 def _task_sets(given: Any) -> tuple[str, ...]:

@@ -6,9 +6,11 @@ import re
 
 from hydra._internal.utils import get_args_parser
 from hydra.errors import OverrideParseException
+from yaml import MarkedYAMLError
 
 from ledger.errors import UserError
 from mor.config import did_you_mean
+from mor.model.components import settings_of_components
 from sweeps.config import known_settings
 from sweeps.typed import quoted_form
 
@@ -62,9 +64,19 @@ def explain(error: BaseException) -> str:
     return (first[0] if first else type(error).__name__) + "; see python sweep.py --help"
 
 
+def explain_yaml(error: MarkedYAMLError) -> str:
+    """One sentence for a configuration file that is no YAML, as an own size or study may be."""
+    mark = error.problem_mark or error.context_mark
+    where = f"{mark.name}, line {mark.line + 1}" if mark else "a configuration file"
+    return f"{where}: cannot be read as YAML ({error.problem}); correct that line"
+
+
 def _nearest(name: str) -> str:
     """What to type instead: a name without dots is first of all a group or a top-level setting."""
-    names = known_settings()
+    components = settings_of_components()
+    if chooser := components.get(name):
+        return f"models of {chooser} have it"
+    names = [*known_settings(), *components]
     tops = {known.split(".")[0] for known in names}
     return did_you_mean(name, names if "." in name else tops)
 

@@ -13,7 +13,7 @@ from ledger.errors import UserError
 from ledger.files import write_json
 from ledger.plan_file import StudyFolder
 from ledger.store import Ledger
-from mor.config import Config, DataConfig
+from mor.config import Config, ConfigError, DataConfig, SizeConfig
 from mor.data.fingerprint import fingerprint
 from mor.data.look import refuse_no_room, refuse_unreadable
 from mor.evaluate.task_sets import TaskSet, task_set
@@ -21,7 +21,7 @@ from mor.train.origin import with_origin
 from mor.train.tracking import refuse_without_key
 from sweeps import backends
 from sweeps.backends.base import Submission
-from sweeps.config import SweepConfig, sweep_config
+from sweeps.config import LaunchConfig, SweepConfig, sweep_config
 from sweeps.damage import say_damage
 from sweeps.forecasts import forecast
 from sweeps.measuring import calibrate, print_speeds
@@ -61,6 +61,7 @@ def launch_study(study: SweepConfig, runs: Iterable[Config]) -> None:
 def launch_configs(study: SweepConfig, configs: list[Config]) -> None:
     """The same for configurations whose data has its fingerprint, as a saved plan holds them."""
     console = Console()
+    refuse_sizes_of_one_name(configs)
     ledger = Ledger(Path(study.runs_dir).absolute())
     if study.launch.calibrate:
         mode = "local" if study.launch.mode == "plan" else study.launch.mode  # here, to look
@@ -68,10 +69,13 @@ def launch_configs(study: SweepConfig, configs: list[Config]) -> None:
     plan = build_plan(study.study.name, configs, ledger, study.cluster, task_sets(study))
     say_damage(plan, console)
     if study.launch.plan_file:
-        write_plan_file(plan, Path(study.launch.plan_file).expanduser())
+        file = Path(study.launch.plan_file).expanduser()
+        write_plan_file(plan, file)
+        console.print(f"plan written to {file}", highlight=False, markup=False, soft_wrap=True)
     if study.launch.mode == "plan":
         print_plan(plan, console)
         console.print("launch=local trains it here, launch=slurm on a cluster", highlight=False)
+        say_too_dear(plan, study.launch, console)
         return
     refuse_unwritable("runs_dir", ledger.runs_dir)
     refuse_unwritable("studies_dir", Path(study.studies_dir).absolute())
@@ -83,6 +87,33 @@ def launch_configs(study: SweepConfig, configs: list[Config]) -> None:
     if study.launch.forecast:
         forecast(priced, StudyFolder(Path(study.studies_dir).absolute() / plan.study), console)
     backend.submit(Submission(priced, ledger, study, console))
+
+
+def refuse_sizes_of_one_name(configs: Iterable[Config]) -> None:
+    """Raises ConfigError for two sizes that a table or a curve would call the same."""
+    known: dict[str, SizeConfig] = {}
+    for config in configs:
+        size = known.setdefault(config.size.name, config.size)
+        if size != config.size:
+            raise ConfigError(
+                "size.name",
+                config.size.name,
+                f"two sizes of this study have it (d_model {size.d_model} and "
+                f"{config.size.d_model})",
+                "give each file in conf/size/ a name of its own",
+            )
+
+
+def say_too_dear(plan: Plan, launch: LaunchConfig, console: Console) -> None:
+    """That the plan would not be submitted as it is."""
+    needed = plan.totals()["remaining"]["gpu_hours"]
+    if launch.max_gpu_hours is not None and needed > launch.max_gpu_hours:
+        console.print(
+            f"launch=slurm will refuse it: launch.max_gpu_hours={launch.max_gpu_hours:g} and "
+            f"{needed:.3g} are needed",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def refuse_full(plan: Plan) -> None:

@@ -1,7 +1,7 @@
 """The recipes of docs/extending.md for models, carried out: a sharing pattern and a router that the
 code does not know. Those for a law, a backend and a figure stand in
 tests/analysis/fits/parametric/test_laws.py, tests/sweeps/backends/test_third.py and
-tests/analysis/figures."""
+tests/analysis/paper/test_figures_command.py."""
 
 from __future__ import annotations
 

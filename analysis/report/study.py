@@ -8,6 +8,7 @@ from pathlib import Path
 from analysis.formatting import compute, listing, plural
 from analysis.points.run_store import read_study
 from analysis.report.records import Record, read
+from ledger.attempts import AttemptLog
 from ledger.plan_file import PlanFile, RunEntry, SegmentEntry
 from ledger.result import FINISHED
 
@@ -41,6 +42,7 @@ class StudyFacts:
     unfinished: list[Record]
     spent: list[Spent]
     unit: str
+    held: float | None  # hours of all attempts, from start to end; None: not recorded
 
 
 def study_facts(folder: Path, known: Mapping[str, Record]) -> StudyFacts:
@@ -65,7 +67,15 @@ def study_facts(folder: Path, known: Mapping[str, Record]) -> StudyFacts:
         unfinished=[record for record in found if record.state not in FINISHED],
         spent=_spent(plan, runs, records),
         unit="core-hours" if plan.gpu == "cpu" else f"{plan.gpu} GPU-hours",
+        held=_held(study.runs_dir, {*study.run_ids, *(s.trunk_id for s in plan.segments)}),
     )
+
+
+def _held(store: Path, folders: Iterable[str]) -> float | None:
+    """Device-hours of the attempts at these runs and trunks that have ended."""
+    attempts = [a for name in folders for a in AttemptLog(store / name).read()]
+    hours = [attempt.hours(attempt.ended) for attempt in attempts if attempt.ended is not None]
+    return sum(hours) if hours else None
 
 
 def _asked(runs: Iterable[RunEntry]) -> str:

@@ -77,6 +77,18 @@ def options_type(values: dict[str, Any]) -> type | None:
     return types[0] if types else None
 
 
+def settings_of_components() -> dict[str, str]:
+    """Settings below `model.` that one component alone has, with the setting that chooses it."""
+    tables = {"model.architecture": RECURRENCES, "model.router.type": ROUTERS}
+    return {
+        f"model.{setting.name}": f"{chooser}={spec.name}"
+        for chooser, table in tables.items()
+        for spec in table.values()  # type: ignore[attr-defined]
+        if spec.options is not None
+        for setting in dataclasses.fields(spec.options)
+    }
+
+
 def check_model(model: ModelConfig, size: SizeConfig) -> None:
     """Raise ConfigError for a model that cannot be built."""
     recurrence, router, pattern = recurrence_of(model), router_of(model), pattern_of(model)

@@ -29,6 +29,12 @@ def positive(setting: str, value: float) -> None:
         raise ConfigError(setting, value, "must be above 0", f"set {setting} to a positive number")
 
 
+def not_negative(setting: str, value: float) -> None:
+    """Raises ConfigError where the value is below 0."""
+    if value < 0:
+        raise ConfigError(setting, value, "must be 0 or more", f"type {setting}=0 or a larger one")
+
+
 def load_module(path: str) -> Any:
     """The torch half of a component, by its `package.module:name`; imported when it is built."""
     module, name = path.split(":")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import yaml
 
 from ledger.damage import set_aside
-from ledger.errors import UserError
+from ledger.errors import DamagedFile, UserError
 from ledger.files import check_schema, write_atomically
 from ledger.folder import SCHEMA, RunFolder
 from ledger.ids import is_trunk
@@ -38,7 +38,15 @@ def _whole(folder: RunFolder, config: Config) -> bool:
 
 
 def read_config(folder: RunFolder) -> Config:
-    """The resolved configuration of a run. Raises LedgerVersionError, ConfigError."""
-    values = yaml.safe_load(folder.config_file.read_text())
+    """The resolved configuration of a run. Raises LedgerVersionError, ConfigError, DamagedFile."""
+    try:
+        values = yaml.safe_load(folder.config_file.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError):
+        values = None
+    if not isinstance(values, dict):
+        raise DamagedFile(
+            f"{folder.config_file}: not what was written; launch the run's study again, which "
+            "writes a new one"
+        )
     check_schema(values, SCHEMA, folder.config_file)
     return from_dict(Config, {k: v for k, v in values.items() if k != "schema"})

@@ -57,5 +57,8 @@ def trained_model(folder: Path) -> Transformer:
     try:
         checkpoint.load(final, weights)
     except CorruptCheckpoint as error:
-        raise DamagedWeights(f"{folder}: its weights are damaged ({error}); name another") from None
+        raise DamagedWeights(
+            f"{folder}: its weights are damaged ({error}); python -m sweeps retry {folder.name} "
+            "makes them again"
+        ) from None
     return model

@@ -61,7 +61,10 @@ def read_origin(folder: Path) -> tuple[Shape, str]:
         try:
             meta = read_meta(final_checkpoint(folder))
         except DamagedFile as damage:
-            raise ExchangeError(f"{folder}: its weights are damaged ({damage})") from None
+            raise ExchangeError(
+                f"{folder}: its weights are damaged ({damage}); python -m sweeps retry "
+                f"{folder.name} makes them again"
+            ) from None
         digest.update(json.dumps(meta["files"], sort_keys=True).encode())
         shape = Shape(config.model, config.size, config.data.vocab_size)
     elif (folder / LLAMA).exists() or (folder / OWN).exists():

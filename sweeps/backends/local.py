@@ -11,21 +11,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import submitit
 from rich.console import Console
 from rich.live import Live
 
-from ledger.result import DONE, FINISHED
+from ledger.result import FINISHED
 from ledger.store import Ledger
 from mor.config import Config, ConfigError
 from mor.devices import device_key
-from sweeps.backends.base import Backend, LaunchFailed, Measurements, Submission
+from sweeps.backends.base import Backend, Measurements, Submission
 from sweeps.board import board
 from sweeps.config import ClusterConfig, LaunchConfig, SweepConfig
 from sweeps.damage import SetAside
+from sweeps.ending import Outcome, summary
 from sweeps.launches import Launch, add_to_study, keep_settings, new_launch
 from sweeps.plan import Plan
 from sweeps.routing import print_routing
@@ -36,16 +36,6 @@ from sweeps.worker import work
 REFRESH_S = 1.0
 RESTARTS = 3  # of crashed workers, per launch
 NO_LIMIT_MIN = 60 * 24 * 365
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a launch ended."""
-
-    done: int
-    failed: int
-    left: int  # stopped, or held by another launch that ended
-    unscored: int = 0  # evaluations of runs that are done
 
 
 @functools.cache
@@ -145,31 +135,11 @@ class Local(Backend):
         folder = Path(study.studies_dir).absolute() / plan.study
         outcome = carry_out(plan, ledger, folder, workers, console)
         print_routing((ledger.folder(run.run_id).result() for run in plan.runs), console)
-        labelled = any(run.config.label for run in plan.runs)
-        console.print(
-            f"{outcome.done} of {len(plan.runs)} runs done. "
-            f"{_next(labelled)} {os.path.relpath(folder)}",
-            highlight=False,
-            soft_wrap=True,
-        )
-        if outcome.failed or outcome.left:
-            raise LaunchFailed(
-                f"study {plan.study}: {outcome.failed} runs failed (see above) and {outcome.left} "
-                "did not end; fix the cause, and the same command goes on from the newest "
-                "checkpoints"
-            )
-        if outcome.unscored:
-            raise LaunchFailed(
-                f"study {plan.study}: all runs are done, {outcome.unscored} evaluations are not "
-                "(see above); fix the cause, and the same command scores what is left"
-            )
-
-
-def _next(labelled: bool) -> str:
-    """What to type when a study has ended: its variants are tables, its axes are curves."""
-    if labelled:
-        return "Its tables and figures: python -m analysis figures"
-    return "Fits and charts on one page: python -m analysis report"
+        where = os.path.relpath(folder)
+        console.print(f"{outcome.done} of {len(plan.runs)} runs done.", highlight=False)
+        for line in outcome.pages(where):
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
+        outcome.refuse(plan.study)
 
 
 def carry_out(
@@ -191,7 +161,7 @@ def carry_out(
         pool.start(min(workers, _parallel(plan)))
         _show_until_ended(pool, view, console, workers)
     damaged.say(console)
-    return _summary(plan, ledger, console)
+    return summary(plan, ledger, console)
 
 
 def _parallel(plan: Plan) -> int:
@@ -317,41 +287,3 @@ def _print_ended(view: StudyView, seen: set[str], console: Console, workers: int
         line = f"[{len(seen)}/{len(rows)}] {row.name} {row.state}{loss}{speed}{eta}"
         console.print(line, highlight=False, soft_wrap=True)
     sys.stdout.flush()
-
-
-def _summary(plan: Plan, ledger: Ledger, console: Console) -> Outcome:
-    """Say what failed, with the last lines of its log and where the log is."""
-    states = {run.run_id: ledger.state(run.run_id) for run in plan.runs}
-    done = sum(state == "done" for state in states.values())
-    bad_trunks = {
-        run.trunk_id: None
-        for run in plan.runs
-        if run.trunk_id and states[run.run_id] not in FINISHED and _failed(ledger, run.trunk_id)
-    }
-    bad_runs = [name for name, state in states.items() if state in ("failed", "diverged")]
-    lost = [r for r in plan.runs if r.trunk_id in bad_trunks and states[r.run_id] not in FINISHED]
-    for name in [*bad_runs, *bad_trunks]:
-        folder = ledger.folder(name)
-        status = folder.status() or {}
-        console.print(f"[red]{status['state']}[/red] {name}: {status.get('error')}", soft_wrap=True)
-        for line in folder.log_tail():
-            console.print(f"    {line}", markup=False, highlight=False, soft_wrap=True)
-        console.print(f"    log: {folder.log_file}", highlight=False, soft_wrap=True)
-    failed = len({*bad_runs, *(run.run_id for run in lost)})
-    return Outcome(done, failed, len(states) - done - failed, _unscored(plan, ledger, console))
-
-
-def _unscored(plan: Plan, ledger: Ledger, console: Console) -> int:
-    """How many evaluations of finished runs are not done; says why."""
-    tasks = [t for t in plan.graph if t.is_evaluation and not t.finished(ledger)]
-    missing = [task for task in tasks if ledger.state(task.folder.run_id) == DONE]
-    for task in missing:
-        status = task.folder.status() or {}
-        own = status if status.get("task_id") == task.task_id else {}
-        console.print(f"[red]not scored[/red] {task.task_id}: {own.get('error')}", soft_wrap=True)
-        console.print(f"    log: {task.folder.log_file}", highlight=False, soft_wrap=True)
-    return len(missing)
-
-
-def _failed(ledger: Ledger, trunk: str) -> bool:
-    return (ledger.folder(trunk).status() or {}).get("state") in ("failed", "diverged")

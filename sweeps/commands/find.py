@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,16 +39,28 @@ def study_view(study: str | None, studies_dir: Path) -> StudyView:
     return _view(plans[0])
 
 
+def plan_named(name: str, studies_dir: Path) -> Path | None:
+    """The plan of the study that has this name or folder; None: it is no study."""
+    files = (StudyFolder(folder).plan_file for folder in (Path(name), studies_dir / name))
+    return next((file for file in files if file.is_file()), None)
+
+
 def find_target(name: str, studies_dir: Path) -> Target:
     """A study, or a task of the newest study that has it. Raises UserError."""
-    for folder in (Path(name), studies_dir / name):
-        if (file := StudyFolder(folder).plan_file).is_file():
-            return Target(_view(file))
+    if file := plan_named(name, studies_dir):
+        return Target(_view(file))
     views = [_view(plan) for plan in _plans(studies_dir)]
     named = "@" in name  # an evaluation, or a segment
     ids = {t.task_id for view in views for t in view.tasks if named or not t.is_evaluation}
     if not ids:
         raise UserError(f"{name}: no study in {studies_dir}; name a study or a run of one")
+    if not any(one.startswith(name) for one in ids):
+        studies = sorted(view.study for view in views)
+        raise UserError(
+            f"{name}: no such study or run of one; studies are {_listed(studies)}, runs "
+            f"{_nearest(name, ids)}; a run that was trained without -m belongs to no study, "
+            "python -m sweeps logs shows it"
+        )
     found = _unique(name, ids, "study or run")
     for view in views:
         for task in view.tasks:
@@ -83,14 +96,20 @@ def _unique(name: str, ids: Iterable[str], kind: str) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
-        raise UserError(
-            f"{name}: {len(found)} runs begin so; type more of one: "
-            + ", ".join(found[:LISTED])
-            + more
-        )
-    near = [one for one in every if name in one][:LISTED] or every[:LISTED]
-    raise UserError(f"{name}: no such {kind}; there are " + ", ".join(near))
+        raise UserError(f"{name}: {len(found)} runs begin so; type more of one: {_listed(found)}")
+    raise UserError(f"{name}: no such {kind}; there are {_nearest(name, every)}")
+
+
+def _nearest(name: str, ids: Iterable[str]) -> str:
+    """Ids that a misspelt one may mean, else the first of all."""
+    every = sorted(ids)
+    within = [one for one in every if name in one]
+    return _listed(within or difflib.get_close_matches(name, every, LISTED) or every)
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
 
 
 def _plans(studies_dir: Path) -> list[Path]:

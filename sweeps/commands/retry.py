@@ -37,6 +37,20 @@ def runs_to_retry(
     return chosen, kept_out
 
 
+def damaged_aside(view: StudyView, task: Task) -> bool:
+    """Whether the final weights of a run that was named were damaged: they are set aside then, so
+    that it is no longer done. Reads all of them: not what a launch does for every run."""
+    if not task.is_run:
+        return False
+    claim = view.ledger.claim(task.folder.run_id)
+    if not claim.acquire():
+        return False
+    try:
+        return task.folder.set_damaged_final_aside()
+    finally:
+        claim.release()
+
+
 def _requeued(row: Row, segments: dict[str, Row]) -> bool:
     """Preempted, and its job waits to start again: nothing to do by hand."""
     return row.state == "preempted" and row.reason is not None

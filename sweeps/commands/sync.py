@@ -4,42 +4,41 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ledger.errors import UserError
 from ledger.folder import RunFolder
 from mor.train.tracking import API_KEY_HELP, api_key_known, offline_parts
-from sweeps.watch import StudyView
 
 TIMEOUT_S = 600.0  # for one run
 
 
-def sync_study(view: StudyView, say: Callable[[str], object]) -> None:
+def sync(name: str, folders: Iterable[RunFolder], say: Callable[[str], object]) -> None:
     """Upload every part that is not marked as synced; a part is marked when W&B has taken it.
 
-    Raises UserError without a key, or where W&B took nothing.
+    `name` is what was asked for: a study or a run. Raises UserError without a key, or where W&B
+    took nothing.
     """
-    folders = {task.folder.path: task.folder for task in view.tasks}
-    waiting = {path: parts for path, f in folders.items() if (parts := offline_parts(f))}
+    every = {folder.path: folder for folder in folders}
+    waiting = {path: parts for path, f in every.items() if (parts := offline_parts(f))}
     if not waiting:
-        say(f"study {view.study}: nothing was tracked offline that is not synced already")
+        say(f"{name}: nothing was tracked offline that is not synced already")
         return
     if not api_key_known():
         raise UserError(
-            f"study {view.study}: {len(waiting)} runs wait for W&B, but there is no API key; "
-            + API_KEY_HELP
+            f"{name}: {len(waiting)} runs wait for W&B, but there is no API key; " + API_KEY_HELP
         )
     failed = {}
     for path, parts in waiting.items():
-        error = _sync(folders[path], parts)
+        error = _sync(every[path], parts)
         if error:
             failed[path.name] = error
         say(f"{path.name}: {error or 'synced'}")
     if failed:
         raise UserError(
-            f"study {view.study}: {len(failed)} of {len(waiting)} runs were not taken "
-            f"({next(iter(failed.values()))}); python -m sweeps sync {view.study} tries those again"
+            f"{name}: {len(failed)} of {len(waiting)} runs were not taken "
+            f"({next(iter(failed.values()))}); python -m sweeps sync {name} tries those again"
         )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import coverage_tuning
+from benchmarks import coverage_design, coverage_tuning
 from benchmarks.coverage import coverage
 from benchmarks.coverage_isoflop import GRIDS, LAWS, referee
 
@@ -61,3 +61,11 @@ def test_best_rates_hold_the_truth_and_mistuning_explains_no_less(valley):
     assert found["a held"] >= 0.7
     assert found["at most held"] >= 0.95
     assert abs(found["off"]) < 0.06
+
+
+def test_design_says_what_studies_show():
+    found = coverage_design.referee(LAWS["symmetric"], GRIDS["demo"], 0.003, 40)
+    assert found["half said"] == pytest.approx(found["half seen"], rel=0.4)
+    assert found["half 3 said"] == pytest.approx(found["half 3 seen"], rel=0.4)
+    assert found["printed / said"] == pytest.approx(1, abs=0.3)
+    assert found["lost said"] == found["lost seen"] == 0

@@ -16,6 +16,7 @@ from ledger.folder import RunFolder
 from ledger.plan_file import StudyFolder, read_plan
 from mor.config import Config
 from sweeps import backends
+from sweeps.__main__ import _again
 from sweeps.config import sweep_config
 from sweeps.study import launch_configs
 from tests.conftest import toy_runs
@@ -216,6 +217,18 @@ def test_weights_that_are_damaged_when_they_are_scored_are_made_again(store, und
     assert run.evaluation("corpus") is None
     store.launch(evaluate="corpus")
     assert run.evaluation("corpus").scores == first.scores
+
+
+def test_retry_of_a_run_finds_flipped_bits_of_its_weights(store, undisturbed, capsys):
+    store.launch()  # its plan names this store, no longer the one that it was copied from
+    whole, flipped = store.ended
+    flip(flipped.final / "__0_0.distcp")
+    studies = str(store.root / "studies")
+    for run, damaged in ((whole, False), (flipped, True)):
+        _again(run.run_id, Path(studies), failed=True, diverged=False)
+        assert bool(aside(run.path)) is damaged
+    capsys.readouterr()
+    is_whole(store, undisturbed)
 
 
 def half_deleted_run(store: Store) -> None:

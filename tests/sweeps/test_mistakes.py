@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ledger.damage import write_digest
+from tests.sweeps.conftest import REPO
 
 QUICK = "study=quick"
 CASES = [
@@ -19,6 +20,14 @@ CASES = [
     ([QUICK, "budget=1"], ["budget=1", "less than one step", "set budget="]),
     ([QUICK, "train.lr=fast"], ["train.lr=fast", "a number"]),
     ([QUICK, "train.lr=0"], ["train.lr=0", "above 0"]),
+    ([QUICK, "tokens=10B"], ["tokens=10B", "type tokens=1e10"]),
+    ([QUICK, "budget=3e9FLOPs"], ["budget=3e9FLOPs", "type budget=3e9"]),
+    ([QUICK, "budget=-3e9"], ["budget=-3e9", "above 0"]),
+    ([QUICK, "seed=one"], ["seed=one", "type seed=0"]),
+    ([QUICK, "seed=-1"], ["seed=-1", "0 or more"]),
+    ([QUICK, "model=mor", "model.router.aux_coeff=-1"], ["model.router.aux_coeff=-1", "0 or more"]),
+    (["-m", QUICK, "launch.max_hours=-1"], ["launch.max_hours=-1", "0 or more"]),
+    ([QUICK, "cluster.mfu=40", "launch=plan"], ["cluster.mfu=40", "cluster.mfu=0.4"]),
     ([QUICK, "data=files", "data.paths=[nowhere/*.txt]"], ["data.paths", "nowhere"]),
     ([QUICK, "runtime.device=tpu"], ["runtime.device=tpu", "auto, cpu, cuda"]),
     (["-m", QUICK, "size="], ["size=", "choose one of"]),
@@ -35,6 +44,8 @@ CASES = [
     ([QUICK, "train.warmup_steps=100000"], ["train.warmup_steps=100000"]),
     (["-m", QUICK, "launch=plan,local"], ["launch=plan,local", "one value for a whole study"]),
     (["-m", QUICK, "model.nope=1,2"], ["model.nope", "no such setting"]),
+    ([QUICK, "model=looped", "model.injectio=add"], ["model.injectio", "model.injection"]),
+    ([QUICK, "model=mor", "model.injection=add"], ["model.injection", "architecture=looped"]),
     ([QUICK, "modle=mor"], ["modle", "mean model?"]),
     ([QUICK, "budget"], ["budget", "key=value"]),
     ([QUICK, "model=mor", "model.capacity=[1"], ["model.capacity=[1", "'key=[a,b]'"]),
@@ -58,6 +69,23 @@ def test_a_column_that_is_not_there_is_missed_before_anything_is_submitted(refus
         assert "data.text_field=text" in sentence
         assert "body" in sentence
     assert not list(tmp_path.glob("runs/*"))
+
+
+def test_two_sizes_of_one_name_are_refused(refused, tmp_path):
+    (tmp_path / "conf" / "size").mkdir(parents=True)
+    own = (REPO / "conf" / "size" / "9k.yaml").read_text().replace("n_layers: 5", "n_layers: 8")
+    (tmp_path / "conf" / "size" / "mine.yaml").write_text(own)
+    conf = ("--config-dir", str(tmp_path / "conf"))
+    sentence = refused(*conf, "-m", QUICK, "model=vanilla", "size=9k,mine", "launch=plan")
+    assert sentence.startswith("size.name=9k")
+
+
+def test_a_plan_that_would_be_refused_says_so(sweep, tmp_path):
+    plan = tmp_path / "plans" / "plan.json"
+    ended = sweep("-m", QUICK, "launch=plan", "launch.max_gpu_hours=0", f"launch.plan_file={plan}")
+    assert ended.returncode == 0, ended.stderr
+    assert "launch.max_gpu_hours=0" in ended.stdout
+    assert str(plan) in ended.stdout
 
 
 def test_a_gpu_that_is_not_there_is_missed_before_anything_starts(refused, tmp_path):

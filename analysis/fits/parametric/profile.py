@@ -97,7 +97,7 @@ def profile(fit: LawFit) -> Profile | None:
     starts = np.stack([fit.theta, _exchanged(fit.theta, *line)])
     free = polish(Problem(law, fit.problem.log_loss, delta), starts, STEPS)
     best = to_share(free.theta)[np.argsort(free.objective, kind="stable")]
-    if np.allclose(*best, rtol=1e-6, atol=1e-9):
+    if np.allclose(best[0], best[1], rtol=1e-6, atol=1e-9):
         best = best[:1]  # both starts ended at one optimum
     estimate = float(best[0, A])
     held = _held(estimate, best[:, A])

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from mor.config import ConfigError, ModelConfig, RouterConfig, SizeConfig
 from mor.model.layout import Layout
-from mor.model.lookup import one_of, positive
+from mor.model.lookup import not_negative, one_of, positive
 from mor.model.recurrence.spec import RecurrenceSpec
 
 # Hidden width of a router's network in d; 0: linear; None: it has no weights
@@ -125,6 +125,8 @@ def check_settings(router: RouterConfig) -> None:
     one_of("model.router.balancing", router.balancing, ("loss", "loss_free"))
     one_of("model.router.gating", router.gating, ("weighted", "plain"))
     positive("model.router.temperature", router.temperature)
+    for name in ("aux_coeff", "balance_coeff", "z_coeff", "bias_update_rate"):
+        not_negative(f"model.router.{name}", getattr(router, name))
 
 
 def check_activation(router: RouterConfig, wrong: tuple[str, ...], why: tuple[str, str]) -> None:

@@ -14,6 +14,7 @@ from analysis.points.table import PointSet
 from analysis.report import charts
 from analysis.report.page import gather, write_report
 from analysis.report.words import say
+from ledger.attempts import AttemptLog
 from ledger.autopilot import Chosen, Known, Round, rounds, write_round
 from ledger.plan_file import StudyFolder
 from tests.analysis.conftest import study_table
@@ -95,6 +96,19 @@ def test_spent_is_counted_from_what_ended_only(tmp_path):
     assert (vanilla.done, vanilla.runs) == (21, 23)
     assert mor.spent_hours == pytest.approx(3.3 * 7 * 1.11e12 / 1e9 / 3600)
     assert both.planned_hours == pytest.approx(7 * 2 * 1.11 + 0.02)
+
+
+def test_hours_of_all_attempts_stand_beside_those_of_the_steps(tmp_path):
+    folder = build(tmp_path)
+    assert gather(tmp_path, *fitted(folder), False, "")["study"].held is None
+    held = 0.0
+    for name in ("vanilla-3k-1e+10-0", "mor-3k-1e+10-0"):
+        log = AttemptLog(tmp_path / "runs" / name)
+        log.end(log.begin(name, "launch", devices=7, on_gpu=False), "finished")
+        log.begin(name, "launch", devices=7, on_gpu=False)  # still open: not counted
+        held += log.read()[0].hours(0.0)
+    assert gather(tmp_path, *fitted(folder), False, "")["study"].held == pytest.approx(held)
+    assert held > 0
 
 
 def fitted(folder: Path, resamples: int = 200):

@@ -205,7 +205,9 @@ def test_a_trunk_that_diverges_fails_its_runs_by_name(sweep, tmp_path):
     ended = sweep(*STUDY, "model=vanilla", "budget=3e8,6e8", "train.lr=1e30", "train.clip=1e30")
     assert ended.returncode == 2
     assert "diverged vanilla-9k-trunk-" in ended.stdout
-    assert "2 runs failed (see above) and 0 did not end" in ended.stderr
+    assert "2 runs diverged" in ended.stderr
+    assert "--diverged" in ended.stderr
+    assert "analysis report" not in ended.stdout  # nothing is done
     status = subprocess.run(
         [sys.executable, "-m", "sweeps", "status", "quick", "--json"],
         cwd=tmp_path, capture_output=True, text=True, check=True, env=_importable(),
@@ -217,7 +219,7 @@ def test_a_diverged_run_is_reported_with_its_log_and_not_tried_again(sweep, tmp_
     study = [*STUDY, "model=vanilla", "budget=3e8", "train.clip=1e30", "train.branch=false"]
     ended = sweep(*study, "train.lr=1e-3,1e30")
     assert ended.returncode == 2
-    assert "1 runs failed" in ended.stderr
+    assert "1 run diverged" in ended.stderr
     assert "diverged vanilla-9k-3e8-" in ended.stdout
     assert "log: " in ended.stdout
     found = results(tmp_path / "runs")

@@ -162,6 +162,23 @@ def test_sync_without_a_key_is_one_sentence(store, monkeypatch):
         sweeps("sync", "s")
 
 
+def test_a_run_of_no_study_is_synced_and_found_by_its_folder(store):
+    alone = store.folder / "runs" / "vanilla-9k-1e9-0badc0de"
+    alone.mkdir(parents=True)
+    assert "nothing was tracked offline" in sweeps("sync", alone.name)
+    with pytest.raises(UserError) as unknown:
+        sweeps("why", alone.name)
+    for words in ("studies are s", "sweeps logs", store.runs()[0]):
+        assert words in str(unknown.value)
+    with pytest.raises(UserError, match="no such run"):
+        sweeps("sync", "nosuch")
+
+
+def test_launch_names_retry_where_all_was_cancelled(store):
+    sweeps("cancel", "s")
+    assert "retry s" in sweeps("launch", "s")
+
+
 def test_no_study_at_all_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for command in (["status"], ["watch"], ["why", "x"], ["cancel", "x"], ["logs", "x"]):
