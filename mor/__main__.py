@@ -11,13 +11,21 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
+from ledger.usage import OneSentence
 from mor.command_line import setting
 from mor.config import ConfigError, UserError
 from mor.model.llama import LLAMA, read_shape, unread_settings
 from mor.model.published import read_json
 
+
+class Group(OneSentence, TyperGroup):
+    """The commands."""
+
+
 app = typer.Typer(
+    cls=Group,
     help="Corpora prepared; trained models generate, are scored and go out as published weights; "
     "Llama checkpoints in.\n\n"
     "Examples:\n\n"

@@ -15,14 +15,22 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.live import Live
+from typer.core import TyperGroup
 
 from ledger.errors import UserError, disk_trouble
+from ledger.usage import OneSentence
 from sweeps.backends.base import BackendSilent
 from sweeps.board import board
 from sweeps.commands.find import find_folder, find_target, plan_named, study_view
 from sweeps.watch import OPEN, Look
 
+
+class Group(OneSentence, TyperGroup):
+    """The commands."""
+
+
 app = typer.Typer(
+    cls=Group,
     help="What studies and runs are doing, read from the ledger and from Slurm.\n\n"
     "Examples:\n\n"
     "    python -m sweeps status                 the study that was launched last\n\n"
@@ -129,6 +137,10 @@ def autopilot(
         str, typer.Option(help="Exponent and half width (95 %) that are enough: 'a +- 0.02'.")
     ] = "a +- 0.02",
     runs: Annotated[int, typer.Option(help="Runs of each model in one round.")] = 3,
+    allow_mixed: Annotated[
+        bool,
+        typer.Option("--allow-mixed", help="Fit points of several versions of the code together."),
+    ] = False,
     studies_dir: Studies = STUDIES,
 ) -> None:
     """Fit, launch the most informative runs for their cost, wait, fit again, until every model's
@@ -140,7 +152,7 @@ def autopilot(
     from sweeps.autopilot.fly import Autopilot
 
     view = study_view(study, studies_dir)
-    reason = Autopilot(view, until, gpu_hours, runs, Console()).fly()
+    reason = Autopilot(view, until, gpu_hours, runs, Console(), allow_mixed).fly()
     if reason != MET:
         raise typer.Exit(3)
 

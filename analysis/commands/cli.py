@@ -5,7 +5,10 @@ new module and a line here. Heavy imports (NumPy, pandas, matplotlib) stand insi
 `--help` should not wait for them.
 """
 
+from typing import Any
+
 import typer
+from typer.core import TyperGroup
 
 from analysis.commands import (
     agree,
@@ -24,6 +27,7 @@ from analysis.commands import (
     tune,
     wandb_report,
 )
+from ledger.usage import OneSentence
 
 COMMANDS = {
     "isoflop": isoflop,
@@ -43,7 +47,29 @@ COMMANDS = {
     "score": score,
 }
 
+
+class Group(OneSentence, TyperGroup):
+    """The commands; a second study is answered with how two are compared."""
+
+    def twice(self, ctx: Any, option: str, last: str) -> str:
+        said = super().twice(ctx, option, last)
+        return f"{said}; {_two_studies(ctx)}" if option == "--study" else said
+
+    def too_many(self, ctx: Any, more: list[str]) -> str:
+        if not any(one.name == "points" for one in ctx.command.params):
+            return super().too_many(ctx, more)
+        return f"{' '.join(more)}: {ctx.info_name} takes one POINTS; {_two_studies(ctx)}"
+
+
+def _two_studies(ctx: Any) -> str:
+    return (
+        "two studies are compared where both are launched under one study.name, or all runs of "
+        f"their store with {ctx.command_path} runs (docs/tutorial.md, section 6)"
+    )
+
+
 app = typer.Typer(
+    cls=Group,
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode="rich",

@@ -115,11 +115,32 @@ def _print_others(rows: "tuple[Multiplier, ...]", baseline: str) -> None:
 
     typer.echo(f"\nk against {baseline} in two more ways: laws (approach 3), pairs of one size")
     for row in rows:
-        told = f"none ({row.reason})"
-        if row.multiplier is not None:
-            told = f"{row.multiplier:.3g}{_interval(row.interval, '.3g')}"
+        if row.multiplier is None:
+            continue
+        told = f"{row.multiplier:.3g}{_interval(row.interval, '.3g')}"
         count = f" of {row.pairs}" if row.pairs else ""
         typer.echo(f"{row.model} at {compute(row.budget)}, {row.by}{count}: {told}")
+    for line in _without(rows):
+        typer.echo(line)
+
+
+def _without(rows: "tuple[Multiplier, ...]") -> list[str]:
+    """Where there is none, once for each cause."""
+    from analysis.formatting import compute, listing
+
+    places: dict[tuple[str, str], dict[str, list[str]]] = {}  # by cause and model: budgets
+    for row in rows:
+        if row.multiplier is None:
+            models = places.setdefault((row.by, row.reason), {})
+            models.setdefault(row.model, []).append(compute(row.budget))
+    told: dict[tuple[str, str], list[str]] = {}
+    for (by, reason), models in places.items():
+        each = [f"{model} ({listing(budgets)})" for model, budgets in models.items()]
+        told.setdefault((reason, listing(each, 8)), []).append(by)
+    return [
+        f"none by {' or '.join(ways)} for {where}: {reason}"
+        for (reason, where), ways in told.items()
+    ]
 
 
 def _print_costs(timed: "AtEqualTime", within: "AtEqualMemory", baseline: str) -> None:

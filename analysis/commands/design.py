@@ -81,6 +81,7 @@ def command(
     simulations: Simulations = 2000,
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
+    allow_mixed: options.AllowMixed = False,
 ) -> None:
     """Before spending: the interval to expect for the exponent, and the risk of edge minima.
 
@@ -91,7 +92,7 @@ def command(
         from analysis.design.outlook import outlook
 
         grid = _grid(sizes, budgets, plan, seeds)
-        laws = _laws(law, grid)
+        laws = _laws(law, grid, allow_mixed)
         done = [
             (outlook(model, rows, laws[model], used, simulations, seed), laws[model], used)
             for model, rows in ((str(m), r) for m, r in grid.groupby("model", sort=False))
@@ -120,7 +121,7 @@ def _grid(sizes: str | None, budgets: str | None, plan: Path | None, seeds: int)
     return typed_grid(sizes, budgets, seeds)
 
 
-def _laws(source: str, grid: "pd.DataFrame") -> "dict[str, TrueLaw]":
+def _laws(source: str, grid: "pd.DataFrame", allow_mixed: bool) -> "dict[str, TrueLaw]":
     from analysis.design import law as design_law
     from analysis.design.grid import refuse_unlike
     from analysis.points.load import load_points
@@ -129,7 +130,7 @@ def _laws(source: str, grid: "pd.DataFrame") -> "dict[str, TrueLaw]":
     models = [str(model) for model in grid["model"].unique()]
     if source == PUBLISHED:
         return dict.fromkeys(models, design_law.PUBLISHED)
-    points = load_points(Path(source), wanted=Wanted(LAW_NUMBERS)).table
+    points = load_points(Path(source), allow_mixed=allow_mixed, wanted=Wanted(LAW_NUMBERS)).table
     known = {str(model): rows for model, rows in points.groupby(curve_of(points), sort=True)}
     if models == ["grid"] and len(known) == 1:
         known = {"grid": points}

@@ -36,7 +36,8 @@ Curves = Annotated[
     typer.Option(
         help="points: the loss of finished runs. metrics: the training loss as it was logged in "
         "metrics.jsonl of the trunks (or of runs without one), before the gain of a cool-down. "
-        "validation: the validations on the way of these (train.eval_points)."
+        "validation: the validations on the way of these (train.eval_points), of models all of "
+        "whose sizes have them."
     ),
 ]
 

@@ -36,7 +36,8 @@ Points = Annotated[
     Path | None,
     typer.Argument(
         metavar="[POINTS]",
-        help="A study folder, a run store or a CSV. Default: runs/ where there is one.",
+        callback=options.as_study,
+        help="A study, a run store or a CSV. Default: runs/ where there is one.",
         show_default=False,
     ),
 ]
@@ -81,6 +82,7 @@ def command(
     throughput: Throughput = None,
     loss: options.Loss = "causal",
     params: options.Params = "nonembedding",
+    allow_mixed: options.AllowMixed = False,
 ) -> None:
     """Draw the figures and tables of the Mixture-of-Recursions paper, with their data.
 
@@ -107,6 +109,7 @@ def command(
             loss=loss,
             params=params,
             throughput=throughput,
+            allow_mixed=allow_mixed,
         )
         also_published = every or bool(only) or points is None or source == "paper"
         drawn = draw_entries(entries, material, also_published)

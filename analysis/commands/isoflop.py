@@ -21,7 +21,7 @@ The study that was just trained, with figures in studies/first/analysis:
 Every finished run of the store, as JSON for a script, with no files written:
 [cyan]python -m analysis isoflop runs --json[/cyan]
 
-Points from elsewhere, a CSV with the columns params, tokens, loss, budget:
+A CSV with the columns params, tokens, loss, budget (without --out: ./analysis_out):
 [cyan]python -m analysis isoflop points.csv --out porian[/cyan]
 
 Exit codes: 0 fitted (warnings included), 2 the points or an option cannot be used.
@@ -50,6 +50,9 @@ def command(
     window: options.Window = None,
 ) -> None:
     """Fit isoFLOP curves (approach 2): exponents and figures.
+
+    Figures are written to studies/NAME/analysis, or of a CSV, a run store or W&B to ./analysis_out,
+    a new folder where you are; --out DIR names another, --json writes none.
 
     At each budget a parabola of loss in log params, then N_opt ~ C^a and D_opt ~ C^b through its
     minima. A minimum at the edge of the tested sizes, a parabola that opens downwards and a budget

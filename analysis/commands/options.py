@@ -14,15 +14,27 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ledger.plan_file import StudyFolder
+
 if TYPE_CHECKING:
     from analysis.fits.parametric.lawfit import Asked
     from analysis.points.table import PointSet
+
+
+def as_study(given: Path | None) -> Path | None:
+    """`quick` as studies/quick, where a study has that name and nothing else has that path."""
+    if given is None or given.exists() or given.is_absolute():
+        return given
+    folder = Path("studies") / given
+    return folder if StudyFolder(folder).plan_file.is_file() else given
+
 
 Points = Annotated[
     Path,
     typer.Argument(
         metavar="POINTS",
-        help="A CSV file, a run store (runs/), a study folder (studies/<name>/), or W&B: "
+        callback=as_study,
+        help="A CSV file, a run store (runs/), a study (its name or folder), or W&B: "
         "wandb://entity/project\\[/group], or a folder of offline runs.",
         show_default=False,
     ),

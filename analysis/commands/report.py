@@ -37,7 +37,7 @@ Reference = Annotated[
 
 @options.flat
 def command(
-    chosen: options.Chosen,
+    chosen: options.ChosenInAnyUnit,
     resampling: options.Resampling,
     out: Out = None,
     reference: Reference = True,

@@ -29,7 +29,8 @@ What = Annotated[
     Path,
     typer.Argument(
         metavar="STUDY|FORECAST",
-        help="A study folder, for all of its forecasts, or one forecast file.",
+        callback=options.as_study,
+        help="A study, for all of its forecasts, or one forecast file.",
         show_default=False,
     ),
 ]
@@ -37,6 +38,7 @@ Against = Annotated[
     Path | None,
     typer.Argument(
         metavar="[POINTS]",
+        callback=options.as_study,
         help="What was measured. Default: the study's runs.",
         show_default=False,
     ),

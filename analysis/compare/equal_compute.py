@@ -81,7 +81,7 @@ def compare(result: IsoflopResult, baseline: str) -> Compared:
     if baseline not in result.models:
         raise AnalysisError(
             f"There is no model {baseline!r} among the points ({listing(sorted(result.models))}): "
-            "name one of them with --baseline."
+            f"name one of them, as in --baseline '{sorted(result.models)[0]}'."
         )
     if len(result.models) < 2:
         raise AnalysisError(
@@ -219,7 +219,9 @@ def _correction(result: IsoflopResult) -> Caution:
     refused = {name: note for name, note in notes.items() if note.code is Code.NOT_CORRECTED}
     done = [name for name in notes if name not in refused]
     told = [f"Corrected for the bias of a parabola: {listing(done)}."] if done else []
-    told += [f"{name} is not corrected for it: {note.reason}." for name, note in refused.items()]
+    for reason in dict.fromkeys(note.reason for note in refused.values()):
+        same = [name for name, note in refused.items() if note.reason == reason]
+        told.append(f"Not corrected for the bias of a parabola: {listing(same, 8)} ({reason}).")
     if done and refused:
         told.append("A gap between a corrected and an uncorrected model holds the latter's bias.")
     return Caution(Code.NOT_CORRECTED if refused else Code.BIAS_CORRECTED, " ".join(told))

@@ -87,7 +87,7 @@ def _fitted(rows: pd.DataFrame, name: str, resamples: int, seed: int) -> Fitted:
     try:
         fit = fit_law(Problem(Chinchilla.of(rows), np.log(rows["loss"].to_numpy(float))))
     except AnalysisError as error:
-        return Fitted(rows, str(error))
+        return Fitted(rows, f"{name}: {str(error).rstrip('.')}")
     if any(term.exponent for term in vanished(fit)) or min(fit.theta[1], fit.theta[3]) <= 0:
         return Fitted(rows, f"the law of {name} has lost a term")
     seen = judged(fit)

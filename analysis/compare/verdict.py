@@ -9,6 +9,7 @@ from analysis.fits.isoflop import IsoflopResult, ModelFrontier, PowerLaw
 from analysis.fits.minimum import Minimum, Status
 from analysis.formatting import compute, count, listing, plural
 from analysis.points.table import PointSet
+from ledger.result import BYTE_KEYS
 
 PARAMS_LABELS = {
     "nonembedding": "Parameters, non-embedding",
@@ -32,6 +33,11 @@ def params_label(points: PointSet) -> str:
 def loss_label(points: PointSet) -> str:
     """Axis and column title of the losses, with the unit."""
     return LOSS_LABELS[points.loss]
+
+
+def unit(points: PointSet) -> str:
+    """Of the losses."""
+    return "bits per byte" if points.loss in BYTE_KEYS else "nats per token"
 
 
 def budget_label(points: PointSet) -> str:

@@ -25,7 +25,7 @@ def draw(run: Run, folder: Path, stem: str) -> style.SavedFigure:
     """Norms by depth above, the cosines between depths of keys and of values below."""
     found = run.kv_statistics
     with style.publication_style():
-        figure, (norms, cosines) = style.stacked(2, 1.75, 0.05)
+        figure, (norms, cosines) = style.stacked(2, 1.85, 0.05)
         for kind, (colour, marker) in KINDS.items():
             values = np.asarray(found[f"{kind}_norm"], float)
             depths = np.arange(1, len(values) + 1)
@@ -33,7 +33,8 @@ def draw(run: Run, folder: Path, stem: str) -> style.SavedFigure:
         norms.set_ylabel("Mean norm")
         norms.set_xlabel("Depth (layer as executed)")
         norms.xaxis.set_major_locator(MaxNLocator(integer=True))
-        norms.legend()
+        # Above the panel: among the points its marks read as some of them.
+        norms.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)
         box = cosines.get_subplotspec()
         assert box is not None
         cosines.remove()

@@ -5,7 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.contour import ContourSet
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from analysis.figures import style
@@ -20,6 +25,11 @@ PROFILE_POINTS = 61
 PROFILE_REACH = 1.5  # interval widths on either side; without an interval, of the value itself
 TOP = 4.0  # times the lowest objective: where a profile leaves the panel
 LEVELS = 12
+LABEL = np.array([0.08, 0.07])  # half of a label with room around it, in shares of a panel
+# Without its light end, which paper does not show.
+PRINTED = LinearSegmentedColormap.from_list(
+    "printed", colormaps["cividis"](np.linspace(0, 0.6, 64))
+)
 
 
 def draw_all(
@@ -195,16 +205,17 @@ def draw_contours(
             across, up = np.meshgrid(sizes, tokens)
             flat = Chinchilla(np.log(across.ravel()), np.log(up.ravel()))
             loss = np.exp(flat.log_loss(fit.theta[None])[0]).reshape(across.shape)
-            drawn = axes.contour(sizes, tokens, loss, LEVELS, cmap="cividis", linewidths=0.7)
-            axes.clabel(drawn, list(drawn.levels)[::2], fontsize=6, fmt="%.3g")
-            path = frontier(fit, sizes)
-            axes.plot(path["params"], path["tokens"], color=style.INK, linestyle=style.DASHED)
-            colour = style.colours_of(names)[name]
-            axes.plot(table["params"], table["tokens"], "o", color=colour, markersize=3.5)
             axes.set_yscale("log")
             axes.set_ylim(tokens[0], tokens[-1])
             ticks = style.round_ticks(sizes[0], sizes[-1], most=5)
             style.log_axis(axes, sizes[0], sizes[-1], 0.0, ticks, count)
+            drawn = axes.contour(sizes, tokens, loss, LEVELS, cmap=PRINTED, linewidths=0.7)
+            path = frontier(fit, sizes)
+            taken = pd.concat([table[["params", "tokens"]], path[["params", "tokens"]]])
+            _label(axes, drawn, taken.to_numpy(float))
+            axes.plot(path["params"], path["tokens"], color=style.INK, linestyle=style.DASHED)
+            colour = style.colours_of(names)[name]
+            axes.plot(table["params"], table["tokens"], "o", color=colour, markersize=3.5)
             heights = style.round_ticks(tokens[0], tokens[-1], most=5)
             axes.set_yticks(heights, [count(height) for height in heights])
             axes.minorticks_off()
@@ -227,6 +238,45 @@ def draw_contours(
         "loss at each compute, where compute is proportional to parameters times tokens.",
         width=style.COLUMN_WIDTH,
     )
+
+
+def _label(axes: Axes, drawn: ContourSet, taken: np.ndarray) -> None:
+    """The loss on every other line, away from what is drawn at `taken` (rows of x, y)."""
+    window = np.log([axes.get_xlim(), axes.get_ylim()])
+
+    def in_panel(points: np.ndarray) -> np.ndarray:
+        return (np.log(points) - window[:, 0]) / (window[:, 1] - window[:, 0])
+
+    lines = {
+        level: np.concatenate(parts)
+        for level, parts in list(zip(drawn.levels, drawn.allsegs, strict=True))[::2]
+        if sum(map(len, parts))
+    }
+    places = label_places([in_panel(line) for line in lines.values()], in_panel(taken))
+    at = {level: lines[level][i] for level, i in zip(lines, places, strict=True) if i is not None}
+    texts = axes.clabel(
+        drawn, list(at), fontsize=6.5, fmt="%.3g", colors=style.INK, manual=list(at.values())
+    )
+    for text in texts:
+        text.set_path_effects([withStroke(linewidth=1.5, foreground="white")])
+
+
+def label_places(lines: list[np.ndarray], taken: np.ndarray) -> list[int | None]:
+    """Of each line the point that is farthest from what is drawn at `taken`, from other labels and
+    from the edges; None where no point has room. All in shares of the panel."""
+    found: list[int | None] = []
+    taken = taken[np.isfinite(taken).all(axis=1)]
+    for line in lines:
+        apart = (line[:, None] - taken[None]) / LABEL
+        room = np.minimum(
+            np.linalg.norm(apart, axis=2).min(axis=1),
+            (np.minimum(line, 1 - line) / LABEL).min(axis=1),
+        )
+        best = int(np.argmax(room))
+        found.append(best if room[best] >= 1 else None)
+        if room[best] >= 1:
+            taken = np.vstack([taken, line[best]])
+    return found
 
 
 def frontier(fit: LawFit, sizes: np.ndarray) -> pd.DataFrame:

@@ -48,6 +48,7 @@ class Material:
     loss: str = "causal"
     params: str = "nonembedding"
     throughput: Path | None = None
+    allow_mixed: bool = False
 
     @property
     def loss_label(self) -> str:
@@ -98,12 +99,17 @@ def _points_of_runs(material: Material) -> tuple[PointSet | None, str]:
     if material.points is None:
         return None, "there are no runs"
     if material.points.is_file():
-        return load_points(material.points), ""
+        return load_points(material.points, allow_mixed=material.allow_mixed), ""
     try:
         found = feeding(list(material.studies), "paper", _is_isoflop, _is_isoflop)
         if found is None:
             return None, "no study has three sizes at two budgets"
-        return load_points(found.path, loss=material.loss, params=material.params), ""
+        return load_points(
+            found.path,
+            loss=material.loss,
+            params=material.params,
+            allow_mixed=material.allow_mixed,
+        ), ""
     except AnalysisError as error:
         return None, f"the points cannot be used ({error})"
 

@@ -11,7 +11,7 @@ from analysis.formatting import compute, count, listing, plural
 from analysis.points.table import MAY_BE_ZERO, PointSet, Wanted, curve_of
 from ledger.result import BYTE_KEYS, LOSS_KEYS
 
-BYTES = "compare them in bits per byte (isoflop or compare with --loss bpb), "
+BYTES = "compare them in bits per byte (isoflop, compare or report with --loss bpb), "
 
 
 def usable(

@@ -8,7 +8,7 @@ batches is reduced by means over windows of log compute; validations are taken a
 """
 
 import json
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ import pandas as pd
 
 from analysis.cautions import Caution, Code
 from analysis.errors import AnalysisError
-from analysis.formatting import listing, plural
+from analysis.formatting import count, listing, plural
 from analysis.points.table import curve_of
 from ledger.curves import Curve
 from ledger.folder import RunFolder
+from ledger.ids import is_trunk
 from ledger.result import LOSS_KEYS
 
 WINDOWS_A_DECADE = 8
@@ -49,23 +50,25 @@ def from_metrics(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Caution]]:
         )
     if not parts:
         raise AnalysisError(
-            f"Not one of {plural(len(missing), 'run')} has a metrics.jsonl with tokens, loss and "
+            f"Not one of {_kinds(map(Path, missing))} has a metrics.jsonl with tokens, loss and "
             f"spent ({listing(missing)}): use --curves points."
         )
-    said = f"No curve for {plural(len(missing), 'run')} without metrics: {listing(missing)}."
+    said = f"No curve for {_kinds(map(Path, missing))} without metrics: {listing(missing)}."
     return pd.concat(parts, ignore_index=True), [Caution(Code.NO_METRICS, said)] if missing else []
 
 
 def from_validation(table: pd.DataFrame, loss: str) -> tuple[pd.DataFrame, list[Caution]]:
     """Validations on the way of the trunks of the runs in `table`, or of runs without one, by the
     rule `loss` (causal | topk; as given: causal); and warnings. Without a trunk, a run's curve ends
-    in its result.
+    in its result. A model is left out where a size lacks them, as the lowest curve would then be
+    that of another size.
 
-    Raises AnalysisError where the points are not runs, or not one was validated on the way.
+    Raises AnalysisError where the points are not runs, or no model is left.
     """
     key = LOSS_KEYS.get(loss, LOSS_KEYS["causal"])
     rows, missing = [], []
-    for folder, row in _folders(table, "validation").items():
+    folders = _folders(table, "validation")
+    for folder, row in folders.items():
         found = [
             (float(one["tokens"]), float(one[key]), float(one["spent"]))
             for one in Curve().read_on(RunFolder(folder)).validations
@@ -78,25 +81,53 @@ def from_validation(table: pd.DataFrame, loss: str) -> tuple[pd.DataFrame, list[
             found.append((row["tokens"], row["loss"], row["budget"]))
         same = (row["curve"], row["model"], row["params"])
         rows += [(*same, *point) for point in found]
-    if not rows:
-        raise AnalysisError(
-            f"Not one of {plural(len(missing), 'run')} was validated on the way "
-            f"({listing(missing)}): train with train.eval_points=20, or use --curves points."
-        )
     columns = ["curve", "model", "params", "tokens", "loss", "compute"]
-    said = f"No curve for {plural(len(missing), 'run')} not validated on the way: "
-    cautions = [Caution(Code.NO_METRICS, f"{said}{listing(missing)}.")] if missing else []
-    return pd.DataFrame(rows, columns=columns), cautions
+    curves = pd.DataFrame(rows, columns=columns)
+    lacking = _lacking(table, curves)
+    kept = curves[~curves["curve"].isin(lacking)]
+    if kept.empty:
+        some = f"Not one of {_kinds(folders)} was validated on the way ("
+        if rows:
+            some = f"Not all sizes of {_sizes(lacking)} were validated on the way (not "
+            some += f"{len(missing)} of {_kinds(folders)}: "
+        raise AnalysisError(
+            f"{some}{listing(missing)}), and finished runs get no points any more: train new ones "
+            "with train.eval_points=20 and another seed, as in seed=1, or use --curves points."
+        )
+    said = f"Left out, as not all of their sizes were validated on the way: {_sizes(lacking)}."
+    return kept, [Caution(Code.NO_METRICS, said)] if lacking else []
+
+
+def _lacking(table: pd.DataFrame, curves: pd.DataFrame) -> dict[str, list[float]]:
+    """The sizes of each curve that have fewer than two points on the way; no curve without any."""
+    wanted = table.assign(curve=curve_of(table))[["curve", "params"]].drop_duplicates()
+    points = curves.groupby(["curve", "params"])["compute"].nunique()
+    found: dict[str, list[float]] = {}
+    for curve, params in wanted.sort_values(["curve", "params"]).itertuples(index=False):
+        if points.get((curve, params), 0) < 2:
+            found.setdefault(str(curve), []).append(params)
+    return found
+
+
+def _sizes(lacking: dict[str, list[float]]) -> str:
+    each = [f"{curve} ({listing(map(count, sizes))})" for curve, sizes in lacking.items()]
+    return listing(each)
+
+
+def _kinds(folders: Iterable[Path]) -> str:
+    """`15 trunks`, `3 runs`, `15 trunks and 3 runs`."""
+    names = [folder.name for folder in folders]
+    trunks = sum(map(is_trunk, names))
+    each = ((trunks, "trunk"), (len(names) - trunks, "run"))
+    return " and ".join(plural(number, noun) for number, noun in each if number)
 
 
 def validated(table: pd.DataFrame, loss: str) -> pd.DataFrame | None:
-    """The same, where every size of `table` has a curve of two points or more; else None."""
+    """The same for one model, where every size has a curve of two points or more; else None."""
     try:
-        found, _ = from_validation(table, loss)
+        return from_validation(table, loss)[0]
     except AnalysisError:
         return None
-    computes = found.groupby("params")["compute"].nunique().reindex(table["params"].unique())
-    return found if (computes.fillna(0) >= 2).all() else None
 
 
 def _folders(table: pd.DataFrame, curves: str) -> dict[Path, dict[Hashable, Any]]:

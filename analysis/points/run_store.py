@@ -9,6 +9,7 @@ from analysis.cautions import Caution, Code
 from analysis.errors import AnalysisError
 from analysis.formatting import listing, plural
 from analysis.parallel import spread
+from analysis.points.corpora import with_corpora
 from analysis.points.series import flatten, name_series
 from ledger.errors import DamagedFile, MalformedFile, UserError
 from ledger.folder import RunFolder
@@ -164,6 +165,8 @@ def rows_of(
         if label := (labels or {}).get(row["run_id"]):
             row["label"] = row["curve"] = label
     settings = {name: result.settings for name, (_, result) in results.items()}
+    if loss in BYTE_KEYS:
+        settings = with_corpora(settings, {row["run_id"]: row for row in rows})
     warnings.extend(name_series(rows, settings, corpora=loss in BYTE_KEYS))
     if not rows:
         raise AnalysisError(

@@ -13,7 +13,7 @@ import numpy as np
 from analysis.compare import verdict
 from analysis.fits.isoflop import IsoflopResult, ModelFrontier
 from analysis.fits.minimum import Minimum
-from analysis.formatting import compute, count
+from analysis.formatting import compute, count, listing
 from analysis.points.series import USUAL_ORDER, ordered
 from analysis.points.table import PointSet, curve_of
 from analysis.report.fits import Exponent
@@ -229,6 +229,7 @@ def exponents(found: Sequence[Exponent]) -> Chart:
             items.append({"kind": "span", **style, "y": row, "from": low, "to": high})
         text = [f"{e.model}, {e.name}", f"a = {e.a:.3f}, {told}"]
         items.append({"kind": "mark", **style, "x": e.a, "y": row, "text": text})
+    empty = {} if items else {"empty": _no_exponent(found)}
     labels = [{"at": n, "text": f"Approach {n}"} for n in (1, 2, 3)]
     panel = {"title": "Exponent a of N_opt ~ C^a", "items": items, "short": True}
     return {
@@ -236,4 +237,13 @@ def exponents(found: Sequence[Exponent]) -> Chart:
         "x": {"label": "a, with its 95 % interval", "form": "fixed", "clip": [-0.5, 1.5]},
         "y": {"label": "", "ticks": labels, "range": [0.5, 3.5], "down": True},
         "views": [{"name": "", "panels": [panel], "legend": models, "other": []}],
+        **empty,
     }
+
+
+def _no_exponent(found: Sequence[Exponent]) -> str:
+    reasons = dict.fromkeys(e.reason.rstrip(".") for e in found if e.approach == 2)
+    return (
+        "There is nothing to draw: no approach gives a model an exponent "
+        f"({listing(reasons, 2)}); the table has the reason of each."
+    )

@@ -44,7 +44,7 @@ def learning(points: PointSet, bits: float | None) -> Learning | None:
     `bits`: bits per byte of one nat per token, where that is known.
     """
     folders = _folders(points)
-    key = LOSS_KEYS.get(points.loss, LOSS_KEYS["causal"])
+    key = LOSS_KEYS.get(points.loss.removeprefix("bpb_"), LOSS_KEYS["causal"])
     lines = [_read(folder, row, key) for folder, row in list(folders.items())[:MOST]]
     lines = [line for line in lines if line.training or line.validation]
     if not lines:

@@ -29,6 +29,11 @@ def forecasts(points: PointSet, result: IsoflopResult) -> list[Shown]:
     for file in reversed(files):
         try:
             content, done = record.read(file)
+            if content["loss"] != points.loss:
+                raise AnalysisError(
+                    f"It is about the loss {content['loss']} and this page about {points.loss}: "
+                    f"report with --loss {content['loss']} scores it."
+                )
             rows, said = score(content, done, points, result)
         except AnalysisError as error:
             shown.append(Shown(file.name, "", "", (), "", (str(error),)))

@@ -28,6 +28,7 @@ from analysis.report.study import study_facts
 from ledger.autopilot import rounds
 from ledger.folder import RunFolder
 from ledger.plan_file import StudyFolder
+from ledger.result import BYTE_KEYS
 
 TABLE9_READING = (
     "At 2e18 and 5e18 FLOPs the lowest loss of vanilla and of recursive lies at the smallest size "
@@ -78,7 +79,9 @@ def gather(
     """Everything the page shows; links are relative to `folder`, where the page will stand."""
     found = records.of_points(points.table)
     runs = _runs(points, found, folder)
-    exponents = fits.exponents(points.table, result, points.loss)
+    in_bytes = points.loss in BYTE_KEYS
+    on_the_way = None if in_bytes else points.loss  # kept in nats
+    exponents = fits.exponents(points.table, result, on_the_way)
     routed = {name: r.routing for name, r in found.items() if r.routing}
     routing_found = routing.routing(points.table, routed) if routed else None
     drawn: dict[str, Any] = {"isoflop": charts.isoflop(result, points, 0)}
@@ -181,7 +184,8 @@ def _runs(
         link = _link(Path(str(row["source"])), folder)
         seed = "" if pd.isna(row["seed"]) else f"{row['seed']:g}"
         budget = f"{compute(row['budget'])} {convention}".strip()
-        bits = record.bits_per_byte(points.loss) if record else None
+        told = record is not None and points.loss not in BYTE_KEYS
+        bits = record.bits_per_byte(points.loss) if record and told else None
         tip = [
             run_id,
             f"loss {row['loss']:.4f}" + (f", {bits:.4f} bits per byte" if bits else ""),

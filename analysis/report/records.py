@@ -47,7 +47,7 @@ class Record:
         exact, speed = self.flops.get("exact"), self.exact_flops_per_s
         if not exact or not speed:
             return None
-        return Measured(self.device or "", self.devices * exact / speed)
+        return Measured(self.device or "", self.devices * exact / speed, exact)
 
     @property
     def memory(self) -> Memory | None:

@@ -5,13 +5,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from analysis.compare import device_time, mistuning, peak_memory
+from analysis.compare import device_time, mistuning, peak_memory, verdict
 from analysis.compare.equal_compute import Compared, Comparison, best_loss, compare
 from analysis.errors import AnalysisError
 from analysis.fits.isoflop import IsoflopResult
 from analysis.formatting import compute, count, listing
 from analysis.points.table import PointSet, curve_of
 from analysis.report.records import Record, bits_a_nat, memories, speeds
+from ledger.result import BYTE_KEYS
 
 BASELINE = "vanilla"
 TOLD = {
@@ -67,15 +68,16 @@ def say(
     except AnalysisError as error:
         return Said(baseline, "", [], [], refusal=str(error))
     budgets = sorted({row.budget for row in done.comparisons})
-    bits = bits_a_nat(records.values())
+    unit = verdict.unit(points)
+    bits = None if points.loss in BYTE_KEYS else bits_a_nat(records.values())
     tuning = mistuning.tuning_of(done, result, points.table, recipe, points.params)
-    told = [_at_budget(budget, done, result, bits, tuning) for budget in reversed(budgets)]
+    told = [_at_budget(budget, done, result, unit, bits, tuning) for budget in reversed(budgets)]
     timed = device_time.at_equal_time(done, result, points.table, speeds(records))
     within = peak_memory.at_equal_memory(done, result, points.table, memories(records))
     turned = [device_time.turned(timed), peak_memory.turned(within)]
     return Said(
         baseline,
-        f"{_summary(done, budgets)} {_recipes(tuning)}",
+        f"{_summary(done, budgets)} {_recipes(tuning, unit)}",
         told,
         [*_limits(done, points, records), *map(str, tuning.warnings)],
         device_time.lines(timed, baseline),
@@ -101,12 +103,12 @@ def _summary(done: Compared, budgets: list[float]) -> str:
     return f"At equal compute ({span} FLOPs): {'; '.join(parts)}."
 
 
-def _recipes(tuning: mistuning.Tuning) -> str:
+def _recipes(tuning: mistuning.Tuning, unit: str) -> str:
     most = [one.explains_at_most for one in tuning.comparisons]
     known = [value for value in most if value is not None]
     if not known:
         return "Untuned: how much of that is the models' recipes is not known."
-    said = f"Mistuning can explain at most {max(known):.2g} nats of a gap"
+    said = f"Mistuning can explain at most {max(known):.2g} {unit.split()[0]} of a gap"
     return said + ("." if len(known) == len(most) else ", where it is known.")
 
 
@@ -126,6 +128,7 @@ def _at_budget(
     budget: float,
     done: Compared,
     result: IsoflopResult,
+    unit: str,
     bits: float | None,
     tuning: mistuning.Tuning,
 ) -> AtBudget:
@@ -138,17 +141,18 @@ def _at_budget(
     order = sorted(best, key=best.__getitem__)
     ranked = ", ".join(f"{name} {best[name]:.4f}" for name in order)
     rows = [row for row in done.comparisons if row.budget == budget]
-    headline = f"Best losses (nats per token): {ranked}."
+    headline = f"Best losses ({unit}): {ranked}."
     if bits:
         in_bits = ", ".join(f"{name} {bits * best[name]:.4f}" for name in order)
         headline += f" In bits per byte: {in_bits}."
-    return AtBudget(compute(budget), headline, [_line(row, done.baseline, tuning) for row in rows])
+    lines = [_line(row, done.baseline, unit, tuning) for row in rows]
+    return AtBudget(compute(budget), headline, lines)
 
 
-def _line(row: Comparison, baseline: str, tuning: mistuning.Tuning) -> str:
+def _line(row: Comparison, baseline: str, unit: str, tuning: mistuning.Tuning) -> str:
     recipe = mistuning.words(tuning.of(row), row.gap)
     clause = mistuning.words(tuning.of(row), row.gap, clause=True)
-    size = f"{abs(row.gap):.4f} nats per token"
+    size = f"{abs(row.gap):.4f} {unit}"
     ends = row.gap_interval
     told = f" (95 % interval of the gap {ends[0]:+.4f} to {ends[1]:+.4f})" if ends else ""
     side = _side(row)
@@ -205,10 +209,10 @@ def _limits(done: Compared, points: PointSet, records: Mapping[str, Record]) -> 
             "parabola, which mixes it with the parabola's own misfit."
         )
     said += _conventions(points, records)
-    if points.loss == "topk":
+    if points.loss in ("topk", "bpb_topk"):
         said.append(
             "The top-k loss routes by the whole sequence and sees later tokens: it flatters routed "
-            "models. The causal loss (--loss causal) is what a deployed model gets."
+            "models. The causal loss (--loss causal or bpb) is what a deployed model gets."
         )
     if "trunk" in table and table["trunk"].notna().any():
         said.append(

@@ -52,7 +52,13 @@ class Autopilot:
     """One study, its target and its hours."""
 
     def __init__(
-        self, view: StudyView, until: str, hours: float, runs: int, console: Console
+        self,
+        view: StudyView,
+        until: str,
+        hours: float,
+        runs: int,
+        console: Console,
+        allow_mixed: bool = False,
     ) -> None:
         """Raises ConfigError for a target or hours that cannot be."""
         if not 0 < hours < math.inf:
@@ -61,6 +67,7 @@ class Autopilot:
             raise ConfigError("--runs", runs, "must be above 0", "type --runs 3")
         self.until, self.asked = parse_until(until), until
         self.view, self.hours, self.runs, self.console = view, hours, runs, console
+        self.mixed = ("--allow-mixed",) if allow_mixed else ()
         self.settings = dataclasses.replace(
             kept_settings(view.folder), runs_dir=str(view.ledger.runs_dir)
         )
@@ -83,7 +90,7 @@ class Autopilot:
     def _stopped_like(self, made: Round) -> bool:
         """Whether the newest round has already said so."""
         last = rounds(self.view.folder)[-1:]
-        same = ("action", "until", "limit_hours", "points_digest")
+        same = ("action", "until", "limit_hours", "points_digest", "reason")
         return made.action == STOP and any(
             all(getattr(one, name) == getattr(made, name) for name in same) for one in last
         )
@@ -193,7 +200,7 @@ class Autopilot:
         return len(losses), hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _known(self) -> tuple[list[Known], str]:
-        found, why = told("fit", str(self.view.folder.path))
+        found, why = told("fit", str(self.view.folder.path), *self.mixed)
         models = (found or {}).get("models", {})
         names = dict.fromkeys(
             [*models, *(task.config.model.name for task in self.view.tasks if task.is_run)]
@@ -215,8 +222,8 @@ class Autopilot:
         """What is suggested for each of some models, in turns, so that all get their share."""
         each, refused = [], ""
         for model in models:
-            path = str(self.view.folder.path)
-            found, why = told("suggest", path, "--model", model, "--runs", str(self.runs))
+            asked = (str(self.view.folder.path), "--model", model, "--runs", str(self.runs))
+            found, why = told("suggest", *asked, *self.mixed)
             refused = refused or why
             each.append(
                 [

@@ -143,7 +143,7 @@ class Chart {
     this.marks = [];
     const spec = this.spec, view = spec.views[this.view];
     const panels = view.panels.map((p) => ({ ...p, items: p.items.filter((i) => this.shown(i)) })).filter((p) => p.items.length);
-    if (!panels.length) { make("p", { class: "quiet" }, this.panels, "Everything is switched off."); return; }
+    if (!panels.length) { make("p", { class: "quiet" }, this.panels, this.spec.empty || "Everything is switched off."); return; }
     const columns = Math.min(panels.length, Math.max(1, Math.floor(this.width / 280)), 3);
     this.panels.style.gridTemplateColumns = `repeat(${columns}, minmax(0, 1fr))`;
     const width = Math.floor((this.width - 16 * (columns - 1)) / columns);
@@ -352,6 +352,20 @@ function sortable(table) {
 
 const CHARTS = [...document.querySelectorAll("[data-chart]")].map((box) => new Chart(box));
 document.querySelectorAll("table.sortable").forEach(sortable);
+
+// A table that is wider than the page scrolls in its box: say so, and shade the edge that hides more.
+for (const box of document.querySelectorAll(".wide")) {
+  const hint = make("p", { class: "quiet beyond" }, null, "Scroll the table sideways: it has more columns.");
+  box.before(hint);
+  const look = () => {
+    const beyond = box.scrollWidth - box.clientWidth;
+    hint.hidden = beyond <= 1;
+    box.classList.toggle("more", beyond - box.scrollLeft > 1);
+  };
+  const observer = new ResizeObserver(look);
+  for (const part of [box, ...box.children]) observer.observe(part);
+  box.onscroll = look;
+}
 
 // The legend's colours beside the models' names.
 for (const entry of DATA.charts.isoflop.views[0].legend)

@@ -55,6 +55,21 @@ def test_mixed_conventions_are_refused_unless_allowed(command, store, edit_resul
     assert allowed.exit_code == 0
 
 
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"inspection"}))
+def test_every_command_whose_refusal_names_the_option_has_it(command):
+    assert "--allow-mixed" in invoke(command, "--help").stdout
+
+
+def test_figures_are_drawn_of_mixed_points_where_allowed(store, edit_result, tmp_path):
+    edit_result("mor-3k-1e+10-0", code="another")
+    asked = ("figures", store, "--source", "runs", "--only", "figure_3", "--out", tmp_path / "out")
+    assert "--allow-mixed" in invoke(*asked).stdout
+    done = invoke(*asked, "--allow-mixed")
+    assert done.exit_code == 0
+    assert done.stdout.startswith("drawn")
+    assert list((tmp_path / "out").glob("figure_3*.png"))
+
+
 @pytest.mark.parametrize("command", ["compare", "envelope", "fit", "isoflop"])
 def test_a_diverged_run_is_left_out_by_name(command, store, edit_result):
     edit_result("mor-3k-1e+10-0", status="diverged", loss={})

@@ -117,6 +117,7 @@ def test_help_teaches_with_examples():
     result = invoke("--help")
     assert "python -m analysis isoflop runs --json" in result.stdout
     assert "Exit codes" in result.stdout
+    assert "./analysis_out" in result.stdout.split("Options")[0]  # what it leaves where you are
 
 
 def test_help_starts_fast_and_nothing_heavy_is_imported():

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import pytest
 import typer
@@ -18,6 +19,17 @@ def test_every_fit_chooses_its_points_by_the_same_options(name):
             assert by_name[field.name].default == field.default
     assert {"bootstrap", "seed"} <= set(by_name)
     assert name in COMMANDS
+
+
+def test_a_study_may_be_called_by_its_name(study, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    called = CliRunner().invoke(app, ["isoflop", "first", "--json", "--bootstrap", "0"])
+    assert called.exit_code == 0, called.output
+    assert json.loads(called.stdout)["source"] == "studies/first"
+    assert CliRunner().invoke(app, ["score", "first"]).stderr.count("studies/first") >= 1
+    (tmp_path / "first").mkdir()  # a path goes first
+    assert CliRunner().invoke(app, ["isoflop", "first"]).exit_code == 2
+    assert "second" in CliRunner().invoke(app, ["isoflop", "second"]).stderr
 
 
 def test_groups_are_spread_on_the_command_line_and_gathered_for_the_command():

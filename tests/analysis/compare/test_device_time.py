@@ -18,18 +18,23 @@ from tests.analysis.report.conftest import build
 DEVICE = "NVIDIA H100"
 
 
-def timed(gain: float, slower: float, noise: float = 0.0, resamples: int = 0):
-    """mor worth `gain` times its compute and `slower` a FLOP; 1 s for 1e9 FLOPs of vanilla."""
+def timed(gain, slower, noise=0.0, resamples=0, scatter=0.0, seed=3):
+    """mor worth `gain` times its compute and `slower` a FLOP; 1 s for 1e9 FLOPs of vanilla. Single
+    speeds are off by `scatter`."""
     table = study_table()
-    rng = np.random.default_rng(3)
+    rng = np.random.default_rng(seed)
     factor = np.where(table["model"] == "mor", gain, 1.0)
     floor = 3 * (factor * table["budget"] / 1e11) ** -0.05
     table = table.assign(loss=floor + table["loss"] - 2 + noise * rng.normal(size=len(table)))
     result = fit_isoflop(table, resamples=resamples)
     speeds = {
-        name: Measured(DEVICE, budget / 1e9 * (slower if model == "mor" else 1.0))
-        for name, model, budget in zip(
-            table["run_id"], table["model"], table["budget"], strict=True
+        name: Measured(DEVICE, budget / 1e9 * (slower if model == "mor" else 1.0) * off, budget)
+        for name, model, budget, off in zip(
+            table["run_id"],
+            table["model"],
+            table["budget"],
+            np.exp(scatter * rng.normal(size=len(table))),
+            strict=True,
         )
     }
     return at_equal_time(compare(result, "vanilla"), result, table, speeds), table, result, speeds
@@ -56,7 +61,8 @@ def test_the_headline_says_where_the_order_turns():
     found, *_ = timed(gain=1.5, slower=2.0)
     assert [row.turns for row in found.rows] == [True] * 3
     assert DEVICE in turned(found)
-    assert len(lines(found, "vanilla")) == 3
+    assert len(lines(found, "vanilla")) == 4
+    assert found.scatter == pytest.approx(0, abs=1e-9)
     agreed, *_ = timed(gain=1.5, slower=1.2)
     assert not any(row.turns for row in agreed.rows)
     assert not turned(agreed)
@@ -78,7 +84,7 @@ def test_unknown_speeds_and_mixed_devices_are_not_compared():
     name = table["run_id"].iloc[0]
     some = {key: value for key, value in speeds.items() if key != name}
     assert name in at_equal_time(done, result, table, some).reason
-    mixed = at_equal_time(done, result, table, {**speeds, name: Measured("cpu", 1.0)})
+    mixed = at_equal_time(done, result, table, {**speeds, name: Measured("cpu", 1.0, 1e9)})
     assert mixed.rows == ()
     assert "cpu" in mixed.reason
     assert DEVICE in mixed.reason
@@ -87,10 +93,63 @@ def test_unknown_speeds_and_mixed_devices_are_not_compared():
 def test_one_budget_has_no_curve_of_time():
     table = study_table(budgets=(1e11,))
     result = fit_isoflop(table, resamples=0)
-    speeds = {name: Measured(DEVICE, 1.0) for name in table["run_id"]}
+    speeds = {name: Measured(DEVICE, 1.0, 1e9) for name in table["run_id"]}
     found = at_equal_time(compare(result, "vanilla"), result, table, speeds)
     assert found.rows == ()
-    assert found.reason
+    assert "one budget" in found.reason
+
+
+def test_a_larger_budget_that_takes_no_longer_is_named_with_its_times():
+    _, table, result, _ = timed(1.5, 2.0)
+    speeds = {
+        name: Measured(DEVICE, budget / params**3, budget)  # larger sizes are much faster
+        for name, budget, params in zip(
+            table["run_id"], table["budget"], table["params"], strict=True
+        )
+    }
+    found = at_equal_time(compare(result, "vanilla"), result, table, speeds)
+    assert found.rows == ()
+    assert "two budgets" not in found.reason
+    for told in ("vanilla", "1e10", "1e11", " s "):
+        assert told in found.reason
+
+
+@given(slower=st.floats(0.5, 2), scatter=st.floats(0.02, 0.5), seed=st.integers(0, 10**6))
+@settings(max_examples=15, deadline=None)
+def test_noisy_speeds_are_pooled_and_the_law_comes_back(slower, scatter, seed):
+    found, *_ = timed(gain=1.5, slower=slower, scatter=scatter, seed=seed)
+    assert found.scatter == pytest.approx(scatter, rel=0.6)
+    for row in found.rows:
+        off = np.log(row.seconds / row.baseline_seconds / slower)
+        assert abs(off) < 5 * row.seconds_error
+        assert 0 < row.seconds_error < 2**0.5 * found.scatter
+
+
+def test_a_turn_that_the_scatter_could_explain_is_no_headline():
+    close = [timed(1.5, 1.35, scatter=0.3, seed=seed)[0] for seed in range(40)]
+    assert sum(bool(turned(found)) for found in close) <= 4
+    assert all(any(row.unsure for row in found.rows) for found in close[:3])
+    assert "mor at" in lines(close[0], "vanilla")[0]
+    far = [timed(1.2, 4.0, scatter=0.2, seed=seed)[0] for seed in range(10)]
+    assert all(turned(found) for found in far)
+
+
+def test_one_run_of_each_size_turns_nothing_as_its_scatter_is_unknown():
+    table = study_table(sizes={"100k": 1e5}, budgets=(1e10, 1e11), noise=0.0)
+    table = table.assign(params=table["params"] * np.where(table["budget"] > 1e10, 2, 1))
+    gain = np.where(table["model"] == "mor", 1.1, 1.0)
+    table = table.assign(loss=3 * (gain * table["budget"] / 1e11) ** -0.05)
+    result = fit_isoflop(table, resamples=0)
+    speeds = {
+        name: Measured(DEVICE, budget * (3 if model == "mor" else 1), budget)
+        for name, model, budget in zip(
+            table["run_id"], table["model"], table["budget"], strict=True
+        )
+    }
+    found = at_equal_time(compare(result, "vanilla"), result, table, speeds)
+    assert len(found.rows) == 2
+    assert found.scatter is None
+    assert not turned(found)
 
 
 def test_runs_that_kept_their_speed_are_compared_by_the_command(tmp_path):

@@ -11,6 +11,7 @@ from analysis.commands.cli import app
 from analysis.compare.multiplier import multipliers
 from benchmarks.coverage_conclusions import K, ahead
 from benchmarks.coverage_isoflop import GRIDS, LAWS, MODELS, draw
+from tests.analysis.conftest import study_table
 
 ASKED = {"resamples": 100, "seed": 0}
 BASE, OTHER = MODELS
@@ -101,3 +102,16 @@ def test_compare_tells_them_beside_the_minima(tmp_path):
     for row in content["multipliers"]:
         assert row["interval"][0] < row["multiplier"] < row["interval"][1]
     assert CliRunner().invoke(app, ["compare", str(path), "--bootstrap", "50"]).exit_code == 0
+
+
+def test_a_cause_without_a_multiplier_is_said_once(tmp_path):
+    table = study_table(("vanilla", "mor", "recursive"), {"3k": 3e3}, (1e10, 1e11))
+    file = tmp_path / "points.csv"
+    table[["model", "size", "params", "tokens", "loss", "budget"]].to_csv(file, index=False)
+    done = CliRunner().invoke(app, ["compare", str(file), "--bootstrap", "0"])
+    assert done.exit_code == 0, done.output
+    (cause,) = [line for line in done.stdout.splitlines() if "5 parameters" in line]
+    assert all(f"{model} (1e10, 1e11)" in cause for model in ("mor", "recursive"))
+    (bias,) = [line for line in done.stdout.splitlines() if "Not corrected" in line]
+    assert bias.count("no budget has an enclosed minimum") == 1
+    assert all(model in bias for model in ("vanilla", "mor", "recursive"))

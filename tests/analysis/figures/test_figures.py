@@ -1,9 +1,12 @@
 """The figures hold what they should; how they look was judged by eye."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.figures import isoflop_curves, loss_vs_budget
+from analysis.figures import isoflop_curves, kv_depth, loss_vs_budget, style
 from analysis.fits.isoflop import fit_isoflop
 from analysis.points.table import PointSet
 from analysis.reference import load_table9
@@ -78,3 +81,19 @@ def test_many_budgets_share_one_short_legend(make_table, tmp_path):
     assert ">1e10<" in text
     assert ">2.56e12<" in text
     assert text.count("e10<") + text.count("e11<") + text.count("e12<") == 6
+
+
+def test_the_legend_of_keys_and_values_stands_outside_of_their_panel(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(style, "save", lambda figure, *_: drawn.append(figure))
+    cosines = np.eye(6).tolist()
+    statistics = {"key_norm": [5, 2, 3, 4, 2, 3], "value_norm": [1, 2, 2, 2, 1, 2]}
+    statistics |= {"key_cosine": cosines, "value_cosine": cosines}
+    run = SimpleNamespace(kv_statistics=statistics, run_id="recursive-9k")
+    kv_depth.draw(run, tmp_path, "appendix_kv")
+    (figure,) = drawn
+    figure.draw_without_rendering()
+    norms = figure.axes[0]
+    panel, legend = norms.get_window_extent(), norms.get_legend().get_window_extent()
+    assert legend.y0 >= panel.y1
+    assert legend.y1 <= figure.bbox.y1

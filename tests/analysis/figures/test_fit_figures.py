@@ -7,7 +7,14 @@ from scipy.optimize import minimize
 from typer.testing import CliRunner
 
 from analysis.commands.cli import app
-from analysis.figures.law_fit import frontier, prediction_data, profile
+from analysis.figures.law_fit import (
+    LABEL,
+    PRINTED,
+    frontier,
+    label_places,
+    prediction_data,
+    profile,
+)
 from analysis.fits.parametric.lawfit import Asked, report
 from analysis.fits.parametric.laws import Chinchilla
 from analysis.fits.parametric.solver import score
@@ -96,3 +103,27 @@ def test_the_joint_law_is_drawn_with_phi_and_without_a_map(tmp_path):
     assert CliRunner().invoke(app, arguments).exit_code == 0
     assert {file.stem for file in out.iterdir()} == {"law_predictions", "law_profiles"}
     assert set(pd.read_csv(out / "law_profiles.csv")["parameter"]) == {"alpha", "beta", "phi"}
+
+
+def test_labels_of_contours_keep_off_the_runs_the_edges_and_each_other():
+    rng = np.random.default_rng(0)
+    x = np.linspace(0, 1, 80)
+    lines = [np.column_stack([x, height - 0.3 * x]) for height in np.linspace(0.2, 1.2, 6)]
+    runs = rng.uniform(size=(15, 2))
+    runs = np.vstack([runs, [np.nan, 0.5]])  # a frontier that has no place somewhere
+    places = label_places(lines, runs)
+    labels = np.array([line[i] for line, i in zip(lines, places, strict=True) if i is not None])
+    assert len(labels) >= 4
+    for one in labels:
+        near = np.vstack([runs[:15], labels[(labels != one).any(axis=1)]])
+        assert (np.linalg.norm((near - one) / LABEL, axis=1) >= 1).all()
+        assert (one >= LABEL).all()
+        assert (1 - one >= LABEL).all()
+    assert label_places([np.array([[0.5, 0.5]])], np.array([[0.5, 0.5]])) == [None]
+
+
+def test_no_contour_is_too_pale_for_print():
+    for share in np.linspace(0, 1, 12):
+        linear = ((np.array(PRINTED(share)[:3]) + 0.055) / 1.055) ** 2.4
+        luminance = linear @ [0.2126, 0.7152, 0.0722]
+        assert 1.05 / (luminance + 0.05) > 3  # contrast with white, as WCAG asks of lines

@@ -87,6 +87,45 @@ def test_one_corpus_in_bits_per_byte_has_the_curves_it_has_in_nats(store, edit_r
     assert bits.table["curve"].equals(nats["curve"])
 
 
+@pytest.fixture
+def own_files(two_tokenizers):
+    """The same as results of files of one's own have it: a fingerprint, and config.yaml."""
+    for file in two_tokenizers.glob("*/result.json"):
+        values = json.loads(file.read_text())
+        made = {"name": "files", "paths": ["corpus/*.txt"], "cache_dir": "cache"}
+        made |= values["settings"]["data"]
+        values["settings"]["data"] = {"fingerprint": made["fingerprint"]}
+        file.write_text(json.dumps(values))
+        (file.parent / "config.yaml").write_text(json.dumps({"data": made}))
+    return two_tokenizers
+
+
+def test_tokenizers_of_own_files_are_called_by_their_setting(own_files):
+    curves = set(load_points(own_files, loss="bpb").table["curve"])
+    assert "vanilla (tokenizer=bytes)" in curves
+    assert len(curves) == 4
+
+
+def test_corpora_of_the_same_settings_keep_their_fingerprints(own_files):
+    for file in own_files.glob("*/config.yaml"):
+        content = json.loads(file.read_text())
+        content["data"]["tokenizer"] = "train"
+        file.write_text(json.dumps(content))
+    curves = set(load_points(own_files, loss="bpb").table["curve"])
+    assert "vanilla (fingerprint=bytes)" in curves
+
+
+def test_the_report_of_two_tokenizers_is_in_bits_per_byte(own_files, tmp_path):
+    page = tmp_path / "page.html"
+    asked = ["report", str(own_files), "--loss", "bpb", "--out", str(page), "--no-reference"]
+    ended = CliRunner().invoke(app, [*asked, "--bootstrap", "0"])
+    assert ended.exit_code == 0, ended.output
+    said = page.read_text()
+    assert "Best losses (bits per byte)" in said
+    assert "nats per token" not in said
+    assert "Bits per byte</th>" not in said  # it is the loss already
+
+
 @pytest.mark.parametrize("command", ["isoflop", "compare"])
 def test_commands_print_the_unit(two_tokenizers, command):
     arguments = [command, str(two_tokenizers), "--loss", "bpb"]

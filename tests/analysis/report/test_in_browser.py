@@ -8,7 +8,11 @@ from urllib.parse import unquote
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.analysis.report.conftest import build, write
+from analysis.fits.isoflop import fit_isoflop
+from analysis.points.load import load_points
+from analysis.report.page import write_report
+from tests.analysis.conftest import study_table
+from tests.analysis.report.conftest import WANTED, build, write
 
 # Every visible text and mark with its contrast against what lies behind it (WCAG 2.2, 1.4.3).
 CONTRAST = """() => {
@@ -244,6 +248,42 @@ def test_nothing_is_wider_than_a_phone(phone):
         ".height < 9 && getComputedStyle(n).fontSize.replace('px', '') < 11).length"
     )
     assert small == 0
+
+
+HIDING = """() => [...document.querySelectorAll('.wide')].filter((n) => n.clientWidth).map((n) => ({
+  name: n.getAttribute('aria-label'), beyond: n.scrollWidth - n.clientWidth > 1,
+  shaded: getComputedStyle(n).boxShadow !== 'none', said: !n.previousElementSibling.hidden }))"""
+
+
+@pytest.mark.parametrize("width", [360, 390])
+def test_a_table_that_hides_columns_says_and_shows_so(browser, report, width):
+    page = open_page(browser, report, viewport={"width": width, "height": 844}, is_mobile=True)
+    found = {one["name"]: one for one in page.evaluate(HIDING)}
+    for one in found.values():
+        assert one["shaded"] == one["said"] == one["beyond"], one
+    assert found["Planned and spent"]["beyond"]
+    box = page.locator(".wide[aria-label='Planned and spent']")
+    box.evaluate("(n) => { n.scrollLeft = n.scrollWidth; }")
+    page.wait_for_function("() => !document.querySelector('.wide').classList.contains('more')")
+    assert page.locator(".beyond").first.is_visible()
+    page.context.close()
+
+
+def test_a_table_that_fits_says_nothing(desktop):
+    assert not any(one["shaded"] or one["said"] for one in desktop.evaluate(HIDING))
+
+
+def test_a_chart_without_exponents_says_why(browser, tmp_path):
+    table = study_table(sizes={"3k": 3e3})
+    file = tmp_path / "points.csv"
+    table[["model", "size", "params", "tokens", "loss", "budget"]].to_csv(file, index=False)
+    points = load_points(file, wanted=WANTED)
+    result = fit_isoflop(points.table, resamples=0)
+    page = open_page(browser, write_report(tmp_path / "page.html", result, points))
+    said = chart(page, "exponents").inner_text()
+    page.context.close()
+    assert "switched off" not in said
+    assert "0 of 3 budgets with an interior minimum" in said
 
 
 def test_text_and_marks_have_contrast(browser, report, scheme):

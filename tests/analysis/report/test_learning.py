@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 
 import pytest
 from typer.testing import CliRunner
@@ -16,7 +17,7 @@ from analysis.points.curves import from_validation, validated
 from analysis.report import curves
 from analysis.report.fits import exponents
 from analysis.report.page import gather
-from tests.analysis.conftest import EXPONENT, study_table
+from tests.analysis.conftest import EXPONENT, SIZES, study_table
 from tests.analysis.report.conftest import build, load, log_curves
 from tests.analysis.report.test_page import text_of
 
@@ -43,11 +44,23 @@ def test_without_one_sizes_validations_all_are_finished_points(study, tmp_path):
     (tmp_path / "runs" / "mor-30k-trunk-aaaa" / "metrics.jsonl").unlink()
     table = load(study).table
     assert validated(table[table["model"] == "mor"], "causal") is None
-    found, said = from_validation(table[table["model"] == "mor"], "causal")
-    assert found["params"].nunique() == 6
-    assert "mor-30k-trunk-aaaa" in said[0].text
-    with pytest.raises(AnalysisError, match=r"train\.eval_points"):
+    with pytest.raises(AnalysisError, match=r"mor \(30K\).*1 of 7 trunks.*mor-30k-trunk-aaaa"):
+        from_validation(table[table["model"] == "mor"], "causal")
+    with pytest.raises(AnalysisError, match=r"\d trunks .*train\.eval_points=20 .*seed=1"):
         from_validation(table[table["model"] == "vanilla"], "causal")
+
+
+def test_a_model_with_a_size_that_lacks_them_is_left_out_by_name(study, tmp_path):
+    store = tmp_path / "runs"
+    for size in SIZES:
+        mine, others = store / f"vanilla-{size}-trunk-aaaa", store / f"mor-{size}-trunk-aaaa"
+        if size != "30k" and others.is_dir():
+            mine.mkdir(exist_ok=True)
+            shutil.copy(others / "metrics.jsonl", mine)
+    found, said = from_validation(load(study).table, "causal")
+    assert set(found["curve"]) == {"mor"}
+    assert "vanilla (30K)" in said[0].text
+    assert found["params"].nunique() == 7
 
 
 def test_the_rule_of_inference_is_that_of_the_points(study):

@@ -45,6 +45,13 @@ def test_it_launches_what_is_suggested_until_the_interval_is_narrow(study, analy
     assert len(rounds(view.folder)) == 2
 
 
+def test_mixed_points_are_fitted_where_it_is_told_to(study, analysis) -> None:
+    view = study_view(str(study), study.parent)
+    Autopilot(view, "a +- 0.2", 1.0, 2, Console(width=200), allow_mixed=True).fly()
+    assert {asked[0] for asked in analysis} == {"fit", "suggest"}
+    assert all("--allow-mixed" in asked for asked in analysis)
+
+
 def test_killed_before_its_launch_it_goes_on_with_the_same_runs(
     study, analysis, monkeypatch
 ) -> None:
