@@ -6,7 +6,8 @@ import os
 import signal
 from collections import Counter
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from types import UnionType
+from typing import Union, get_args, get_origin, get_type_hints
 
 from mor.config import ConfigError, DataConfig, UserError, from_dict
 from mor.data.fingerprint import is_sharded
@@ -16,6 +17,7 @@ from mor.data.packed import Corpus
 from mor.data.prepare import prepare
 from mor.data.sharded import How
 from mor.starter import conf_folder
+from mor.typed import Texts
 
 
 def settings(arguments: list[str]) -> tuple[DataConfig, int | None]:
@@ -25,32 +27,38 @@ def settings(arguments: list[str]) -> tuple[DataConfig, int | None]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    texts = text_settings()
     try:
         with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-            composed = compose("config", overrides=arguments)
+            composed = compose("config", overrides=texts.as_typed(arguments))
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(
-            f"{' '.join(arguments)}: {first_line(error)}; type settings as for sweep.py, such as "
-            "data=fineweb_edu data.tokens=16e9"
-        ) from None
+        raise UserError(_mistake(arguments, error, texts)) from None
     data = OmegaConf.to_container(composed.data, resolve=False)
     assert isinstance(data, dict)
-    values = as_texts({str(key): value for key, value in data.items()}, arguments)
     workers = composed.runtime.workers
     if workers is not None and (not isinstance(workers, int) or workers < 1):
         raise ConfigError("runtime.workers", workers, "not a number of processes", "type 4")
-    return from_dict(DataConfig, values, "data."), workers
+    return from_dict(DataConfig, {str(k): v for k, v in data.items()}, "data."), workers
 
 
-def as_texts(values: dict[str, Any], arguments: list[str]) -> dict[str, Any]:
-    """The values with texts as they were typed: Hydra reads `7e23412` as a number."""
-    typed = {key: value for key, _, value in (a.partition("=") for a in arguments)}
-    hints = get_type_hints(DataConfig)
-    for name, hint in hints.items():
-        raw = typed.get(f"data.{name}", "null")
-        if str in (hint, *get_args(hint)) and raw != "null":
-            values[name] = values[name] if isinstance(values[name], str) else raw
-    return values
+def text_settings() -> Texts:
+    """The settings of a corpus that take a text or a list of texts."""
+    found = {}
+    for name, hint in get_type_hints(DataConfig).items():
+        arms = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        if str in arms or tuple[str, ...] in arms:
+            found[f"data.{name}"] = type(None) in arms
+    return Texts(found)
+
+
+def _mistake(arguments: list[str], error: Exception, texts: Texts) -> str:
+    override = getattr(error, "override", None)  # the one that could not be parsed
+    if isinstance(override, str) and (quoted := texts.quoted_form(override)):
+        return f"{override}: cannot be read without quotes; type {quoted}"
+    return (
+        f"{' '.join(arguments)}: {first_line(error)}; type settings as for sweep.py, such as "
+        "data=fineweb_edu data.tokens=16e9"
+    )
 
 
 def run(arguments: list[str], verify: bool) -> None:
