@@ -32,7 +32,7 @@ class ConfigError(UserError):
 
     def __init__(self, setting: str, value: object, problem: str, instead: str) -> None:
         super().__init__(f"{setting}={value}: {problem}; {instead}")
-        self.setting = setting
+        self.setting, self.value, self.problem = setting, value, problem
 
 
 def where(default: Any) -> Any:

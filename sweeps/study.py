@@ -14,8 +14,7 @@ from ledger.files import write_json
 from ledger.plan_file import StudyFolder
 from ledger.store import Ledger
 from mor.config import Config, DataConfig
-from mor.data.fingerprint import fingerprint
-from mor.data.look import refuse_no_room, refuse_unreadable
+from mor.data.look import refuse_no_room, refuse_unreadable, with_fingerprint
 from mor.evaluate.task_sets import TaskSet, task_set
 from mor.train.origin import with_origin
 from mor.train.tracking import refuse_without_key
@@ -38,7 +37,7 @@ def with_fingerprints(configs: Iterable[Config]) -> list[Config]:
     for config in configs:
         data = config.data
         if data not in found:
-            found[data] = dataclasses.replace(data, fingerprint=fingerprint(data))
+            found[data] = with_fingerprint(data)
         filled.append(with_origin(dataclasses.replace(config, data=found[data])))
     refuse_unreadable(found.values())
     return filled

@@ -44,6 +44,10 @@ NOT_READ = {
 }  # else they would be read as plain text
 
 
+class FileRefused(ConfigError):
+    """A file that is not read, whatever is in it."""
+
+
 @dataclass(frozen=True)
 class SourceFile:
     """One file of a corpus."""
@@ -77,7 +81,7 @@ def source_files(data: DataConfig) -> list[SourceFile]:
     try:
         digests = file_digests(paths, cache_dir)
     except OSError as error:
-        raise ConfigError(
+        raise FileRefused(
             "data.paths",
             error.filename,
             f"cannot be read ({error.strerror})",
@@ -126,8 +130,22 @@ def _stdlib_labels(root: Path) -> list[str]:
 
 
 def matching_files(data: DataConfig) -> list[Path]:
-    """The files that data.paths names. Raises ConfigError where it is empty or names none, or one
-    of a kind that is not read."""
+    """The files that data.paths names. Raises ConfigError where it is empty or names none,
+    FileRefused where one is of a kind that is not read."""
+    found = named_files(data)
+    for path in found:
+        refuse_kind(path)
+    return found
+
+
+def refuse_kind(path: Path | str) -> None:
+    """Raises FileRefused for a file of a kind that is not read."""
+    if (kind := _ending(path)) in NOT_READ:
+        raise FileRefused("data.paths", path, f"{kind} files are not read", NOT_READ[kind])
+
+
+def named_files(data: DataConfig) -> list[Path]:
+    """The files that data.paths names, of any kind. Raises ConfigError where there are none."""
     if not data.paths:
         raise ConfigError(
             "data.paths", "[]", "no file is named", "type 'data.paths=[corpus/*.jsonl]'"
@@ -136,10 +154,6 @@ def matching_files(data: DataConfig) -> list[Path]:
     for pattern in data.paths:
         for path in _expand(pattern):
             found[os.path.realpath(path)] = path
-    for path in found.values():
-        kind = _ending(path)
-        if kind in NOT_READ:
-            raise ConfigError("data.paths", path, f"{kind} files are not read", NOT_READ[kind])
     return list(found.values())
 
 
