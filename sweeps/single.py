@@ -18,6 +18,7 @@ from mor.model.components import router_of
 from mor.train.tracking import refuse_without_key
 from sweeps import backends
 from sweeps.config import run_config, sweep_config
+from sweeps.corpora import say_corpora
 from sweeps.damage import say_damage
 from sweeps.definition import finish
 from sweeps.mistakes import RunStopped
@@ -56,6 +57,7 @@ def run_single(values: dict[str, Any], typed: set[str]) -> None:
         write_plan_file(plan, Path(study.launch.plan_file).expanduser())
     if study.launch.mode == "plan":
         print_plan(plan, console)
+        say_corpora(plan, console)
         return
     if study.launch.mode == "slurm":
         raise UserError("launch.mode=slurm: one run without -m trains in this process; add -m")
@@ -66,6 +68,7 @@ def run_single(values: dict[str, Any], typed: set[str]) -> None:
     refuse_full(plan)
     refuse_without_key([config])
     refuse_without_gpu([config])
+    say_corpora(plan, console)
     [run] = plan.runs
     queue = Queue(plan.graph, ledger, uuid.uuid4().hex)
     stop = stop_on_signals()

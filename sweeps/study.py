@@ -21,6 +21,7 @@ from mor.train.tracking import refuse_without_key
 from sweeps import backends
 from sweeps.backends.base import Submission
 from sweeps.config import SweepConfig, sweep_config
+from sweeps.corpora import say_corpora
 from sweeps.damage import say_damage
 from sweeps.forecasts import forecast
 from sweeps.measuring import calibrate, print_speeds
@@ -70,6 +71,7 @@ def launch_configs(study: SweepConfig, configs: list[Config]) -> None:
         write_plan_file(plan, Path(study.launch.plan_file).expanduser())
     if study.launch.mode == "plan":
         print_plan(plan, console)
+        say_corpora(plan, console)
         console.print("launch=local trains it here, launch=slurm on a cluster", highlight=False)
         return
     refuse_unwritable("runs_dir", ledger.runs_dir)
@@ -81,6 +83,7 @@ def launch_configs(study: SweepConfig, configs: list[Config]) -> None:
     priced = plan if machine == study.cluster else plan.priced_on(machine)
     if study.launch.forecast:
         forecast(priced, StudyFolder(Path(study.studies_dir).absolute() / plan.study), console)
+    say_corpora(plan, console)
     backend.submit(Submission(priced, ledger, study, console))
 
 

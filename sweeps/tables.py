@@ -12,7 +12,6 @@ from rich.table import Table
 
 from mor.model.components import layout
 from sweeps.plan import Plan, Run
-from sweeps.preparations import Preparation
 from sweeps.recipe import recipe_lines
 
 SHOWN = 60  # rows of a printed plan
@@ -134,8 +133,6 @@ def totals_text(plan: Plan) -> str:
             f"{shared['gpu_hours']:,.3g} {unit} ({shared['exact_flops']:.3g} exact FLOPs)"
         )
     lines += recipe_lines(run.config for run in plan.runs)
-    for one in {p.data.name + p.data.cache_dir: p for p in plan.data}.values():
-        lines.append(_data_line(one, plan))
     if plan.evaluations:
         names = ", ".join(dict.fromkeys(one.tasks.name for one in plan.evaluations))
         scored = totals["evaluations"]
@@ -146,19 +143,6 @@ def totals_text(plan: Plan) -> str:
     if totals["done"]:
         lines.append(f"{totals['done']} done; {left['runs']} left, {left['gpu_hours']:,.3g} {unit}")
     return "\n".join(lines)
-
-
-def _data_line(largest: Preparation, plan: Plan) -> str:
-    """What of a corpus the runs read, and what preparing the rest takes."""
-    data = largest.data
-    text = f"data {data.name}: {count(largest.need.train)} training tokens"
-    if not largest.missing:
-        return f"{text}, all prepared"
-    hours = sum(p.core_hours for p in plan.data if p.data.fingerprint == data.fingerprint)
-    return (
-        f"{text}, {count(largest.missing)} to prepare: {largest.disk_bytes / 1e9:,.3g} GB, about "
-        f"{duration(hours)} of one CPU core (at an assumed speed)"
-    )
 
 
 def print_plan(plan: Plan, console: Console | None = None) -> None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections import Counter
 from pathlib import Path
 from types import UnionType
 from typing import Union, get_args, get_origin, get_type_hints
 
 from mor.config import ConfigError, DataConfig, UserError, from_dict
-from mor.data.fingerprint import is_sharded
 from mor.data.hub import first_line
-from mor.data.manifest import Shard, read_manifest
+from mor.data.known import known, refuse_too_few
+from mor.data.look import refuse_unreadable, with_fingerprint
 from mor.data.packed import Corpus
 from mor.data.prepare import prepare
 from mor.data.sharded import How
@@ -72,17 +71,16 @@ def run(arguments: list[str], verify: bool) -> None:
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda number, _: stop.append(number))
     how = How(workers or cores(), verify=verify, should_stop=lambda: bool(stop))
-    corpus = prepare(data, how=how)
+    data = with_fingerprint(data)
+    refuse_too_few(data)
+    try:
+        corpus = prepare(data, how=how)
+    except ConfigError:
+        refuse_unreadable([data])  # names every file that cannot be read
+        raise
     for line in report(data, corpus):
         print(line)
-    there = corpus.meta.train_tokens
-    if data.tokens is not None and is_sharded(data) and there < data.tokens:
-        raise ConfigError(
-            "data.tokens",
-            f"{data.tokens:g}",
-            f"the corpus has {there:,} training tokens, and all are prepared",
-            f"type data.tokens={there} or less; runs that need more read it again",
-        )
+    refuse_too_few(data)
 
 
 def cores() -> int:
@@ -100,21 +98,9 @@ def report(data: DataConfig, corpus: Corpus) -> list[str]:
     ]
     if not corpus.complete:
         lines.append("the corpus has more: type a larger data.tokens, nothing changes for runs")
-    if meta.skipped:
-        lines.append(_skipped(corpus, list(read_manifest(corpus.folder).shards.values())))
+    if left_out := known(data).tally.report():
+        lines.append(left_out)
     return lines
-
-
-def _skipped(corpus: Corpus, shards: list[Shard]) -> str:
-    places: dict[str, str] = {}
-    for shard in shards:
-        places = {**shard.places, **places}
-    counts = Counter(corpus.meta.skipped)
-    kinds = ", ".join(
-        f"{count:,} {kind}" + (f" (first: {places[kind]})" if kind in places else "")
-        for kind, count in counts.most_common()
-    )
-    return f"{counts.total():,} rows left out: {kinds}"
 
 
 def disk_bytes(folder: Path) -> int:

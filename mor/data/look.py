@@ -14,10 +14,11 @@ from functools import cache
 from pathlib import Path
 
 from mor.config import ConfigError, DataConfig
-from mor.data.fingerprint import fingerprint, is_sharded, tokenizer_file
+from mor.data.fingerprint import fingerprint, tokenizer_file
+from mor.data.known import refuse_too_few
 from mor.data.needs import bytes_per_token, corpus_folder
 from mor.data.opening import BROKEN, Source
-from mor.data.reading import read_corpus, read_files, refusal
+from mor.data.reading import is_read_whole, read_corpus, read_files, refusal
 from mor.data.rows import Tally, read_texts, refuse_binary, unreadable
 from mor.data.sources import (
     FileRefused,
@@ -46,12 +47,12 @@ def with_fingerprint(data: DataConfig) -> DataConfig:
 def refuse_unreadable(corpora: Iterable[DataConfig]) -> None:
     """Raises ConfigError for a planned corpus (data.fingerprint) that is not prepared and whose
     files hold no text under `data.text_field`, are not what their names say, or whose tokenizer has
-    more entries than `data.vocab_size`.
+    more entries than `data.vocab_size`; and where `data.tokens` asks for more than there is.
 
-    A corpus of whole files is read to its end; of one in shards, and of one that data.max_tokens
-    cuts at a place that the tokenizer decides, the beginnings of some files are.
+    A corpus of whole files is read to its end; of another, the beginnings of some files are.
     """
     for data in corpora:
+        refuse_too_few(data)
         if corpus_folder(data).exists():
             continue
         if tokenizer_file(data) is not None:
@@ -61,11 +62,6 @@ def refuse_unreadable(corpora: Iterable[DataConfig]) -> None:
         elif data.kind == "files":
             files = sorted(matching_files(data))
             _look_at(data, files[:: -(-len(files) // FILES)])
-
-
-def is_read_whole(data: DataConfig) -> bool:
-    """Whether planning reads all that preparing reads."""
-    return not is_sharded(data) and (data.max_tokens is None or data.tokenizer == "bytes")
 
 
 def _look_at(data: DataConfig, files: Sequence[Path]) -> None:

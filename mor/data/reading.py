@@ -11,6 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from mor.config import ConfigError, DataConfig
+from mor.data.fingerprint import is_sharded
 from mor.data.opening import Source
 from mor.data.progress import reporting
 from mor.data.rows import Tally, read_texts
@@ -23,11 +24,17 @@ LONG = 2**28  # bytes of files: more are read with a progress bar
 
 @dataclass(frozen=True)
 class Reading:
-    """What a corpus holds. Tokens are None where they depend on a tokenizer."""
+    """What a corpus holds; tokens are those of `data.tokenizer=bytes`."""
 
-    train_tokens: int | None
-    val_tokens: int | None
+    train: int
+    val: int
     tally: Tally = field(default_factory=Tally)
+
+
+def is_read_whole(data: DataConfig) -> bool:
+    """Whether planning can read all that preparing reads: not a corpus in shards, nor one that
+    data.max_tokens cuts at a place that the tokenizer decides."""
+    return not is_sharded(data) and (data.max_tokens is None or data.tokenizer == "bytes")
 
 
 @cache
@@ -48,7 +55,6 @@ def read_files(data: DataConfig, files: Iterable[Path]) -> Reading:
 class _Reader:
     def __init__(self, data: DataConfig) -> None:
         self._data = data
-        self._in_bytes = data.tokenizer == "bytes"
         self._limit = data.max_tokens or math.inf
         self._split = Split(data.val_fraction)
         self._tokens = [0, 0]  # of bytes: training, held out
@@ -70,7 +76,7 @@ class _Reader:
             raise refusal(self._data, mistakes, len(sources))
         if not all(self._documents):
             raise no_split(self._data, self._split, *self._documents)
-        train, val = self._tokens if self._in_bytes else (None, None)
+        train, val = self._tokens
         return Reading(train, val, self._tally)
 
     def _one(self, source: Source) -> None:

@@ -17,6 +17,7 @@ from mor.config import ConfigError, DataConfig
 from mor.data import look
 from mor.data.fingerprint import fingerprint
 from mor.data.look import refuse_no_room, refuse_unreadable
+from mor.data.packed import Meta
 from mor.data.prepare import prepare
 from mor.data.reading import read_corpus
 
@@ -92,18 +93,21 @@ def test_every_file_that_cannot_be_read_is_named_at_once(tmp_path: Path) -> None
     planned = look.with_fingerprint(data)
     refuse_unreadable([planned])
     found, made = read_corpus(planned), prepare(planned)
-    assert (found.train_tokens, found.val_tokens) == (made.meta.train_tokens, made.meta.val_tokens)
+    assert (found.train, found.val) == (made.meta.train_tokens, made.meta.val_tokens)
     assert dict(found.tally.skipped) == made.meta.skipped == {"not JSON": 1}
     assert found.tally.places == made.meta.places
+
+
+def tokens_of(meta: Meta) -> tuple[int, int]:
+    return meta.train_tokens, meta.val_tokens
 
 
 def outcome(read: Callable, data: DataConfig) -> tuple[int, int] | str:
     """The tokens of a corpus, or the setting that is refused."""
     try:
-        found = read(data)
+        return read(data)
     except ConfigError as refused:
         return refused.setting
-    return found.train_tokens, found.val_tokens
 
 
 @pytest.mark.parametrize("max_tokens", [None, 1, 500, 10**9])
@@ -111,7 +115,8 @@ def test_reading_counts_as_preparing_does(max_tokens: int | None, tmp_path: Path
     content = rows(*[{"text": f"words {i} größer " * 9} for i in range(60)])
     data = corpus(tmp_path, "a.jsonl", content, max_tokens=max_tokens, val_fraction=0.4)
     planned = look.with_fingerprint(data)
-    assert outcome(read_corpus, planned) == outcome(lambda data: prepare(data).meta, planned)
+    read = outcome(lambda data: (read_corpus(data).train, read_corpus(data).val), planned)
+    assert read == outcome(lambda data: tokens_of(prepare(data).meta), planned)
 
 
 def test_what_max_tokens_leaves_out_is_no_mistake(tmp_path: Path) -> None:
