@@ -164,9 +164,10 @@ def inspect(
         print(files.json.read_text(), end="")
     else:
         print("\n".join(lines_of(found)) + "\n")
-    said = [str(files.json), *(str(page) for page in files.pages)]
-    said += drawn(files.json) if draw else []
-    print("\n".join(said), file=sys.stderr if as_json else sys.stdout)
+    to = sys.stderr if as_json else sys.stdout
+    print("\n".join(map(str, [files.json, *files.pages])), file=to)
+    for line in drawn(files.json) if draw else []:
+        print(line, file=to)
 
 
 @app.command()
