@@ -116,12 +116,13 @@ def generate(
 ) -> None:
     """Continue prompts by a trained model, routed as at inference, with the engine that batches
     tokens of different recursions (docs/inference.md)."""
-    from mor.inference.command import Session, open_trained
+    from mor.inference.command import Session, named_by_flags, open_trained
     from mor.inference.request import Sampling
 
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
     trained = open_trained(source.absolute())
-    session = Session(trained, prompt, sampling, max_new, max_recursions, pool_tokens)
+    with named_by_flags():
+        session = Session(trained, prompt, sampling, max_new, max_recursions, pool_tokens)
     for i, text in enumerate(prompt):
         print(text, end="", flush=True)
         for part in session.text(i):
@@ -248,7 +249,9 @@ def _write(save: Callable[[Path], None], out: Path) -> None:
 
 
 def _refuse_used(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file; name a new folder")
+    if out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out}: is not empty; name a new folder")
 
 

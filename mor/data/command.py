@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from pathlib import Path
@@ -15,8 +16,12 @@ from mor.data.look import refuse_unreadable, with_fingerprint
 from mor.data.packed import Corpus
 from mor.data.prepare import prepare
 from mor.data.sharded import How
+from mor.data.tokenizer import unused_entries
 from mor.starter import conf_folder
 from mor.typed import Texts
+
+
+SAID_BY_REPORT = ("mor.data.pack", "mor.data.tokenizer")  # what they log
 
 
 def settings(arguments: list[str]) -> tuple[DataConfig, int | None]:
@@ -71,6 +76,8 @@ def run(arguments: list[str], verify: bool) -> None:
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda number, _: stop.append(number))
     how = How(workers or cores(), verify=verify, should_stop=lambda: bool(stop))
+    for name in SAID_BY_REPORT:
+        logging.getLogger(name).addHandler(logging.NullHandler())
     data = with_fingerprint(data)
     refuse_too_few(data)
     try:
@@ -98,6 +105,8 @@ def report(data: DataConfig, corpus: Corpus) -> list[str]:
     ]
     if not corpus.complete:
         lines.append("the corpus has more: type a larger data.tokens, nothing changes for runs")
+    if data.tokenizer == "train" and (entries := corpus.tokenizer().entries) < data.vocab_size:
+        lines.append(unused_entries(data.vocab_size, entries))
     if left_out := known(data).tally.report():
         lines.append(left_out)
     return lines

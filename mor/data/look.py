@@ -18,6 +18,7 @@ from mor.data.fingerprint import fingerprint, tokenizer_file
 from mor.data.known import refuse_too_few
 from mor.data.needs import bytes_per_token, corpus_folder
 from mor.data.opening import BROKEN, Source
+from mor.data.pack import training_texts
 from mor.data.reading import is_read_whole, read_corpus, read_files, refusal
 from mor.data.rows import Tally, read_texts, refuse_binary, unreadable
 from mor.data.sources import (
@@ -27,7 +28,7 @@ from mor.data.sources import (
     refuse_kind,
     text_format,
 )
-from mor.data.tokenizer import load_tokenizer
+from mor.data.tokenizer import load_tokenizer, refuse_vocabulary
 
 FILES = 64  # of a corpus in shards that are looked into, spread evenly over it
 START = 2**16  # bytes of a text file
@@ -59,6 +60,8 @@ def refuse_unreadable(corpora: Iterable[DataConfig]) -> None:
             load_tokenizer(data)
         if is_read_whole(data):
             read_corpus(data)
+            if data.tokenizer == "train":
+                refuse_vocabulary(data, training_texts(data))
         elif data.kind == "files":
             files = sorted(matching_files(data))
             _look_at(data, files[:: -(-len(files) // FILES)])

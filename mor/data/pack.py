@@ -24,7 +24,7 @@ def pack(data: DataConfig, fingerprint: str, folder: Path, progress: bool) -> Me
 
     Raises ConfigError for a corpus that cannot be read or split, OSError if the disk is full.
     """
-    tokenizer = make_tokenizer(data, lambda: _training_texts(data), folder, progress)
+    tokenizer = make_tokenizer(data, lambda: training_texts(data), folder, progress)
     split = Split(data.val_fraction)
     with (
         closing(TokenWriter(folder / "train.bin", data.vocab_size)) as train,
@@ -66,5 +66,6 @@ def pack(data: DataConfig, fingerprint: str, folder: Path, progress: bool) -> Me
     )
 
 
-def _training_texts(data: DataConfig) -> Iterator[str]:
+def training_texts(data: DataConfig) -> Iterator[str]:
+    """The documents of a corpus that are not held out."""
     return (text for text in documents(data).texts if share(text) >= data.val_fraction)
