@@ -20,7 +20,6 @@ from mor.data.tokenizer import unused_entries
 from mor.starter import conf_folder
 from mor.typed import Texts
 
-
 SAID_BY_REPORT = ("mor.data.pack", "mor.data.tokenizer")  # what they log
 
 
