@@ -75,8 +75,8 @@ def run(arguments: list[str], verify: bool) -> None:
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda number, _: stop.append(number))
     how = How(workers or cores(), verify=verify, should_stop=lambda: bool(stop))
-    for name in SAID_BY_REPORT:
-        logging.getLogger(name).addHandler(logging.NullHandler())
+    for logger in SAID_BY_REPORT:
+        logging.getLogger(logger).addHandler(logging.NullHandler())
     data = with_fingerprint(data)
     refuse_too_few(data)
     try:
