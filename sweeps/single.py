@@ -35,6 +35,7 @@ from sweeps.study import (
 from sweeps.tables import print_plan
 from sweeps.task_queue import Queue
 from sweeps.tasks import Task
+from sweeps.terminal import plain_console
 from sweeps.worker import Stop, stop_on_signals, work_on
 
 
@@ -48,7 +49,7 @@ def run_single(values: dict[str, Any], typed: set[str]) -> None:
     if following():
         follow(stop_on_signals())
         return
-    study, console = sweep_config(values), Console()
+    study, console = sweep_config(values), plain_console()
     [config] = with_fingerprints([finish(run_config(values), study.study, typed)])
     ledger = Ledger(Path(study.runs_dir).absolute(), backends.this_job())
     plan = build_plan(study.study.name, [config], ledger, study.cluster, task_sets(study))
@@ -126,10 +127,10 @@ def show_evaluations(folder: RunFolder, tasks: list[Task], console: Console, sto
 
 def _progress(console: Console) -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}%"),
-        TextColumn("{task.fields[numbers]}"),
+        TextColumn("{task.fields[numbers]}", markup=False),
         TimeRemainingColumn(),
         console=console,
     )

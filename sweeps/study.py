@@ -7,8 +7,6 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from rich.console import Console
-
 from ledger.errors import UserError
 from ledger.files import write_json
 from ledger.plan_file import StudyFolder
@@ -28,6 +26,7 @@ from sweeps.measuring import calibrate, print_speeds
 from sweeps.plan import Plan, build_plan
 from sweeps.ranks import refuse_several
 from sweeps.tables import print_plan
+from sweeps.terminal import plain_console
 
 
 def with_fingerprints(configs: Iterable[Config]) -> list[Config]:
@@ -60,7 +59,7 @@ def launch_study(study: SweepConfig, runs: Iterable[Config]) -> None:
 
 def launch_configs(study: SweepConfig, configs: list[Config]) -> None:
     """The same for configurations whose data has its fingerprint, as a saved plan holds them."""
-    console = Console()
+    console = plain_console()
     ledger = Ledger(Path(study.runs_dir).absolute())
     if study.launch.calibrate:
         mode = "local" if study.launch.mode == "plan" else study.launch.mode  # here, to look

@@ -13,6 +13,7 @@ from rich.table import Table
 from mor.model.components import layout
 from sweeps.plan import Plan, Run
 from sweeps.recipe import recipe_lines
+from sweeps.terminal import plain_console
 
 SHOWN = 60  # rows of a printed plan
 
@@ -50,7 +51,7 @@ def plan_table(plan: Plan, width: int) -> Table:
     while True:
         table = _table(plan, columns)
         least = max(column.wanted for column in columns)
-        if least == 0 or Console(width=1000).measure(table).maximum <= width:
+        if least == 0 or plain_console(width=1000).measure(table).maximum <= width:
             return table
         columns = [column for column in columns if column.wanted < least]
 
@@ -146,9 +147,9 @@ def totals_text(plan: Plan) -> str:
 
 
 def print_plan(plan: Plan, console: Console | None = None) -> None:
-    console = console or Console()
+    console = console or plain_console()
     if not console.is_terminal:
-        console = Console(width=200)
+        console = plain_console(width=200)
     console.print(plan_table(plan, console.width))
     if len(plan.runs) > SHOWN:
         more = len(plan.runs) - SHOWN

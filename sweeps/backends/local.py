@@ -30,6 +30,7 @@ from sweeps.launches import Launch, add_to_study, keep_settings, new_launch
 from sweeps.plan import Plan
 from sweeps.routing import print_routing
 from sweeps.tables import duration, print_plan
+from sweeps.terminal import marked
 from sweeps.watch import StudyView
 from sweeps.worker import work
 
@@ -333,7 +334,8 @@ def _summary(plan: Plan, ledger: Ledger, console: Console) -> Outcome:
     for name in [*bad_runs, *bad_trunks]:
         folder = ledger.folder(name)
         status = folder.status() or {}
-        console.print(f"[red]{status['state']}[/red] {name}: {status.get('error')}", soft_wrap=True)
+        said = marked(str(status["state"]), f"{name}: {status.get('error')}")
+        console.print(said, soft_wrap=True)
         for line in folder.log_tail():
             console.print(f"    {line}", markup=False, highlight=False, soft_wrap=True)
         console.print(f"    log: {folder.log_file}", highlight=False, soft_wrap=True)
@@ -348,7 +350,8 @@ def _unscored(plan: Plan, ledger: Ledger, console: Console) -> int:
     for task in missing:
         status = task.folder.status() or {}
         own = status if status.get("task_id") == task.task_id else {}
-        console.print(f"[red]not scored[/red] {task.task_id}: {own.get('error')}", soft_wrap=True)
+        said = marked("not scored", f"{task.task_id}: {own.get('error')}")
+        console.print(said, soft_wrap=True)
         console.print(f"    log: {task.folder.log_file}", highlight=False, soft_wrap=True)
     return len(missing)
 
