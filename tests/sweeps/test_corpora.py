@@ -119,3 +119,17 @@ def test_more_tokens_than_there_are_is_refused_in_the_plan(
     )
     assert message.startswith("data.tokens=1e+12: ")
     assert not (tmp_path / "studies").exists()
+
+
+def test_bad_files_are_refused_before_anything_is_launched(
+    refused, folder: Path, tmp_path: Path
+) -> None:
+    (folder / "photo.jpg").write_bytes(b"\xff\xd8\xff\xe0\0\x10JFIF")
+    (folder / "odd.txt").write_bytes(b"a\0b")
+    message = refused(
+        *("-m", "study=quick", "size=9k", "budget=3e9", "model=vanilla,mor", "data=files"),
+        *(f"data.paths=[{folder}/*]", f"data.cache_dir={tmp_path / 'cache'}"),
+    )
+    assert "odd.txt (" in message
+    assert "photo.jpg (" in message
+    assert not [name for name in ("runs", "studies") if (tmp_path / name).exists()]
