@@ -31,8 +31,11 @@ class ConfigError(UserError):
     """An invalid setting: the message names it, its value and how to fix it."""
 
     def __init__(self, setting: str, value: object, problem: str, instead: str) -> None:
-        super().__init__(f"{setting}={value}: {problem}; {instead}")
-        self.setting, self.value, self.problem = setting, value, problem
+        super().__init__(setting, value, problem, instead)  # as pickle hands them on
+        self.setting, self.value, self.problem, self.instead = setting, value, problem, instead
+
+    def __str__(self) -> str:
+        return f"{self.setting}={self.value}: {self.problem}; {self.instead}"
 
 
 def where(default: Any) -> Any:
@@ -163,9 +166,8 @@ class TrainConfig:
     # steplaw) or a JSON file (docs/studies.md); null: the numbers as they stand
     recipe: str | None = where(None)
     lr_factor: float = where(1.0)  # of the recipe's rate, else of lr; resolved when planned
-    batch_factor: float = where(
-        1.0
-    )  # of the recipe's batch, else of batch_size; resolved when planned
+    # of the recipe's batch, else of batch_size; resolved when planned
+    batch_factor: float = where(1.0)
     beta1: float = 0.9
     beta2: float = 0.95
     weight_decay: float = 0.1  # on matrices only
@@ -257,9 +259,7 @@ def from_dict(cls: type[T], values: dict[str, Any], path: str = "") -> T:
     if inline:
         kwargs["options"] = from_dict(inline, own, path)
     for key, spec in known.items():
-        required = (
-            spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
-        )
+        required = spec.default is spec.default_factory is dataclasses.MISSING
         if required and key not in kwargs:
             raise ConfigError(f"{path}{key}", "", "missing", f"set {path}{key}=...")
     return cls(**kwargs)

@@ -180,9 +180,9 @@ def _repeated(results: Sequence[Result]) -> list[Caution]:
     if not repeating:
         return []
     text = (
-        f"{len(repeating)} of {plural(len(results), 'run')} read all of their corpus, up to "
-        f"{max(repeating.values()):.3g} times over: {listing(sorted(repeating))}. Tokens read "
-        "again teach less than new ones, so the fits hold for this corpus."
+        f"Read the whole corpus, up to {max(repeating.values()):.3g} times: {len(repeating)} of "
+        f"{plural(len(results), 'run')}, {listing(sorted(repeating))}. Tokens read again teach "
+        "less than new ones, so the fits hold for this corpus."
     )
     return [Caution(Code.REPEATED_DATA, text)]
 

@@ -10,6 +10,7 @@ from types import UnionType
 from typing import Union, get_args, get_origin, get_type_hints
 
 from mor.config import ConfigError, DataConfig, UserError, from_dict
+from mor.data.fingerprint import is_sharded
 from mor.data.hub import first_line
 from mor.data.known import known, refuse_too_few
 from mor.data.look import refuse_unreadable, with_fingerprint
@@ -78,11 +79,12 @@ def run(arguments: list[str], verify: bool) -> None:
     for logger in SAID_BY_REPORT:
         logging.getLogger(logger).addHandler(logging.NullHandler())
     data = with_fingerprint(data)
-    refuse_too_few(data)
+    if is_sharded(data):
+        refuse_unreadable([data])
     try:
         corpus = prepare(data, how=how)
     except ConfigError:
-        refuse_unreadable([data])  # names every file that cannot be read
+        refuse_unreadable([data])  # names every file; whole corpora are not read twice for it
         raise
     for line in report(data, corpus):
         print(line)

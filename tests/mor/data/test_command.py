@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from ledger.errors import UserError
-from mor.data.command import settings, text_settings
+from mor.data.command import run, settings, text_settings
 from mor.starter import conf_folder
 from sweeps.config import run_config
 from sweeps.typed import as_typed
@@ -74,3 +76,39 @@ def test_what_needs_quotes_is_told_with_them() -> None:
 def test_both_know_the_same_texts() -> None:
     data = {name: null for name, null in of_sweeps().items() if name.startswith("data.")}
     assert dict(text_settings().known) == data
+
+
+@pytest.fixture
+def signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the tests stay as they are."""
+    monkeypatch.setattr("mor.data.command.signal.signal", lambda *given: None)
+
+
+@pytest.mark.usefixtures("signals")
+@pytest.mark.parametrize("sharded", ["false", "true"])
+def test_every_bad_file_is_named(sharded: str, tmp_path: Path) -> None:
+    folder, cache = tmp_path / "corpus", tmp_path / "cache"
+    folder.mkdir()
+    for i in range(30):
+        (folder / f"{i}.txt").write_text(f"text {i} " * 20)
+    for name in ("a.bin", "b.txt"):
+        (folder / name).write_bytes(b"\0")
+    typed = ["data=files", f"data.paths=[{folder}/*]", f"data.cache_dir={cache}"]
+    with pytest.raises(UserError) as caught:
+        run([*typed, f"data.sharded={sharded}", "runtime.workers=1"], verify=True)
+    assert "a.bin (" in str(caught.value)
+    assert "b.txt (" in str(caught.value)
+    assert not list(cache.glob("files-*"))
+
+
+@pytest.mark.usefixtures("signals")
+def test_what_is_left_out_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [json.dumps({"text": f"text {i} " * 20}) for i in range(40)]
+    (tmp_path / "a.jsonl").write_text("\n".join([*lines, '{"text": null}', '{"te']))
+    typed = ["data=files", f"data.paths=[{tmp_path}/*.jsonl]", f"data.cache_dir={tmp_path / 'c'}"]
+    run([*typed, "data.val_fraction=0.3"], verify=True)
+    said = capsys.readouterr().out
+    assert "2 of 42 rows left out" in said
+    assert "1 null (first: " in said
+    assert "1 not JSON (first: " in said
+    assert "line 42" in said
