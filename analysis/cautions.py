@@ -11,6 +11,7 @@ class Code(StrEnum):
     PENDING = "pending"
     UNFINISHED = "unfinished"
     DAMAGED = "damaged"
+    REPEATED_DATA = "repeated_data"
     SEVERAL_CORPORA = "several_corpora"
     UNUSABLE_ROWS = "unusable_rows"
     SPLIT_MODEL = "split_model"

@@ -124,12 +124,13 @@ def generate(
 ) -> None:
     """Continue prompts by a trained model, routed as at inference, with the engine that batches
     tokens of different recursions (docs/inference.md)."""
-    from mor.inference.command import Session, open_trained
+    from mor.inference.command import Session, named_by_flags, open_trained
     from mor.inference.request import Sampling
 
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
     trained = open_trained(source.absolute())
-    session = Session(trained, prompt, sampling, max_new, max_recursions, pool_tokens)
+    with named_by_flags():
+        session = Session(trained, prompt, sampling, max_new, max_recursions, pool_tokens)
     for i, text in enumerate(prompt):
         print(text, end="", flush=True)
         for part in session.text(i):
@@ -172,9 +173,10 @@ def inspect(
         print(files.json.read_text(), end="")
     else:
         print("\n".join(lines_of(found)) + "\n")
-    said = [str(files.json), *(str(page) for page in files.pages)]
-    said += drawn(files.json) if draw else []
-    print("\n".join(said), file=sys.stderr if as_json else sys.stdout)
+    to = sys.stderr if as_json else sys.stdout
+    print("\n".join(map(str, [files.json, *files.pages])), file=to)
+    for line in drawn(files.json) if draw else []:
+        print(line, file=to)
 
 
 @app.command()
@@ -255,7 +257,9 @@ def _write(save: Callable[[Path], None], out: Path) -> None:
 
 
 def _refuse_used(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file; name a new folder")
+    if out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out}: is not empty; name a new folder")
 
 

@@ -157,9 +157,8 @@ class TrainConfig:
     # steplaw) or a JSON file (docs/studies.md); null: the numbers as they stand
     recipe: str | None = where(None)
     lr_factor: float = where(1.0)  # of the recipe's rate, else of lr; resolved when planned
-    batch_factor: float = where(
-        1.0
-    )  # of the recipe's batch, else of batch_size; resolved when planned
+    # of the recipe's batch, else of batch_size; resolved when planned
+    batch_factor: float = where(1.0)
     beta1: float = 0.9
     beta2: float = 0.95
     weight_decay: float = 0.1  # on matrices only
@@ -251,9 +250,7 @@ def from_dict(cls: type[T], values: dict[str, Any], path: str = "") -> T:
     if inline:
         kwargs["options"] = from_dict(inline, own, path)
     for key, spec in known.items():
-        required = (
-            spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
-        )
+        required = spec.default is spec.default_factory is dataclasses.MISSING
         if required and key not in kwargs:
             raise ConfigError(f"{path}{key}", "", "missing", f"set {path}{key}=...")
     return cls(**kwargs)

@@ -23,8 +23,11 @@ class ConfigError(UserError):
     """An invalid setting: the message names it, its value and how to fix it."""
 
     def __init__(self, setting: str, value: object, problem: str, instead: str) -> None:
-        super().__init__(f"{setting}={_shown(value)}: {problem}; {instead}")
-        self.setting = setting
+        super().__init__(setting, value, problem, instead)  # as pickle hands them on
+        self.setting, self.value, self.problem, self.instead = setting, value, problem, instead
+
+    def __str__(self) -> str:
+        return f"{self.setting}={_shown(self.value)}: {self.problem}; {self.instead}"
 
 
 def _shown(value: object) -> object:

@@ -22,6 +22,7 @@ from ledger.usage import OneSentence
 from sweeps.backends.base import BackendSilent
 from sweeps.board import board
 from sweeps.commands.find import find_folder, find_target, plan_named, study_view
+from sweeps.terminal import plain_console
 from sweeps.watch import OPEN, Look
 
 
@@ -70,7 +71,7 @@ def status(
     if as_json:
         print(json.dumps(_as_json(look), indent=1))
         return
-    console = Console()
+    console = plain_console()
     text = board(look, _width(console))
     if console.is_terminal:
         console.print(text, soft_wrap=True, highlight=False)
@@ -93,7 +94,7 @@ def watch(
 
     With --page, one file of HTML that needs nothing else: written every minute, it reloads itself.
     """
-    view, console = study_view(study, studies_dir), Console()
+    view, console = study_view(study, studies_dir), plain_console()
     if page:
         from sweeps.page.live import watch_page
 
@@ -152,7 +153,7 @@ def autopilot(
     from sweeps.autopilot.fly import Autopilot
 
     view = study_view(study, studies_dir)
-    reason = Autopilot(view, until, gpu_hours, runs, Console(), allow_mixed).fly()
+    reason = Autopilot(view, until, gpu_hours, runs, plain_console(), allow_mixed).fly()
     if reason != MET:
         raise typer.Exit(3)
 

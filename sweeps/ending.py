@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rich.console import Console
-from rich.markup import escape
 
 from ledger.result import DONE, FINISHED
 from ledger.store import Ledger
 from sweeps.backends.base import LaunchFailed
 from sweeps.plan import Plan
+from sweeps.terminal import marked
 
 NAMED = 3  # runs that failed alike
 AGAIN = "the same command goes on from the newest checkpoints"
@@ -91,7 +91,7 @@ def summary(plan: Plan, ledger: Ledger, console: Console) -> Outcome:
 def _say(state: str, error: str, names: list[str], ledger: Ledger, console: Console) -> None:
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     named = ", ".join(names[:NAMED]) + more
-    console.print(f"[red]{state}[/red] {named}: {escape(error)}", soft_wrap=True)
+    console.print(marked(state, f"{named}: {error}"), soft_wrap=True)
     folder = ledger.folder(names[0])
     for line in folder.log_tail():
         if error not in line:
@@ -106,8 +106,8 @@ def _unscored(plan: Plan, ledger: Ledger, console: Console) -> int:
     for task in missing:
         status = task.folder.status() or {}
         own = status if status.get("task_id") == task.task_id else {}
-        error = escape(str(own.get("error")))
-        console.print(f"[red]not scored[/red] {task.task_id}: {error}", soft_wrap=True)
+        said = marked("not scored", f"{task.task_id}: {own.get('error')}")
+        console.print(said, soft_wrap=True)
         log = f"    log: {task.folder.log_file}"
         console.print(log, highlight=False, soft_wrap=True, markup=False)
     return len(missing)

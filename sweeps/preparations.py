@@ -14,6 +14,7 @@ from ledger.plan_file import DataEntry
 from ledger.store import Ledger
 from mor.config import Config, DataConfig, to_dict
 from mor.data.fingerprint import is_sharded
+from mor.data.known import known
 from mor.data.manifest import read_manifest
 from mor.data.needs import Need, bytes_per_token, corpus_folder, held, need_of_rows, need_of_tokens
 from mor.train.schedule import data_rows
@@ -105,9 +106,12 @@ def _chain(runs: list[Config]) -> list[Preparation]:
         levels = levels[-1:]
     data = runs[0].data
     state = held(data, read_manifest(corpus_folder(data)))
+    most = known(data).train
     found: list[Preparation] = []
     for need, config in levels:
         missing = state.missing(need)
+        if missing and most is not None:
+            missing = max(1, min(missing, most - state.train))
         more = missing - (found[-1].missing if found else 0)
         before_it = (found[-1].data_id,) if found else ()
         found.append(Preparation(config, need, missing, more, before_it))

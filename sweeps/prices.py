@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 
 from ledger.speeds import speeds
 from ledger.store import Ledger
 from mor.config import Config
+from mor.data.known import known
 from mor.devices import PEAK_TFLOPS, device_key
 from mor.flops import RunCost
 from mor.model.components import recurrence_of, router_of
@@ -38,11 +40,13 @@ def validation_flops(
     routes = router_of(model).routes
     passes = 2 if routes else 1  # causal and top-k
     points = points_of(config).between(after, upto) if train.eval_points else 0
-    tokens = points * passes * (train.eval_tokens or train.val_tokens)
+    there = known(config.data).val
+    held_out = math.inf if there is None else there
+    tokens = points * passes * min(train.eval_tokens or train.val_tokens, held_out)
     if ends:
         shallower = router_of(model).shallower(model) if routes else ()
         depths = shallower or recurrence_of(model).validated_depths(model)
-        tokens += (passes + len(depths)) * train.val_tokens
+        tokens += (passes + len(depths)) * min(train.val_tokens, held_out)
     return tokens * cost.step_flops["exact"] / cost.tokens_per_step / 3
 
 

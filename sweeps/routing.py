@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ledger.result import Result
+from sweeps.terminal import plain_console
 
 SHOWN = 24  # rows that are printed
 
@@ -32,7 +33,7 @@ def print_routing(results: Iterable[Result | None], console: Console) -> None:
     for run_id, routing in routed[:SHOWN]:
         table.add_row(run_id, *_cells(routing))
     if not console.is_terminal:
-        console = Console(file=console.file, width=140)
+        console = plain_console(file=console.file, width=140)
     console.print(table)
     if len(routed) > SHOWN:
         console.print(f"... and {len(routed) - SHOWN} more, in their result.json", highlight=False)

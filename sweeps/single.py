@@ -18,6 +18,7 @@ from mor.model.components import router_of
 from mor.train.tracking import refuse_without_key
 from sweeps import backends
 from sweeps.config import run_config, sweep_config
+from sweeps.corpora import say_corpora
 from sweeps.damage import say_damage
 from sweeps.definition import finish
 from sweeps.mistakes import RunStopped
@@ -34,6 +35,7 @@ from sweeps.study import (
 from sweeps.tables import print_plan
 from sweeps.task_queue import Queue
 from sweeps.tasks import Task
+from sweeps.terminal import plain_console
 from sweeps.worker import Stop, stop_on_signals, work_on
 
 
@@ -47,7 +49,7 @@ def run_single(values: dict[str, Any], typed: set[str]) -> None:
     if following():
         follow(stop_on_signals())
         return
-    study, console = sweep_config(values), Console()
+    study, console = sweep_config(values), plain_console()
     [config] = with_fingerprints([finish(run_config(values), study.study, typed)])
     ledger = Ledger(Path(study.runs_dir).absolute(), backends.this_job())
     plan = build_plan(study.study.name, [config], ledger, study.cluster, task_sets(study))
@@ -56,6 +58,7 @@ def run_single(values: dict[str, Any], typed: set[str]) -> None:
         write_plan_file(plan, Path(study.launch.plan_file).expanduser())
     if study.launch.mode == "plan":
         print_plan(plan, console)
+        say_corpora(plan, console)
         return
     if study.launch.mode == "slurm":
         raise UserError("launch.mode=slurm: one run without -m trains in this process; add -m")
@@ -66,6 +69,7 @@ def run_single(values: dict[str, Any], typed: set[str]) -> None:
     refuse_full(plan)
     refuse_without_key([config])
     refuse_without_gpu([config])
+    say_corpora(plan, console)
     [run] = plan.runs
     queue = Queue(plan.graph, ledger, uuid.uuid4().hex)
     stop = stop_on_signals()
@@ -123,10 +127,10 @@ def show_evaluations(folder: RunFolder, tasks: list[Task], console: Console, sto
 
 def _progress(console: Console) -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}%"),
-        TextColumn("{task.fields[numbers]}"),
+        TextColumn("{task.fields[numbers]}", markup=False),
         TimeRemainingColumn(),
         console=console,
     )

@@ -14,20 +14,21 @@ from ledger.files import write_json
 from ledger.plan_file import StudyFolder
 from ledger.store import Ledger
 from mor.config import Config, ConfigError, DataConfig, SizeConfig
-from mor.data.fingerprint import fingerprint
-from mor.data.look import refuse_no_room, refuse_unreadable
+from mor.data.look import refuse_no_room, refuse_unreadable, with_fingerprint
 from mor.evaluate.task_sets import TaskSet, task_set
 from mor.train.origin import with_origin
 from mor.train.tracking import refuse_without_key
 from sweeps import backends
 from sweeps.backends.base import Submission
 from sweeps.config import LaunchConfig, SweepConfig, sweep_config
+from sweeps.corpora import say_corpora
 from sweeps.damage import say_damage
 from sweeps.forecasts import forecast
 from sweeps.measuring import calibrate, print_speeds
 from sweeps.plan import Plan, build_plan
 from sweeps.ranks import refuse_several
 from sweeps.tables import print_plan
+from sweeps.terminal import plain_console
 
 
 def with_fingerprints(configs: Iterable[Config]) -> list[Config]:
@@ -38,7 +39,7 @@ def with_fingerprints(configs: Iterable[Config]) -> list[Config]:
     for config in configs:
         data = config.data
         if data not in found:
-            found[data] = dataclasses.replace(data, fingerprint=fingerprint(data))
+            found[data] = with_fingerprint(data)
         filled.append(with_origin(dataclasses.replace(config, data=found[data])))
     refuse_unreadable(found.values())
     return filled
@@ -60,7 +61,7 @@ def launch_study(study: SweepConfig, runs: Iterable[Config]) -> None:
 
 def launch_configs(study: SweepConfig, configs: list[Config]) -> None:
     """The same for configurations whose data has its fingerprint, as a saved plan holds them."""
-    console = Console()
+    console = plain_console()
     refuse_sizes_of_one_name(configs)
     ledger = Ledger(Path(study.runs_dir).absolute())
     if study.launch.calibrate:
@@ -74,6 +75,7 @@ def launch_configs(study: SweepConfig, configs: list[Config]) -> None:
         console.print(f"plan written to {file}", highlight=False, markup=False, soft_wrap=True)
     if study.launch.mode == "plan":
         print_plan(plan, console)
+        say_corpora(plan, console)
         console.print("launch=local trains it here, launch=slurm on a cluster", highlight=False)
         say_too_dear(plan, study.launch, console)
         return
@@ -86,6 +88,7 @@ def launch_configs(study: SweepConfig, configs: list[Config]) -> None:
     priced = plan if machine == study.cluster else plan.priced_on(machine)
     if study.launch.forecast:
         forecast(priced, StudyFolder(Path(study.studies_dir).absolute() / plan.study), console)
+    say_corpora(plan, console)
     backend.submit(Submission(priced, ledger, study, console))
 
 

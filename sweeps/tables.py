@@ -12,8 +12,8 @@ from rich.table import Table
 
 from mor.model.components import layout
 from sweeps.plan import Plan, Run
-from sweeps.preparations import Preparation
 from sweeps.recipe import recipe_lines
+from sweeps.terminal import plain_console
 
 SHOWN = 60  # rows of a printed plan
 
@@ -51,7 +51,7 @@ def plan_table(plan: Plan, width: int) -> Table:
     while True:
         table = _table(plan, columns)
         least = max(column.wanted for column in columns)
-        if least == 0 or Console(width=1000).measure(table).maximum <= width:
+        if least == 0 or plain_console(width=1000).measure(table).maximum <= width:
             return table
         columns = [column for column in columns if column.wanted < least]
 
@@ -134,8 +134,6 @@ def totals_text(plan: Plan) -> str:
             f"{shared['gpu_hours']:,.3g} {unit} ({shared['exact_flops']:.3g} exact FLOPs)"
         )
     lines += recipe_lines(run.config for run in plan.runs)
-    for one in {p.data.name + p.data.cache_dir: p for p in plan.data}.values():
-        lines.append(_data_line(one, plan))
     if plan.evaluations:
         names = ", ".join(dict.fromkeys(one.tasks.name for one in plan.evaluations))
         scored = totals["evaluations"]
@@ -148,23 +146,10 @@ def totals_text(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def _data_line(largest: Preparation, plan: Plan) -> str:
-    """What of a corpus the runs read, and what preparing the rest takes."""
-    data = largest.data
-    text = f"data {data.name}: {count(largest.need.train)} training tokens"
-    if not largest.missing:
-        return f"{text}, all prepared"
-    hours = sum(p.core_hours for p in plan.data if p.data.fingerprint == data.fingerprint)
-    return (
-        f"{text}, {count(largest.missing)} to prepare: {largest.disk_bytes / 1e9:,.3g} GB, about "
-        f"{duration(hours)} of one CPU core (at an assumed speed)"
-    )
-
-
 def print_plan(plan: Plan, console: Console | None = None) -> None:
-    console = console or Console()
+    console = console or plain_console()
     if not console.is_terminal:
-        console = Console(width=200)
+        console = plain_console(width=200)
     console.print(plan_table(plan, console.width))
     if len(plan.runs) > SHOWN:
         more = len(plan.runs) - SHOWN

@@ -6,22 +6,33 @@ tests/analysis/paper/test_figures_command.py."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from mor.config import ModelConfig, RouterConfig
+from mor.config import ModelConfig, RouterConfig, UserError
+from mor.data.batches import Batches
+from mor.data.tokenizer import ByteTokenizer
+from mor.evaluate.inspection import Inspection, Measured, Text, _corpus, depths_of, lines_of
+from mor.evaluate.validation import final_validation
 from mor.flops import count_params, planned_routing
 from mor.inference.decode import Decoder
+from mor.inference.decode import generate as decoded
+from mor.inference.engine import Engine
+from mor.inference.request import Sampling, Settings
 from mor.model.components import ROUTERS, check_model, layout
 from mor.model.routers.base import Forward, Router
+from mor.model.routers.course import Course, Tokens, within
 from mor.model.routers.routes import narrow
 from mor.model.routers.spec import RouterSpec
 from mor.model.sharing import PATTERNS, Pattern
 from tests.mor.model.variants import SIZE, VOCAB, build, draw, recursive
 
 LENGTH = 16
+SETTINGS = Settings(context=32, max_batch=2)
 
 
 def there_and_back(n_block: int, n_recursions: int) -> list[int]:
@@ -68,6 +79,18 @@ class Even(Router):
             x = out if r == 0 else x.index_copy(0, even, out)
         return x
 
+    def course(self, net: nn.Module, limit: int | None) -> Course:
+        return EvenCourse(within(limit, len(self.layout.recursions)))
+
+
+class EvenCourse(Course):
+    def decide(self, r: int, tokens: Tokens) -> Tensor | None:
+        return None if r == 0 else tokens.positions() % 2 == 0
+
+
+class WithoutCourse(Even):
+    course = Router.course
+
 
 def test_a_router_is_a_spec_and_a_module(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ROUTERS, "even", EvenSpec("even", f"{__name__}:Even", routes=True))
@@ -80,3 +103,32 @@ def test_a_router_is_a_spec_and_a_module(monkeypatch: pytest.MonkeyPatch) -> Non
     for position in range(LENGTH):
         logits = decoder.step(tokens[:, position]).logits
         torch.testing.assert_close(logits[:, 0], whole.logits[:, position], atol=1e-4, rtol=1e-4)
+    [done] = Engine(built, SETTINGS).generate([tokens[0].tolist()], Sampling(max_new=5))
+    assert done.tokens == decoded(built, tokens[:1], n_new=5)[0, LENGTH:].tolist()
+    assert done.depths[:LENGTH] == whole.routed.depths[0].tolist()
+
+
+def test_a_router_without_scores_is_inspected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ROUTERS, "even", EvenSpec("even", f"{__name__}:Even", routes=True))
+    built = build(recursive(architecture="mor", router=RouterConfig("even")))
+    rows = text_of(draw(1, 4 * LENGTH + 1)[0][0].numpy())
+    found = final_validation(built, rows.batches, rows.tokens, torch.autocast("cpu", enabled=False))
+    assert found.routing is not None
+    assert not found.routing.has_scores
+    depths = depths_of(built, rows.batches, torch.autocast("cpu", enabled=False))
+    inspected = Inspection("own", rows, {}, (Measured("final", 1, found),), depths, 3)
+    said = "\n".join(lines_of(inspected))
+    assert "router scores      none" in said
+    assert "top-k" not in said
+
+
+def text_of(tokens: np.ndarray) -> Text:
+    corpus = _corpus(Path(), tokens, "some text", ByteTokenizer())
+    return Text("own", Batches(corpus, LENGTH, 1, 0), len(tokens) - 1, 0)
+
+
+def test_a_router_without_a_course_is_told_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ROUTERS, "even", EvenSpec("even", f"{__name__}:WithoutCourse", routes=True))
+    built = build(recursive(architecture="mor", router=RouterConfig("even")))
+    with pytest.raises(UserError, match=r"model\.router\.type=even: WithoutCourse .*course\(\)"):
+        Engine(built, SETTINGS)

@@ -78,9 +78,9 @@ def command(
 
     typer.echo(f"{len(first.table)} points from {first.source}")
     print_warnings(warnings)
-    console = Console()
+    console = Console(markup=False, emoji=False)
     if not console.is_terminal:
-        console = Console(width=PIPED_WIDTH)
+        console = Console(width=PIPED_WIDTH, markup=False, emoji=False)
     _print_headline(cases)
     _print_exponents(console, cases)
     _print_conclusions(console, concluded, cases)

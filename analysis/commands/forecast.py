@@ -166,7 +166,8 @@ def _print(done: "Forecast", found: "PointSet") -> None:
     from analysis.compare import verdict
 
     typer.echo(f"{len(found.table)} points from {found.source}; {done.level:.0%} intervals")
-    console = Console() if Console().is_terminal else Console(width=120)
+    width = None if Console().is_terminal else 120
+    console = Console(width=width, markup=False, emoji=False)
     tables: list[tuple[str, tuple[str, ...], list[list[str]]]] = [
         (
             f"Best: {verdict.loss_label(found).lower()}",
@@ -182,7 +183,7 @@ def _print(done: "Forecast", found: "PointSet") -> None:
             shown = Table(*columns, box=box.SIMPLE_HEAD, title=f"\n{title}", title_justify="left")
             for row in rows:
                 shown.add_row(*row)
-            console.print(shown, highlight=False, markup=False)
+            console.print(shown, highlight=False)
 
 
 def _best(row: "Best") -> list[str]:

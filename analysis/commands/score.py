@@ -138,5 +138,6 @@ def _print(file: Path, level: float, rows: "list[Scored]") -> None:
     shown = Table(*columns, box=box.SIMPLE_HEAD, title=f"\n{file.name}", title_justify="left")
     for row in rows:
         shown.add_row(*cells_of(row))
-    console = Console() if Console().is_terminal else Console(width=130)
-    console.print(shown, highlight=False, markup=False)
+    width = None if Console().is_terminal else 130
+    console = Console(width=width, markup=False, emoji=False)
+    console.print(shown, highlight=False)

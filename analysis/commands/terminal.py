@@ -47,9 +47,9 @@ def print_result(console: Console, result: IsoflopResult, points: PointSet) -> N
             table.add_row(*verdict.minimum_cells(minimum))
         console.print(table)
         for symbol, law in (("N_opt", frontier.params_law), ("D_opt", frontier.tokens_law)):
-            console.print(verdict.law_text(symbol, law), highlight=False)
-        console.print(verdict.correction_text(frontier), highlight=False)
-        console.print(verdict.verdict(frontier), highlight=False, soft_wrap=False)
+            console.print(escape(verdict.law_text(symbol, law)), highlight=False)
+        console.print(escape(verdict.correction_text(frontier)), highlight=False)
+        console.print(escape(verdict.verdict(frontier)), highlight=False, soft_wrap=False)
         for warning in frontier.warnings:
             _warn(console, warning)
 

@@ -20,8 +20,11 @@ CHOSEN, LEFT = "#0072B2", "#E69F00"
 
 
 def has_scores(run: Run) -> bool:
-    """Whether the scores of a router that selects by rank were measured."""
-    return bool(run.routing.get("score_histogram")) and run.router not in CHOOSE_A_DEPTH
+    """Whether the scores of a router that selects by rank were measured; one of a user's own may
+    have none."""
+    histogram = run.routing.get("score_histogram") or {}
+    chosen = any(sum(counts) for counts in histogram.get("unselected", []))
+    return chosen and run.router not in CHOOSE_A_DEPTH
 
 
 def has_depths(run: Run) -> bool:
@@ -105,8 +108,6 @@ def score_data(run: Run) -> pd.DataFrame:
         )
         if sum(unselected)  # a recursion that takes every token selects nothing
     ]
-    if not parts:
-        parts = [pd.DataFrame(columns=["recursion", "low", "high", "selected", "unselected"])]
     return pd.concat(parts, ignore_index=True)
 
 

@@ -161,6 +161,7 @@ def rows_of(
                 f"{listing(left_out)}.",
             )
         )
+    warnings.extend(_repeated([result for _, result in results.values() if result.done]))
     for row in rows:
         if label := (labels or {}).get(row["run_id"]):
             row["label"] = row["curve"] = label
@@ -174,6 +175,19 @@ def rows_of(
             f"({', '.join(sorted(skipped))}): there is nothing to fit."
         )
     return rows, warnings
+
+
+def _repeated(results: Sequence[Result]) -> list[Caution]:
+    """A caution where runs have read all of their corpus."""
+    repeating = {one.run_id: one.epochs for one in results if one.epochs and one.epochs >= 1}
+    if not repeating:
+        return []
+    text = (
+        f"Read the whole corpus, up to {max(repeating.values()):.3g} times: {len(repeating)} of "
+        f"{plural(len(results), 'run')}, {listing(sorted(repeating))}. Tokens read again teach "
+        "less than new ones, so the fits hold for this corpus."
+    )
+    return [Caution(Code.REPEATED_DATA, text)]
 
 
 def _point(result: Result, where: str, loss_key: str, params_key: str) -> dict[str, Any]:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
-from collections import Counter
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from types import UnionType
+from typing import Union, get_args, get_origin, get_type_hints
 
 from mor.config import ConfigError, DataConfig, UserError, from_dict
 from mor.data.fingerprint import is_sharded
 from mor.data.hub import first_line
-from mor.data.manifest import Shard, read_manifest
+from mor.data.known import known, refuse_too_few
+from mor.data.look import refuse_unreadable, with_fingerprint
 from mor.data.packed import Corpus
 from mor.data.prepare import prepare
 from mor.data.sharded import How
+from mor.data.tokenizer import unused_entries
 from mor.starter import conf_folder
+from mor.typed import Texts
+
+SAID_BY_REPORT = ("mor.data.pack", "mor.data.tokenizer")  # what they log
 
 
 def settings(arguments: list[str]) -> tuple[DataConfig, int | None]:
@@ -25,32 +31,38 @@ def settings(arguments: list[str]) -> tuple[DataConfig, int | None]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    texts = text_settings()
     try:
         with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-            composed = compose("config", overrides=arguments)
+            composed = compose("config", overrides=texts.as_typed(arguments))
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(
-            f"{' '.join(arguments)}: {first_line(error)}; type settings as for sweep.py, such as "
-            "data=fineweb_edu data.tokens=16e9"
-        ) from None
+        raise UserError(_mistake(arguments, error, texts)) from None
     data = OmegaConf.to_container(composed.data, resolve=False)
     assert isinstance(data, dict)
-    values = as_texts({str(key): value for key, value in data.items()}, arguments)
     workers = composed.runtime.workers
     if workers is not None and (not isinstance(workers, int) or workers < 1):
         raise ConfigError("runtime.workers", workers, "not a number of processes", "type 4")
-    return from_dict(DataConfig, values, "data."), workers
+    return from_dict(DataConfig, {str(k): v for k, v in data.items()}, "data."), workers
 
 
-def as_texts(values: dict[str, Any], arguments: list[str]) -> dict[str, Any]:
-    """The values with texts as they were typed: Hydra reads `7e23412` as a number."""
-    typed = {key: value for key, _, value in (a.partition("=") for a in arguments)}
-    hints = get_type_hints(DataConfig)
-    for name, hint in hints.items():
-        raw = typed.get(f"data.{name}", "null")
-        if str in (hint, *get_args(hint)) and raw != "null":
-            values[name] = values[name] if isinstance(values[name], str) else raw
-    return values
+def text_settings() -> Texts:
+    """The settings of a corpus that take a text or a list of texts."""
+    found = {}
+    for name, hint in get_type_hints(DataConfig).items():
+        arms = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        if str in arms or tuple[str, ...] in arms:
+            found[f"data.{name}"] = type(None) in arms
+    return Texts(found)
+
+
+def _mistake(arguments: list[str], error: Exception, texts: Texts) -> str:
+    override = getattr(error, "override", None)  # the one that could not be parsed
+    if isinstance(override, str) and (quoted := texts.quoted_form(override)):
+        return f"{override}: cannot be read without quotes; type {quoted}"
+    return (
+        f"{' '.join(arguments)}: {first_line(error)}; type settings as for sweep.py, such as "
+        "data=fineweb_edu data.tokens=16e9"
+    )
 
 
 def run(arguments: list[str], verify: bool) -> None:
@@ -64,17 +76,19 @@ def run(arguments: list[str], verify: bool) -> None:
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda number, _: stop.append(number))
     how = How(workers or cores(), verify=verify, should_stop=lambda: bool(stop))
-    corpus = prepare(data, how=how)
+    for logger in SAID_BY_REPORT:
+        logging.getLogger(logger).addHandler(logging.NullHandler())
+    data = with_fingerprint(data)
+    if is_sharded(data):
+        refuse_unreadable([data])
+    try:
+        corpus = prepare(data, how=how)
+    except ConfigError:
+        refuse_unreadable([data])  # names every file; whole corpora are not read twice for it
+        raise
     for line in report(data, corpus):
         print(line)
-    there = corpus.meta.train_tokens
-    if data.tokens is not None and is_sharded(data) and there < data.tokens:
-        raise ConfigError(
-            "data.tokens",
-            f"{data.tokens:g}",
-            f"the corpus has {there:,} training tokens, and all are prepared",
-            f"type data.tokens={there} or less; runs that need more read it again",
-        )
+    refuse_too_few(data)
 
 
 def cores() -> int:
@@ -92,21 +106,11 @@ def report(data: DataConfig, corpus: Corpus) -> list[str]:
     ]
     if not corpus.complete:
         lines.append("the corpus has more: type a larger data.tokens, nothing changes for runs")
-    if meta.skipped:
-        lines.append(_skipped(corpus, list(read_manifest(corpus.folder).shards.values())))
+    if data.tokenizer == "train" and (entries := corpus.tokenizer().entries) < data.vocab_size:
+        lines.append(unused_entries(data.vocab_size, entries))
+    if left_out := known(data).tally.report():
+        lines.append(left_out)
     return lines
-
-
-def _skipped(corpus: Corpus, shards: list[Shard]) -> str:
-    places: dict[str, str] = {}
-    for shard in shards:
-        places = {**shard.places, **places}
-    counts = Counter(corpus.meta.skipped)
-    kinds = ", ".join(
-        f"{count:,} {kind}" + (f" (first: {places[kind]})" if kind in places else "")
-        for kind, count in counts.most_common()
-    )
-    return f"{counts.total():,} rows left out: {kinds}"
 
 
 def disk_bytes(folder: Path) -> int:

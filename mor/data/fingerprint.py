@@ -74,12 +74,7 @@ def check(data: DataConfig) -> None:
         raise ConfigError(
             "data.dataset", data.dataset, "no dataset is named", "type data.dataset=<owner>/<name>"
         )
-    if data.kind == "stdlib" and data.sharded:
-        raise ConfigError("data.sharded", "true", "of files only", "leave it out, or data=files")
-    if data.mirror is not None and data.kind != "hub":
-        raise ConfigError(
-            "data.mirror", data.mirror, "the copy of a dataset on the hub", "type data.paths=[...]"
-        )
+    _refuse_inactive(data)
     if data.on_bad_row not in ("skip", "stop"):
         raise ConfigError("data.on_bad_row", data.on_bad_row, "not known", "type skip or stop")
     for name, least in (("shard_mb", 1), ("window_tokens", 1), ("tokens", 1)):
@@ -103,6 +98,49 @@ def check(data: DataConfig) -> None:
         raise ConfigError(
             "data.max_tokens", data.max_tokens, "nothing would be left", "type null for all tokens"
         )
+
+
+OF_FILES, OF_HUB = "data=files", "data=fineweb_edu or another data.kind=hub"
+ONLY = {
+    "paths": (("files",), OF_FILES),
+    "sharded": (("files", "hub"), OF_FILES),
+    "text_field": (("files", "hub"), f"{OF_FILES} or data.kind=hub"),
+    "dataset": (("hub",), OF_HUB),
+    "subset": (("hub",), OF_HUB),
+    "revision": (("hub",), OF_HUB),
+    "mirror": (("hub",), OF_HUB),
+}  # settings that some kinds read, and how such a kind is chosen
+IN_SHARDS = ("tokens", "window_tokens", "shard_mb")
+
+
+def _refuse_inactive(data: DataConfig) -> None:
+    """Raises ConfigError for a setting that the corpus does not read: it would be dropped."""
+    for name, (kinds, chosen) in ONLY.items():
+        if data.kind not in kinds and _is_set(data, name):
+            raise ConfigError(
+                f"data.{name}", _shown(data, name), f"data={data.name} does not read it",
+                f"leave it out, or type {chosen}",
+            )  # fmt: skip
+    for name in IN_SHARDS:
+        if not is_sharded(data) and _is_set(data, name):
+            files = data.kind == "files"
+            raise ConfigError(
+                f"data.{name}",
+                _shown(data, name),
+                f"data={data.name} does not lie in shards",
+                "leave it out" + ", or add data.sharded=true" * files,
+            )
+
+
+def _is_set(data: DataConfig, name: str) -> bool:
+    return bool(getattr(data, name) != getattr(DataConfig(), name))
+
+
+def _shown(data: DataConfig, name: str) -> object:
+    value = getattr(data, name)
+    if isinstance(value, tuple):
+        return f"[{','.join(value)}]"
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def tokenizer_file(data: DataConfig) -> Path | None:

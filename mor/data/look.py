@@ -8,36 +8,77 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from mor.config import ConfigError, DataConfig
-from mor.data.fingerprint import tokenizer_file
+from mor.data.fingerprint import fingerprint, tokenizer_file
+from mor.data.known import refuse_too_few
 from mor.data.needs import bytes_per_token, corpus_folder
 from mor.data.opening import BROKEN, Source
+from mor.data.pack import training_texts
+from mor.data.reading import is_read_whole, read_corpus, read_files, refusal
 from mor.data.rows import Tally, read_texts, refuse_binary, unreadable
-from mor.data.sources import matching_files, text_format
-from mor.data.tokenizer import load_tokenizer
+from mor.data.sources import (
+    FileRefused,
+    matching_files,
+    named_files,
+    refuse_kind,
+    text_format,
+)
+from mor.data.tokenizer import load_tokenizer, refuse_vocabulary
 
-FILES = 64  # that are looked into, spread evenly over the corpus
+FILES = 64  # of a corpus in shards that are looked into, spread evenly over it
 START = 2**16  # bytes of a text file
+
+
+def with_fingerprint(data: DataConfig) -> DataConfig:
+    """A corpus with its fingerprint. Raises ConfigError; where files are of kinds that are not
+    read, with every file that cannot be read."""
+    try:
+        return replace(data, fingerprint=fingerprint(data))
+    except FileRefused:
+        look = read_files if is_read_whole(data) else _look_at
+        look(data, named_files(data))
+        raise
 
 
 def refuse_unreadable(corpora: Iterable[DataConfig]) -> None:
     """Raises ConfigError for a planned corpus (data.fingerprint) that is not prepared and whose
     files hold no text under `data.text_field`, are not what their names say, or whose tokenizer has
-    more entries than `data.vocab_size`."""
+    more entries than `data.vocab_size`; and where `data.tokens` asks for more than there is.
+
+    A corpus of whole files is read to its end; of another, the beginnings of some files are.
+    """
     for data in corpora:
+        refuse_too_few(data)
         if corpus_folder(data).exists():
             continue
         if tokenizer_file(data) is not None:
             load_tokenizer(data)
-        if data.kind == "files":
+        if is_read_whole(data):
+            read_corpus(data)
+            if data.tokenizer == "train":
+                refuse_vocabulary(data, training_texts(data))
+        elif data.kind == "files":
             files = sorted(matching_files(data))
-            for path in files[:: -(-len(files) // FILES)]:
-                status = path.stat()
-                _look(str(path), status.st_mtime_ns, status.st_size, data)
+            _look_at(data, files[:: -(-len(files) // FILES)])
+
+
+def _look_at(data: DataConfig, files: Sequence[Path]) -> None:
+    """Raises ConfigError, which names each of the files that cannot be read."""
+    mistakes = []
+    for path in files:
+        try:
+            refuse_kind(path)
+            status = path.stat()
+            _look(str(path), status.st_mtime_ns, status.st_size, data)
+        except ConfigError as mistake:
+            mistakes.append((str(path), mistake))
+    if mistakes:
+        raise refusal(data, mistakes, len(files))
 
 
 @cache
@@ -47,9 +88,10 @@ def _look(place: str, changed: int, size: int, data: DataConfig) -> None:
     if source.format == "text":
         try:
             with source.content() as file:
-                refuse_binary(file.read(START).decode(data.encoding, errors="replace"), source)
+                text = file.read(START).decode(data.encoding, errors="replace")
         except BROKEN as error:
             raise unreadable(source, error) from error
+        refuse_binary(text, source, data.encoding)
         return
     next(read_texts(source, data, Tally()), None)
 

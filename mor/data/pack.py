@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from mor.config import ConfigError, DataConfig
+from mor.config import DataConfig
 from mor.data.corpus import documents
 from mor.data.packed import Meta, TokenWriter
 from mor.data.progress import reporting
 from mor.data.rows import EMPTY
-from mor.data.split import Split, share
+from mor.data.split import Split, no_split, share
 from mor.data.tokenizer import batches_of, make_tokenizer
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ def pack(data: DataConfig, fingerprint: str, folder: Path, progress: bool) -> Me
 
     Raises ConfigError for a corpus that cannot be read or split, OSError if the disk is full.
     """
-    tokenizer = make_tokenizer(data, lambda: _training_texts(data), folder, progress)
+    tokenizer = make_tokenizer(data, lambda: training_texts(data), folder, progress)
     split = Split(data.val_fraction)
     with (
         closing(TokenWriter(folder / "train.bin", data.vocab_size)) as train,
@@ -49,7 +49,7 @@ def pack(data: DataConfig, fingerprint: str, folder: Path, progress: bool) -> Me
     if set(source.tally.skipped) - {EMPTY}:
         log.warning("%s: %s", data.name, source.tally.report())
     if not train.tokens or not val.tokens:
-        raise _no_split(data, train, val, split)
+        raise no_split(data, split, train.documents, val.documents)
     return Meta(
         fingerprint=fingerprint,
         tokenizer=data.tokenizer,
@@ -62,34 +62,10 @@ def pack(data: DataConfig, fingerprint: str, folder: Path, progress: bool) -> Me
         val_documents=val.documents,
         val_bytes=val.bytes,
         skipped=dict(source.tally.skipped),
+        places=dict(source.tally.places),
     )
 
 
-def _training_texts(data: DataConfig) -> Iterator[str]:
+def training_texts(data: DataConfig) -> Iterator[str]:
+    """The documents of a corpus that are not held out."""
     return (text for text in documents(data).texts if share(text) >= data.val_fraction)
-
-
-def _no_split(data: DataConfig, train: TokenWriter, val: TokenWriter, split: Split) -> ConfigError:
-    setting, value = {
-        "stdlib": ("data.kind", "stdlib"),
-        "files": ("data.paths", f"[{','.join(data.paths)}]"),
-        "hub": ("data.dataset", str(data.dataset)),
-    }[data.kind]
-    n_documents = train.documents + val.documents
-    if n_documents == 0:
-        return ConfigError(setting, value, "holds no text", "name a corpus that does")
-    fraction = split.working_fraction()
-    if fraction is None:
-        return ConfigError(
-            setting,
-            value,
-            f"{n_documents} document(s) cannot be split into training and validation",
-            "name two different ones at least (a text file is one, a row of JSON lines is one)",
-        )
-    lacking = "training" if val.tokens else "validation"
-    return ConfigError(
-        "data.val_fraction",
-        data.val_fraction,
-        f"leaves no {lacking} text among {n_documents} documents",
-        f"type data.val_fraction={fraction!r}",
-    )

@@ -45,6 +45,7 @@ class Meta:
     val_documents: int
     val_bytes: int  # of UTF-8 text: turns nats per token into bits per byte
     skipped: dict[str, int] = field(default_factory=dict)  # rows without text, by kind
+    places: dict[str, str] = field(default_factory=dict)  # of the first row skipped, by kind
 
 
 class Tokens(Protocol):

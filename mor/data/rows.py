@@ -1,9 +1,10 @@
 """The texts of a piece of a file, row by row, and a count of the rows that hold none.
 
-A value is text or it is not: a number among texts, a null, a row without the column, bytes that
-are not text in `data.encoding` and lone surrogates are counted by kind and left out
-(`data.on_bad_row=skip`) or refused with their place (`stop`). Other columns are never looked at.
-A file in which no row holds text under `data.text_field` is refused.
+A value is text or it is not: a number among texts, a null, a row without the column, a line that
+is not JSON, bytes that are not text in `data.encoding` and lone surrogates are counted by kind and
+left out (`data.on_bad_row=skip`) or refused with their place (`stop`). Other columns are never
+looked at. A file in which no row holds text under `data.text_field` is refused, and one of lines
+of which none is JSON.
 """
 
 from __future__ import annotations
@@ -105,7 +106,11 @@ def _checked(
         found = True
         yield text
     if not found and own.rows:
-        wrong = [kind for kind in own.skipped if kind not in (EMPTY, "null", NOT_TEXT, SURROGATES)]
+        wrong = [
+            kind
+            for kind in own.skipped
+            if kind not in (EMPTY, "null", NOT_TEXT, SURROGATES, NOT_JSON)
+        ]
         if len(wrong) == 1 and own.skipped[wrong[0]] == own.rows and wrong[0] != MISSING:
             raise ConfigError(
                 "data.text_field",
@@ -118,6 +123,7 @@ def _checked(
 
 MISSING = "without data.text_field"
 SURROGATES = "with lone surrogates"
+NOT_JSON = "not JSON"
 
 
 def _value(value: Any, tally: Tally, where: str) -> str | None:
@@ -147,7 +153,7 @@ def _whole_text(source: Source, data: DataConfig, tally: Tally) -> Iterator[str]
     except BROKEN as error:
         raise unreadable(source, error) from error
     text = content.decode(data.encoding, errors="replace")
-    refuse_binary(text, source)
+    refuse_binary(text, source, data.encoding)
     if data.kind != "stdlib":
         _refuse_encoding(
             text.count("\ufffd") - content.count("\ufffd".encode()), text, source, data
@@ -159,14 +165,14 @@ def _whole_text(source: Source, data: DataConfig, tally: Tally) -> Iterator[str]
         tally.skip(EMPTY, source.place)
 
 
-def refuse_binary(text: str, source: Source) -> None:
+def refuse_binary(text: str, source: Source, encoding: str) -> None:
     """Raises ConfigError for content that is not text."""
     if "\0" in text:
         raise ConfigError(
             "data.paths",
             source.place,
-            "not plain text",
-            "name .txt, .jsonl, .json or .parquet files only",
+            f"binary: it holds zero bytes, which no text has in data.encoding={encoding}",
+            "leave it out, or for text in UTF-16 type data.encoding=utf-16",
         )
 
 
@@ -186,10 +192,14 @@ def _refuse_encoding(lost: int, text: str, source: Source, data: DataConfig) -> 
 
 def _json(source: Source, data: DataConfig, tally: Tally, piece: Piece) -> Iterator[str]:
     keys: dict[str, None] = {}
+    broken: NotJson | None = None
     for where, row in _json_rows(source, data, tally, piece):
         tally.rows += 1
         if row is NOT_DECODED:
             tally.skip(NOT_TEXT, where)
+        elif isinstance(row, NotJson):
+            broken = broken or row
+            tally.skip(NOT_JSON, where)
         elif not isinstance(row, dict):
             tally.skip(f"not an object ({type(row).__name__})", where)
         elif data.text_field not in row:
@@ -201,15 +211,32 @@ def _json(source: Source, data: DataConfig, tally: Tally, piece: Piece) -> Itera
                 yield text
     if tally.rows and tally.skipped[MISSING] == tally.rows:
         raise no_column(data.text_field, list(keys), source.place)
+    if broken is not None and tally.skipped[NOT_JSON] == tally.rows:
+        raise broken.refused(source, tally.places[NOT_JSON].rpartition(", ")[2])
 
 
 NOT_DECODED = object()
 
 
+@dataclass(frozen=True)
+class NotJson:
+    """A line that cannot be parsed."""
+
+    reason: str
+
+    def refused(self, source: Source, where: str) -> ConfigError:
+        return ConfigError(
+            "data.paths",
+            source.place,
+            f"cannot be read as json ({where}: {self.reason})",
+            "fix the file or leave it out",
+        )
+
+
 def _json_rows(
     source: Source, data: DataConfig, tally: Tally, piece: Piece
 ) -> Iterator[tuple[str, Any]]:
-    """Each row with its place. A line that is not JSON ends it: the file is not what it says."""
+    """Each row with its place."""
     try:
         with source.content() as file:
             if piece.first:
@@ -248,23 +275,18 @@ def _lines(
             line = line.removeprefix(b"\xef\xbb\xbf")
         position += len(line)
         if line.strip():
-            yield where, _parsed(line, source, data, where)
+            yield where, _parsed(line, data)
 
 
-def _parsed(line: bytes, source: Source, data: DataConfig, where: str) -> Any:
+def _parsed(line: bytes, data: DataConfig) -> Any:
     try:
         text = line.decode(data.encoding)
     except UnicodeDecodeError:
         return NOT_DECODED
     try:
         return json.loads(text)
-    except ValueError as error:
-        raise ConfigError(
-            "data.paths",
-            source.place,
-            f"cannot be read as json ({where.rpartition(', ')[2]}: {first_line(error)})",
-            "fix the line or leave the file out",
-        ) from error
+    except (ValueError, RecursionError) as error:
+        return NotJson(first_line(error))
 
 
 def _parsed_whole(start: bytes, source: Source, data: DataConfig) -> Iterator[tuple[str, Any]]:
@@ -277,7 +299,9 @@ def _parsed_whole(start: bytes, source: Source, data: DataConfig) -> Iterator[tu
             f"a JSON list of more than {LONGEST_LIST // 2**20} MB, which has to be held in memory",
             "write it as JSON lines: jq -c '.[]' <file> > <file>.jsonl",
         )
-    found = _parsed(content.removeprefix(b"\xef\xbb\xbf"), source, data, "the file")
+    found = _parsed(content.removeprefix(b"\xef\xbb\xbf"), data)
+    if isinstance(found, NotJson):
+        raise found.refused(source, "the file")
     if found is NOT_DECODED:
         yield source.place, found
         return

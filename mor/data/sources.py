@@ -9,7 +9,9 @@ from __future__ import annotations
 import glob
 import os
 import sysconfig
+from collections import Counter
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from pathlib import Path
 
 from mor.config import ConfigError, DataConfig
@@ -30,7 +32,10 @@ STDLIB_OMITTED = {
 STDLIB_OMITTED_PREFIXES = ("config-", "_sysconfigdata", "sitecustomize", "usercustomize")
 
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
+LOOKED_AT = 10_000  # files of a folder, to see which ending its texts have
 FORMATS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".ndjson": "json"}
+
+TEXTS = (".txt", ".md", *FORMATS)
 
 _ROWS = "write its rows as JSON lines or parquet (a .txt file is trained on as it stands)"
 _UNPACK = "unpack it and name the files inside"
@@ -42,6 +47,10 @@ NOT_READ = {
     **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar"), _UNPACK),
     **dict.fromkeys((".pdf", ".doc", ".docx", ".odt", ".epub", ".rtf"), _TEXT),
 }  # else they would be read as plain text
+
+
+class FileRefused(ConfigError):
+    """A file that is not read, whatever is in it."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,7 @@ def source_files(data: DataConfig) -> list[SourceFile]:
     try:
         digests = file_digests(paths, cache_dir)
     except OSError as error:
-        raise ConfigError(
+        raise FileRefused(
             "data.paths",
             error.filename,
             f"cannot be read ({error.strerror})",
@@ -126,8 +135,22 @@ def _stdlib_labels(root: Path) -> list[str]:
 
 
 def matching_files(data: DataConfig) -> list[Path]:
-    """The files that data.paths names. Raises ConfigError where it is empty or names none, or one
-    of a kind that is not read."""
+    """The files that data.paths names. Raises ConfigError where it is empty or names none,
+    FileRefused where one is of a kind that is not read."""
+    found = named_files(data)
+    for path in found:
+        refuse_kind(path)
+    return found
+
+
+def refuse_kind(path: Path | str) -> None:
+    """Raises FileRefused for a file of a kind that is not read."""
+    if (kind := _ending(path)) in NOT_READ:
+        raise FileRefused("data.paths", path, f"{kind} files are not read", NOT_READ[kind])
+
+
+def named_files(data: DataConfig) -> list[Path]:
+    """The files that data.paths names, of any kind. Raises ConfigError where there are none."""
     if not data.paths:
         raise ConfigError(
             "data.paths", "[]", "no file is named", "type 'data.paths=[corpus/*.jsonl]'"
@@ -136,10 +159,6 @@ def matching_files(data: DataConfig) -> list[Path]:
     for pattern in data.paths:
         for path in _expand(pattern):
             found[os.path.realpath(path)] = path
-    for path in found.values():
-        kind = _ending(path)
-        if kind in NOT_READ:
-            raise ConfigError("data.paths", path, f"{kind} files are not read", NOT_READ[kind])
     return list(found.values())
 
 
@@ -148,12 +167,34 @@ def _expand(pattern: str) -> list[Path]:
     if path.is_file():  # a name that exists is itself, brackets and stars included
         return [path]
     if path.is_dir():
-        inside = os.path.join(pattern, "**", "*.jsonl")
+        inside = os.path.join(pattern, "**", f"*{_common_ending(path) or '.txt'}")
         raise ConfigError("data.paths", pattern, "a folder", f"type 'data.paths=[{inside}]'")
     matches = [Path(match) for match in glob.glob(str(path), recursive=True)]
     files = [match for match in matches if match.is_file()]
     if not files:
-        problem = "matches no file" if glob.has_magic(pattern) else "no such file"
-        instead = "fix the path" if path.is_absolute() else f"it is looked for in {os.getcwd()}"
-        raise ConfigError("data.paths", pattern, problem, instead)
+        raise ConfigError("data.paths", pattern, *_nothing(path))
     return files
+
+
+def _nothing(path: Path) -> tuple[str, str]:
+    """What is wrong with a pattern that names no file, and what to type."""
+    folder = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts[:-1]))
+    where, other = os.path.abspath(folder), "'data.paths=[<folder>/*.txt]' with one that is there"
+    if not folder.is_dir():
+        return f"there is no folder {where}", f"type {other}"
+    problem = "matches no file" if glob.has_magic(str(path)) else "no such file"
+    if ending := _common_ending(folder):
+        inside = os.path.join(folder, "**", f"*{ending}")
+        return problem, f"type 'data.paths=[{inside}]' for the {ending} files of {where}"
+    return f"{problem}, and {where} holds no texts", f"type {other}"
+
+
+def _common_ending(folder: Path) -> str:
+    """The ending of most of the texts in a folder; empty where it has none."""
+    names = (name for _, _, names in os.walk(folder) for name in names)
+    endings = Counter(
+        "".join((_ending(name), compression_of(name)))
+        for name in islice(names, LOOKED_AT)
+        if _ending(name) in TEXTS
+    )
+    return max(endings, key=lambda ending: (endings[ending], ending), default="")

@@ -9,6 +9,8 @@ import hashlib
 import math
 from dataclasses import dataclass
 
+from mor.config import ConfigError, DataConfig
+
 
 def share(text: str) -> float:
     """Where a document stands in [0, 1); below data.val_fraction it is held out."""
@@ -41,3 +43,30 @@ class Split:
             if self.smallest < value <= self.largest:
                 return value
         return None
+
+
+def no_split(data: DataConfig, split: Split, train: int, val: int) -> ConfigError:
+    """What is wrong with a corpus of so many training and held-out documents, one of them 0."""
+    setting, value = {
+        "stdlib": ("data.kind", "stdlib"),
+        "files": ("data.paths", f"[{','.join(data.paths)}]"),
+        "hub": ("data.dataset", str(data.dataset)),
+    }[data.kind]
+    n_documents = train + val
+    if n_documents == 0:
+        return ConfigError(setting, value, "holds no text", "name a corpus that does")
+    fraction = split.working_fraction()
+    if fraction is None:
+        return ConfigError(
+            setting,
+            value,
+            f"{n_documents} document(s) cannot be split into training and validation",
+            "name two different ones at least (a text file is one, a row of JSON lines is one)",
+        )
+    lacking = "training" if val else "validation"
+    return ConfigError(
+        "data.val_fraction",
+        data.val_fraction,
+        f"leaves no {lacking} text among {n_documents} documents",
+        f"type data.val_fraction={fraction!r}",
+    )

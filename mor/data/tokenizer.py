@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -21,11 +22,14 @@ from mor.data.hub import first_line, hub_tokenizer
 if TYPE_CHECKING:
     import tokenizers
 
+log = logging.getLogger(__name__)
+
 FILE = "tokenizer.json"
 SEPARATOR_FILE = "separator.txt"  # beside it, where data.separator names one
 SEPARATOR = "<|endoftext|>"
 SEPARATORS = (SEPARATOR, "<|end_of_text|>", "</s>", "<eos>", "[EOS]")  # the first one known is used
 TRAINING_BYTES = 64 * 2**20  # text that a tokenizer is trained on, at most: it is held in memory
+LARGE = 2**16  # entries of a vocabulary whose training takes minutes
 BATCH_CHARS = 2**20  # text that is tokenised at once
 LONGEST_CHARACTER = 4  # bytes of UTF-8
 UNKNOWN = "\ufffd"
@@ -226,6 +230,8 @@ def _train(data: DataConfig, texts: Iterable[str], progress: bool) -> tokenizers
             f"data.tokenizer=train needs {len(alphabet)} bytes and a separator at least",
             "type data.vocab_size=4096 or data.tokenizer=bytes",
         )
+    texts = list(_first_bytes(texts))
+    refuse_vocabulary(data, texts)
     core = Core(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
@@ -235,8 +241,45 @@ def _train(data: DataConfig, texts: Iterable[str], progress: bool) -> tokenizers
         initial_alphabet=alphabet,
         show_progress=progress and sys.stderr.isatty(),  # in a log it prints empty lines
     )
-    core.train_from_iterator(_first_bytes(texts), trainer)
+    core.train_from_iterator(texts, trainer)
+    if (entries := core.get_vocab_size()) < data.vocab_size:
+        log.warning("%s: %s", data.name, unused_entries(data.vocab_size, entries))
     return core
+
+
+def unused_entries(vocab_size: int, entries: int) -> str:
+    """What is said of a corpus whose text gave fewer entries than were asked for."""
+    return (
+        f"data.vocab_size={vocab_size}: the text gave {entries:,} entries, no token has the rest; "
+        f"data.vocab_size={entries} makes the same tokens and a smaller embedding"
+    )
+
+
+def refuse_vocabulary(data: DataConfig, texts: Iterable[str]) -> None:
+    """Raises ConfigError for a large vocabulary that training texts cannot give.
+
+    An entry joins two others inside a word, so words that differ give at most one less than their
+    bytes. Smaller vocabularies are trained: those take seconds.
+    """
+    if data.vocab_size <= LARGE:
+        return
+    from tokenizers import pre_tokenizers
+
+    split = pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str
+    words: set[str] = set()
+    most = len(pre_tokenizers.ByteLevel.alphabet()) + 1  # and the separator
+    for text in _first_bytes(texts):
+        new = {word for word, _ in split(text)} - words
+        words |= new
+        most += sum(len(word) - 1 for word in new)  # a character of ByteLevel is a byte
+        if most >= data.vocab_size:
+            return
+    raise ConfigError(
+        "data.vocab_size",
+        data.vocab_size,
+        f"the training text of data={data.name} cannot give more than {most:,} entries",
+        f"type data.vocab_size={min(LARGE, most)} or less, or name more text",
+    )
 
 
 def _first_bytes(texts: Iterable[str]) -> Iterator[str]:

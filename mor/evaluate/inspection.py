@@ -259,13 +259,16 @@ def _lines_of(each: Measured) -> Iterator[str]:
     routing = found.routing
     by_depth = found.nll_by_depth or {}
     if routing is not None:
-        yield f"  loss, top-k        {found.topk.nll:.4f}"
+        if found.topk is not found.causal:
+            yield f"  loss, top-k        {found.topk.nll:.4f}"
         share = " ".join(f"{100 * s:.1f}" for s in routing.depth_share)
         yield f"  blocks per token   {routing.mean_depth:.3f}; share of tokens by depth, %: {share}"
         if routing.sampling_accuracy:
             told = " ".join("-" if a is None else f"{100 * a:.1f}"
                             for a in routing.sampling_accuracy)  # fmt: skip
             yield f"  rule agrees, %     {told}"
+        if not routing.has_scores:
+            yield "  router scores      none: this router gives none"
         yield f"  dead positions, %  {100 * routing.dead_token_ratio:.1f}"
         by_depth = dict(enumerate(routing.nll_by_depth, start=1))
     if len(by_depth) > 1:

@@ -54,7 +54,13 @@ def _stem(found: Inspection) -> str:
 
 
 def drawn(file: Path) -> list[str]:
-    """What `python -m analysis inspection` says that it drew."""
+    """What `python -m analysis inspection` says that it drew. Raises UserError where it cannot."""
     command = [sys.executable, "-m", "analysis", "inspection", str(file)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    return [*ended.stdout.splitlines(), *ended.stderr.splitlines()]
+    if ended.returncode:
+        last = (ended.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise UserError(
+            f"{file}: its figures are not drawn ({last.removeprefix('error: ')}); "
+            "--no-draw leaves them out"
+        )
+    return ended.stdout.splitlines()

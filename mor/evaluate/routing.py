@@ -75,6 +75,12 @@ class RoutingFigures:
     def as_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
+    @property
+    def has_scores(self) -> bool:
+        """Whether the router gave any token a score."""
+        kinds = (self.score_histogram.selected, self.score_histogram.unselected)
+        return any(any(counts) for kind in kinds for counts in kind)
+
 
 def scalars(routing: dict[str, Any]) -> dict[str, float]:
     """The figures of `result.json` that are single numbers, or one for each recursion."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
+from ledger.errors import UserError
 from mor.data.tokenizer import Tokenizer, spelled
 from mor.export import context_of, tokenizer_of, trained_in_fp32
 from mor.inference.engine import Engine
@@ -42,6 +45,21 @@ def open_trained(source: Path) -> Trained:
         )
     context = context_of(source) or Settings().context
     return Trained(model, tokenizer, context, on_gpu and not trained_in_fp32(source))
+
+
+FLAGS = ("max_new", "temperature", "top_k", "top_p", "seed", "max_recursions", "pool_tokens")
+_NAMED = re.compile(rf"(?<![-\w.])({'|'.join((*FLAGS, 'prompt'))})(=|(?=:))")
+
+
+@contextlib.contextmanager
+def named_by_flags() -> Iterator[None]:
+    """Mistakes in settings of the engine as mistakes in the flags that set them."""
+    try:
+        yield
+    except UserError as mistake:
+        raise UserError(
+            _NAMED.sub(lambda m: "--" + m[1].replace("_", "-") + " " * bool(m[2]), str(mistake))
+        ) from None
 
 
 class Session:

@@ -7,14 +7,13 @@ import json
 import sys
 from pathlib import Path
 
-from rich.console import Console
-
 from ledger.errors import UserError
 from mor.config import ConfigError
 from sweeps import backends
 from sweeps.commands.find import study_view
 from sweeps.measuring import calibrate, print_speeds
 from sweeps.study import kept_settings
+from sweeps.terminal import plain_console
 
 
 def benchmark(
@@ -36,7 +35,7 @@ def benchmark(
     configs = [task.config for task in view.tasks if task.is_run]
     if not configs:
         raise UserError(f"study {view.folder.name}: has no runs to measure")
-    console = Console(file=sys.stderr) if as_json else Console()
+    console = plain_console(file=sys.stderr) if as_json else plain_console()
     found = calibrate(settings, configs, backends.backend(launch.mode), console, again)
     if as_json:
         print(json.dumps({"speeds": [one.to_dict() for one in found]}, indent=1))

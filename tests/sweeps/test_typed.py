@@ -101,7 +101,7 @@ def test_a_text_that_yaml_made_something_else_of_is_refused(value):
 
 def test_a_study_has_the_name_typed(sweep, tmp_path):
     file = tmp_path / "plan.json"
-    given_ = ["study.name=2026_11_25", "data.revision=7e23412", f"launch.plan_file={file}"]
+    given_ = ["study.name=2026_11_25", "data.name=7e23412", f"launch.plan_file={file}"]
     ended = sweep("-m", "study=quick", "size=9k", "launch=plan", *given_)
     assert ended.returncode == 0, ended.stderr
     plan = json.loads(file.read_text())

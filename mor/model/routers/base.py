@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from mor.config import ModelConfig, SizeConfig
+from mor.config import ModelConfig, SizeConfig, UserError
 from mor.model.layout import Layout
 from mor.model.routers.course import Course
 from mor.model.routers.routes import Routes
@@ -63,8 +63,13 @@ class Router:
         raise NotImplementedError
 
     def course(self, net: nn.Module, limit: int | None) -> Course:
-        """The causal rule for single tokens; at most `limit` blocks each."""
-        raise NotImplementedError
+        """The causal rule for single tokens; at most `limit` blocks each. Raises UserError for a
+        router that has none."""
+        raise UserError(
+            f"model.router.type={self.model.router.type}: {type(self).__name__} has no method "
+            "course(), which the engine decides by; write one (docs/extending.md) to generate "
+            "with this router"
+        )
 
     def loss_weights(self) -> dict[str, float]:
         """The weight of each auxiliary loss in the total loss."""

@@ -38,6 +38,19 @@ def test_what_was_measured_is_drawn(tmp_path):
     assert drawn == {"text_scores", "text_loss_by_depth", "text_token_depth"}
 
 
+def test_a_router_without_scores_has_no_figure_of_them(tmp_path):
+    given = content()
+    histogram = given["checkpoints"][0]["routing"]["score_histogram"]
+    for kind in ("selected", "unselected"):
+        histogram[kind] = [[0] * len(counts) for counts in histogram[kind]]
+    file = tmp_path / "text.json"
+    file.write_text(json.dumps(given))
+    ended = CliRunner().invoke(app, ["inspection", str(file), "--out", str(tmp_path / "f")])
+    assert ended.exit_code == 0, ended.output
+    drawn = {path.stem for path in (tmp_path / "f").glob("*.png")}
+    assert drawn == {"text_loss_by_depth", "text_token_depth"}
+
+
 def test_checkpoints_are_lines_of_their_own():
     one = content()["checkpoints"][0]
     several = content(checkpoints=[{**one, "checkpoint": f"step-{i}"} for i in range(3)])

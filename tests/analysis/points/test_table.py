@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from analysis.cautions import Code
 from analysis.errors import AnalysisError
 from analysis.points.load import load_points
 from analysis.points.table import COLUMNS, curve_of
@@ -142,6 +143,16 @@ def test_diverged_and_pending_runs_are_left_out_and_named(store, edit_result):
     assert "mor-3k-1e+10-0" not in set(points.table["run_id"])
     assert any("diverged" in w.text and "mor-3k-1e+10-0" in w.text for w in points.warnings)
     assert any("No result yet for 1 of 43 runs: mor-9m-1e10-0" in w.text for w in points.warnings)
+
+
+def test_runs_that_read_their_corpus_again_are_named(store, edit_result):
+    assert not [w for w in load_points(store).warnings if w.code is Code.REPEATED_DATA]
+    edit_result("mor-3k-1e+10-0", epochs=5)
+    edit_result("vanilla-3k-1e+10-0", epochs=0)
+    [said] = [w for w in load_points(store).warnings if w.code is Code.REPEATED_DATA]
+    assert "mor-3k-1e+10-0" in said.text
+    assert "vanilla-3k" not in said.text
+    assert " 5 times" in said.text
 
 
 def test_a_null_loss_is_left_out_and_named(store, edit_result):

@@ -70,10 +70,10 @@ def test_another_column_and_a_name_with_brackets(tmp_path: Path, files) -> None:
     [
         ("a.jsonl", b'{"body": "x", "id": 1}\n', r"type data.text_field=<one of body, id>"),
         ("a.jsonl", b'{"text": 3}\n', r"data.text_field=text: holds int and not text in .*a.jsonl"),
-        ("a.jsonl", b'{"text": "x"}\n{oops\n', r"data.paths=.*a.jsonl: cannot be read as json \("),
+        ("a.jsonl", b"{oops\n[oops\n", r"data.paths=.*a.jsonl: cannot be read as json \("),
         ("a.parquet", b"nope", r"data.paths=.*a.parquet: cannot be read as parquet \("),
-        ("a.bin", b"\0\1\2", r"data.paths=.*a.bin: not plain text"),
-        ("a.txt.gz", gzip.compress(b"\0", mtime=0), r"data.paths=.*a.txt.gz: not plain text"),
+        ("a.bin", b"\0\1\2", r"data.paths=.*a.bin: binary"),
+        ("a.txt.gz", gzip.compress(b"\0", mtime=0), r"data.paths=.*a.txt.gz: binary"),
         ("a.txt.gz", b"text", r"data.paths=.*a.txt.gz: cannot be read as text \("),
     ],
 )

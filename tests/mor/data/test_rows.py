@@ -55,6 +55,27 @@ def test_one_odd_row_leaves_the_others_as_they_are(tmp_path: Path, odd: object) 
     assert caught.value.setting == "data.on_bad_row"
 
 
+@pytest.mark.parametrize("cut", [b'{"text": "tw', b"two", b"{}}", b"[" * 100_000])
+def test_a_line_that_is_not_json_is_a_bad_row(tmp_path: Path, cut: bytes) -> None:
+    content = lines({"text": "one"}) + cut + b"\n" + lines({"text": "three"})
+    texts, tally = read(tmp_path / "a.jsonl", content)
+    assert texts == ["one", "three"]
+    assert dict(tally.skipped) == {"not JSON": 1}
+    assert tally.rows == 3
+    assert tally.places["not JSON"].endswith("line 2")
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path / "a.jsonl", content, on_bad_row="stop")
+    assert caught.value.setting == "data.on_bad_row"
+
+
+def test_lines_of_which_none_is_json_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="line 1") as caught:
+        read(tmp_path / "a.jsonl", b"one\ntwo\n")
+    assert caught.value.setting == "data.paths"
+    with pytest.raises(ConfigError, match="the file"):  # a list is parsed as a whole
+        read(tmp_path / "a.json", b'[{"text": "one"}, {"te')
+
+
 def test_other_columns_may_change_their_type(tmp_path: Path) -> None:
     rows = [{"text": "a", "meta": None}, {"text": "b", "meta": {"x": 1}}, {"text": "c", "new": 2}]
     texts, tally = read(tmp_path / "a.jsonl", lines(*rows))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -65,6 +66,18 @@ def rows_of(corpus: Corpus, steps: int) -> np.ndarray:
 
 def elsewhere(data: DataConfig, tmp_path: Path, name: str) -> DataConfig:
     return replace(data, cache_dir=str(tmp_path / name))
+
+
+def test_a_bad_file_is_refused_by_other_processes(tmp_path: Path, files) -> None:
+    for i in range(4):
+        (tmp_path / f"{i}.txt").write_text(f"text {i} " * 20)
+    (tmp_path / "bad.txt").write_bytes(b"\0")
+    data = files(tmp_path / "*.txt", sharded=True)
+    with pytest.raises(ConfigError, match=r"bad\.txt") as caught:
+        prepare(data, progress=False, how=How(workers=2))
+    assert caught.value.setting == "data.paths"
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (type(again), str(again)) == (type(caught.value), str(caught.value))
 
 
 def test_every_document_once(data: DataConfig, source: list[Path]) -> None:

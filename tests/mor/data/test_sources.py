@@ -53,7 +53,8 @@ def test_a_name_with_brackets_is_a_name(tmp_path: Path, files) -> None:
     [
         ("gone.jsonl", "no such file"),
         ("*.jsonl", "matches no file"),
-        (".", r"a folder; type 'data.paths=\[.*\*\*/\*.jsonl\]'"),
+        (".", r"a folder; type 'data.paths=\[.*\*\*/\*.txt\]'"),
+        ("nowhere/*.txt", r"there is no folder .*nowhere; type "),
     ],
 )
 def test_paths_that_name_nothing(tmp_path: Path, files, pattern: str, words: str) -> None:

@@ -1,4 +1,6 @@
+import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,7 @@ from tokenizers import Tokenizer as Core
 from tokenizers import models, pre_tokenizers
 
 from mor.config import ConfigError, DataConfig
-from mor.data.tokenizer import ByteTokenizer, kept_tokenizer, make_tokenizer
+from mor.data.tokenizer import ByteTokenizer, kept_tokenizer, make_tokenizer, refuse_vocabulary
 
 TRAIN = DataConfig(tokenizer="train", vocab_size=400)
 
@@ -79,3 +81,13 @@ def test_a_tokenizer_without_separator(tmp_path: Path) -> None:
     data = DataConfig(tokenizer=str(tmp_path / "mine.json"), vocab_size=400)
     with pytest.raises(ConfigError, match=r"has no entry <\|endoftext\|>"):
         make_tokenizer(data, list, tmp_path, progress=False)
+
+
+def test_a_vocabulary_that_the_text_cannot_give_is_refused_at_once() -> None:
+    data = DataConfig(tokenizer="train", vocab_size=100_000)
+    few = ["some words of a text"] * 9
+    with pytest.raises(ConfigError) as caught:
+        refuse_vocabulary(data, few)
+    assert caught.value.setting == "data.vocab_size"
+    refuse_vocabulary(replace(data, vocab_size=2**16), few)
+    refuse_vocabulary(data, (f"{i:020d}" for i in itertools.count()))  # reads no further

@@ -65,7 +65,11 @@ def test_held_out_rows_give_the_numbers_of_the_final_validation(
     assert told["loss"]["val_nll_causal"] == result["loss"]["val_nll_causal"]
     assert told["routing"] == result.get("routing")
     assert told["kv_statistics"] == result.get("kv_statistics")
-    assert all("\n" not in line.strip() for line in lines_of(found))
+    said = list(lines_of(found))
+    assert all("\n" not in line.strip() for line in said)
+    ranks = router_of(trained_model(runs[name]).model).chooses_tokens
+    assert any("top-k" in line for line in said) == ranks
+    assert not any("router scores" in line for line in said)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -123,18 +123,18 @@ def test_a_token_that_only_the_model_has_is_shown(folders: dict[str, Path]) -> N
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        (("--prompt", ""), "prompt"),
+        (("--prompt", ""), "--prompt:"),
         (("--prompt", "x" * 32), "context"),
-        (("--prompt", "x" * 20, "--max-new", 13), "context"),
+        (("--prompt", "x" * 20, "--max-new", 13), "--max-new 13 "),
         (("--prompt", "\udcff"), "prompt"),
         (("--prompt", "fine", "--prompt", ""), "prompt"),
-        (("--prompt", "x", "--pool-tokens", 8), "pool_tokens"),
-        (("--prompt", "x", "--pool-tokens", 16, "--max-new", 20), "pool_tokens"),
-        (("--prompt", "x", "--max-recursions", 4), "max_recursions"),
-        (("--prompt", "x", "--max-new", 0), "max_new"),
-        (("--prompt", "x", "--temperature", -1), "temperature"),
-        (("--prompt", "x", "--top-p", 0.5), "temperature"),
-        (("--prompt", "x", "--temperature", 1, "--top-k", 0), "top_k"),
+        (("--prompt", "x", "--pool-tokens", 8), "--pool-tokens 8:"),
+        (("--prompt", "x", "--pool-tokens", 16, "--max-new", 20), "--pool-tokens:"),
+        (("--prompt", "x", "--max-recursions", 4), "--max-recursions 4:"),
+        (("--prompt", "x", "--max-new", 0), "--max-new 0:"),
+        (("--prompt", "x", "--temperature", -1), "--temperature -1.0:"),
+        (("--prompt", "x", "--top-p", 0.5), "--temperature 0.0:"),
+        (("--prompt", "x", "--temperature", 1, "--top-k", 0), "--top-k 0:"),
     ],
 )
 def test_bad_input_is_one_sentence(
@@ -144,6 +144,16 @@ def test_bad_input_is_one_sentence(
     assert (code, out) == (2, "")
     assert named in err
     assert len(err.splitlines()) == 1
+
+
+def test_weights_go_into_a_new_folder(folders: dict[str, Path], mor: Run, tmp_path: Path) -> None:
+    used = tmp_path / "README.md"
+    used.write_text("mine")
+    for out, said in ((used, "is a file"), (tmp_path, "is not empty")):
+        code, _, err = mor("export", folders["mor"], out)
+        assert code == 2
+        assert said in err
+    assert used.read_text() == "mine"
 
 
 def test_folders_without_a_model_or_a_tokenizer_are_refused(
