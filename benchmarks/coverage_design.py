@@ -27,9 +27,10 @@ from analysis.fits.minimum import Status
 from analysis.fits.parametric.laws import Chinchilla
 from analysis.fits.parametric.optimum import fit_law
 from analysis.fits.parametric.solver import Problem
-from benchmarks.coverage_isoflop import GRIDS, LAWS, RESAMPLES, Grid, Law, draw
+from benchmarks.coverage_isoflop import GRIDS, LAWS, MODELS, RESAMPLES, Grid, Law, draw
 
 SIMULATIONS = 2000
+MODEL = MODELS[0]  # of the two that are drawn under one law
 CELLS = (
     *(("symmetric", grid, 0.003) for grid in GRIDS),
     *(("symmetric", "demo", noise) for noise in (0.001, 0.01)),
@@ -47,7 +48,7 @@ def referee(law: Law, grid: Grid, noise: float, studies: int, seed: int = 1) -> 
     clean = _one(draw(rng, law, grid, 0.0, 0.0))
     true = TrueLaw(law.A, law.alpha, law.B, law.beta, law.E, "the law", (1.0, 1e15))
     nats = noise * float(clean["loss"].median())
-    said = outlook("mor", clean, true, nats, SIMULATIONS, seed)
+    said = outlook(MODEL, clean, true, nats, SIMULATIONS, seed)
     assert said.interval is not None
     assert said.exponent is not None
     rows = [_study(_one(draw(rng, law, grid, noise, 0.0)), number) for number in range(studies)]
@@ -68,11 +69,11 @@ def referee(law: Law, grid: Grid, noise: float, studies: int, seed: int = 1) -> 
 
 
 def _one(table: pd.DataFrame) -> pd.DataFrame:
-    return table[table["model"] == "mor"].reset_index(drop=True)
+    return table[table["model"] == MODEL].reset_index(drop=True)
 
 
 def _study(table: pd.DataFrame, number: int) -> dict[str, float]:
-    found = fit_isoflop(table, resamples=RESAMPLES, seed=number).models["mor"]
+    found = fit_isoflop(table, resamples=RESAMPLES, seed=number).models[MODEL]
     law, minima = found.params_law, found.minima
     told = {"a": np.nan if law.exponent is None else law.exponent, "printed": np.nan}
     if law.interval is not None:
