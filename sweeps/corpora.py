@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.console import Console
 
 from mor.data.fingerprint import is_sharded
-from mor.data.known import Known, known
+from mor.data.known import Known, asks_for_more, known
 from mor.data.rows import EMPTY
 from sweeps.plan import Plan, Run
 from sweeps.tables import count, counted, duration
@@ -52,7 +52,8 @@ def _reading(runs: list[Run], plan: Plan, there: Known) -> str:
     tasks = [one for one in tasks if one.data.cache_dir == data.cache_dir]
     largest = tasks[-1]
     if not largest.missing:
-        return f"{text}, all prepared"
+        more = f"; data.tokens={data.tokens:g} asks for more" if asks_for_more(data, there) else ""
+        return f"{text}, all prepared{more}"
     most = "" if there.train is None else "at most "
     hours = sum(one.core_hours for one in tasks)
     return (

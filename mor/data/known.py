@@ -104,18 +104,23 @@ def _bytes(files: list[Path]) -> int:
     return sum(os.path.getsize(path) for path in files)
 
 
+def asks_for_more(data: DataConfig, there: Known) -> bool:
+    """Whether `data.tokens` asks for more than a corpus in shards is known to have."""
+    asked = data.tokens if is_sharded(data) else None
+    return asked is not None and there.train is not None and there.train < asked
+
+
 def refuse_too_few(data: DataConfig) -> None:
     """Raises ConfigError where `data.tokens` asks for more than a corpus in shards has."""
-    if data.tokens is None or not is_sharded(data):
-        return
     there = known(data)
-    if there.train is None or there.train >= data.tokens:
+    if not asks_for_more(data, there):
         return
+    assert data.tokens is not None
     has = "has" if there.exact else "has at most"
     less = f"data.tokens={there.train} or less" if there.exact else "a smaller one"
     raise ConfigError(
         "data.tokens",
-        f"{data.tokens:g}",
+        data.tokens,
         f"the corpus {has} {there.train:,} training tokens",
         f"type {less}, or leave it out: runs that need more read the corpus again",
     )

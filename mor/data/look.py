@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mor.config import ConfigError, DataConfig
 from mor.data.fingerprint import fingerprint, tokenizer_file
-from mor.data.known import refuse_too_few
+from mor.data.known import known, refuse_too_few
 from mor.data.needs import bytes_per_token, corpus_folder
 from mor.data.opening import BROKEN, Source
 from mor.data.pack import training_texts
@@ -53,7 +53,8 @@ def refuse_unreadable(corpora: Iterable[DataConfig]) -> None:
     A corpus of whole files is read to its end; of another, the beginnings of some files are.
     """
     for data in corpora:
-        refuse_too_few(data)
+        if not known(data).exact:  # what was prepared to its end is used by the command that did so
+            refuse_too_few(data)
         if corpus_folder(data).exists():
             continue
         if tokenizer_file(data) is not None:

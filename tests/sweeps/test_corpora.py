@@ -102,23 +102,23 @@ def test_validation_is_priced_by_what_is_held_out(planned, sharded: bool) -> Non
     assert prices[64] < prices[held_out] == prices[100 * held_out]
 
 
-@pytest.mark.parametrize("prepared", [False, True])
-def test_more_tokens_than_there_are_is_refused_in_the_plan(
-    refused, folder: Path, tmp_path: Path, prepared: bool
+def test_more_tokens_than_there_are_are_refused_until_all_is_prepared(
+    refused, sweep, folder: Path, tmp_path: Path
 ) -> None:
+    """The command that has prepared a corpus to its end goes on when it is typed again."""
     cache = tmp_path / "cache"
-    if prepared:
-        prepare(
-            DataConfig("files", "files", paths=(f"{folder}/*.jsonl",), sharded=True,
-                       cache_dir=str(cache)),
-            progress=False,
-        )  # fmt: skip
-    message = refused(
+    command = [
         *("-m", "study=quick", "size=9k", "budget=3e9", "data=files", "data.sharded=true"),
         *(f"data.paths=[{folder}/*.jsonl]", "data.tokens=1e12", f"data.cache_dir={cache}"),
-    )
-    assert message.startswith("data.tokens=1e+12: ")
+    ]
+    assert refused(*command).startswith("data.tokens=1e12: ")
     assert not (tmp_path / "studies").exists()
+    paths = (f"{folder}/*.jsonl",)
+    data = DataConfig("files", "files", paths=paths, sharded=True, cache_dir=str(cache))
+    prepare(data, progress=False)
+    ended = sweep(*command, "launch=plan")
+    assert ended.returncode == 0, ended.stderr
+    assert "data.tokens=1e+12 asks for more" in ended.stdout
 
 
 def test_bad_files_are_refused_before_anything_is_launched(
