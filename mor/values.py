@@ -14,6 +14,7 @@ EXAMPLES = {
     **{"budget": "5e18", "tokens": "1e10", "seed": "0", "train.lr": "3e-3"},
     **{"data.tokens": "16e9", "train.batch_size": "64"},
 }
+LARGE = 1e6
 OF_TYPE = {bool: "true", int: "8", float: "0.5"}
 WITH_UNIT = re.compile(r"\s*([+-]?[\d.]+(?:[eE][+-]?\d+)?)\s*([kKmMbBgGtT]?)[A-Za-z]*\s*")
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
@@ -32,13 +33,13 @@ class ConfigError(UserError):
 
 def _shown(value: object) -> object:
     """A large number as people type it: 5e18."""
-    if isinstance(value, float) and math.isfinite(value) and float(_typed(value)) == value:
-        return _typed(value)
+    if isinstance(value, float) and LARGE <= abs(value) < math.inf:
+        return _typed(value) if float(_typed(value)) == value else value
     return value
 
 
 def _typed(number: float) -> str:
-    return budget_name(number) if abs(number) >= 1e6 else f"{number:g}"
+    return budget_name(number) if abs(number) >= LARGE else f"{number:g}"
 
 
 def scalar(hint: type, value: Any, name: str) -> Any:

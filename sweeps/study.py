@@ -13,7 +13,7 @@ from ledger.errors import UserError
 from ledger.files import write_json
 from ledger.plan_file import StudyFolder
 from ledger.store import Ledger
-from mor.config import Config, ConfigError, DataConfig, SizeConfig
+from mor.config import Config, DataConfig
 from mor.data.look import refuse_no_room, refuse_unreadable, with_fingerprint
 from mor.evaluate.task_sets import TaskSet, task_set
 from mor.train.origin import with_origin
@@ -62,7 +62,6 @@ def launch_study(study: SweepConfig, runs: Iterable[Config]) -> None:
 def launch_configs(study: SweepConfig, configs: list[Config]) -> None:
     """The same for configurations whose data has its fingerprint, as a saved plan holds them."""
     console = plain_console()
-    refuse_sizes_of_one_name(configs)
     ledger = Ledger(Path(study.runs_dir).absolute())
     if study.launch.calibrate:
         mode = "local" if study.launch.mode == "plan" else study.launch.mode  # here, to look
@@ -90,21 +89,6 @@ def launch_configs(study: SweepConfig, configs: list[Config]) -> None:
         forecast(priced, StudyFolder(Path(study.studies_dir).absolute() / plan.study), console)
     say_corpora(plan, console)
     backend.submit(Submission(priced, ledger, study, console))
-
-
-def refuse_sizes_of_one_name(configs: Iterable[Config]) -> None:
-    """Raises ConfigError for two sizes that a table or a curve would call the same."""
-    known: dict[str, SizeConfig] = {}
-    for config in configs:
-        size = known.setdefault(config.size.name, config.size)
-        if size != config.size:
-            raise ConfigError(
-                "size.name",
-                config.size.name,
-                f"two sizes of this study have it (d_model {size.d_model} and "
-                f"{config.size.d_model})",
-                "give each file in conf/size/ a name of its own",
-            )
 
 
 def say_too_dear(plan: Plan, launch: LaunchConfig, console: Console) -> None:

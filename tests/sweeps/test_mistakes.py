@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from ledger.damage import write_digest
-from tests.sweeps.conftest import REPO
 
 QUICK = "study=quick"
 CASES = [
@@ -69,15 +68,6 @@ def test_a_column_that_is_not_there_is_missed_before_anything_is_submitted(refus
         assert "data.text_field=text" in sentence
         assert "body" in sentence
     assert not list(tmp_path.glob("runs/*"))
-
-
-def test_two_sizes_of_one_name_are_refused(refused, tmp_path):
-    (tmp_path / "conf" / "size").mkdir(parents=True)
-    own = (REPO / "conf" / "size" / "9k.yaml").read_text().replace("n_layers: 5", "n_layers: 8")
-    (tmp_path / "conf" / "size" / "mine.yaml").write_text(own)
-    conf = ("--config-dir", str(tmp_path / "conf"))
-    sentence = refused(*conf, "-m", QUICK, "model=vanilla", "size=9k,mine", "launch=plan")
-    assert sentence.startswith("size.name=9k")
 
 
 def test_a_plan_that_would_be_refused_says_so(sweep, tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.table import Table
 
-from sweeps.backends.local import _summary
+from sweeps.ending import summary
 from sweeps.terminal import plain_console
 from tests.sweeps.store import Store
 
@@ -22,7 +22,7 @@ def test_the_error_of_a_run_keeps_its_brackets(tmp_path: Path) -> None:
     [run] = store.runs()
     store.begin(run, state="failed", error=ERROR).end(1, "failed", ERROR)
     console = plain_console(file=out, width=300)
-    outcome = _summary(store.plan, store.ledger, console)
+    outcome = summary(store.plan, store.ledger, console)
     assert outcome.failed == 1
     assert ERROR in out.getvalue()
 

@@ -87,7 +87,7 @@ def test_planning_imports_nothing_heavy(tmp_path: Path) -> None:
         ({"sharded": True}, "data.sharded=true: "),
         ({"dataset": "a/b"}, "data.dataset=a/b: "),
         ({"revision": "abc"}, "data.revision=abc: "),
-        ({"tokens": 1e9}, "data.tokens=1000000000.0: "),
+        ({"tokens": 1e9}, "data.tokens=1e9: "),
         ({"kind": "files", "paths": ("a",), "window_tokens": 9}, "data.window_tokens=9: "),
         ({"kind": "files", "paths": ("a",), "mirror": "x"}, "data.mirror=x: "),
         ({"kind": "hub", "dataset": "a/b", "paths": ("a",)}, "data.paths=[a]: "),
