@@ -28,9 +28,14 @@ def start(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
         *(sys.executable, str(REPO / "sweep.py"), *arguments),
         *(f"runs_dir={tmp_path / 'runs'}", f"studies_dir={tmp_path / 'studies'}"),
     ]
+
+    def heard() -> None:  # Ctrl-C: a shell's background job has it ignored, and hands that on
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     return subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        preexec_fn=heard,
+    )  # fmt: skip
 
 
 def test_a_study_trains_once_is_skipped_and_grows(sweep, tmp_path):
