@@ -4,7 +4,7 @@ import gc
 
 from analysis.commands.cli import app
 
-RARELY = 10**6  # objects between collections: points of 10,000 runs are read once and stay alive
+RARELY = 600_000  # objects between collections: points of 10,000 runs are read once and stay alive
 
 if __name__ == "__main__":
     gc.set_threshold(RARELY)

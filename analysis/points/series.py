@@ -100,8 +100,18 @@ def _differing_data(runs: list[dict[str, Any]]) -> list[str]:
 
 
 def _differing(runs: list[dict[str, Any]]) -> list[str]:
-    keys = sorted({key for run in runs for key in run if not key.startswith(AXES)})
-    return [key for key in keys if len({repr(run.get(key)) for run in runs}) > 1]
+    keys = sorted(key for key in set().union(*runs) if not key.startswith(AXES))
+    return [key for key in keys if not _same(key, runs)]
+
+
+def _same(key: str, runs: list[dict[str, Any]]) -> bool:
+    """Whether all runs have the same value, of the same type: 1 is neither 1.0 nor true."""
+    first = runs[0].get(key)
+    kind, written = type(first), repr(first)
+    return all(
+        (type(value) is kind and value == first and kind is not list) or repr(value) == written
+        for value in (run.get(key) for run in runs)
+    )
 
 
 def as_number(value: object) -> float | None:
