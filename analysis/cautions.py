@@ -51,6 +51,7 @@ class Code(StrEnum):
     UPPER_BOUND = "upper_bound"
     LEADER_UNCLEAR = "leader_unclear"
     EXTRAPOLATED = "extrapolated"
+    MULTIPLIERS_APART = "multipliers_apart"
     NARROW_INTERVALS = "narrow_intervals"
     LEFT_OUT_OF_CASE = "left_out_of_case"
     MOVED_FAR = "moved_far"

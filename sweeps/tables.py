@@ -19,7 +19,9 @@ SHOWN = 60  # rows of a printed plan
 
 
 def count(value: float) -> str:
-    """1.23K, 4.56M, 7.89B, 1.01T."""
+    """1.23K, 4.56M, 7.89B, 1.01T, 1.01e16."""
+    if abs(value) >= 1e15:
+        return f"{value:.3g}".replace("e+", "e")
     for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
         if abs(value) >= size:
             return f"{value / size:#.3g}".rstrip(".") + unit

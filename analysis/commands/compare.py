@@ -55,7 +55,7 @@ def command(
         from analysis.compare.device_time import at_equal_time
         from analysis.compare.equal_compute import compare
         from analysis.compare.mistuning import COLUMNS, tuning_of
-        from analysis.compare.multiplier import multipliers
+        from analysis.compare.multiplier import apart, multipliers
         from analysis.compare.peak_memory import at_equal_memory
         from analysis.fits.isoflop import fit_isoflop
         from analysis.report import records
@@ -70,7 +70,8 @@ def command(
         timed = at_equal_time(done, fitted, found.table, records.speeds(kept))
         within = at_equal_memory(done, fitted, found.table, records.memories(kept))
         drawn = options.draw_into(out, lambda folder: _draw(done, folder, found.loss in BYTE_KEYS))
-    warnings = [*found.warnings, *done.warnings, *tuning.warnings]
+    differing = apart(done, others)
+    warnings = [*found.warnings, *done.warnings, *differing, *tuning.warnings]
     print_drawn(drawn, as_json)
     if as_json:
         content = {

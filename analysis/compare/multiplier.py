@@ -14,11 +14,14 @@ Where L_model(N, D) = L_baseline(N, k D) both ways and that of `equal_compute` h
 Intervals hold the noise of the points; docs/coverage.md has how often they hold the truth.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from analysis.cautions import Caution, Code
+from analysis.compare.equal_compute import Compared
 from analysis.errors import AnalysisError
 from analysis.fits import bootstrap
 from analysis.fits.parametric.caution import NOT_IDENTIFIED, vanished
@@ -28,6 +31,7 @@ from analysis.fits.parametric.optimum import LawFit, fit_law
 from analysis.fits.parametric.profile import judged
 from analysis.fits.parametric.solver import Problem
 from analysis.fits.resample import Intervals, group_points, interval_of, intervals, percentiles
+from analysis.formatting import compute
 from analysis.parallel import spread
 from analysis.points.series import ordered
 from analysis.points.table import curve_of
@@ -81,6 +85,22 @@ def multipliers(
         rows += [_by_laws(name, float(budget), own, base, baseline) for budget in shared]
         rows += _by_pairs(name, shared, own, base, seed)
     return tuple(rows)
+
+
+def apart(done: Compared, others: Sequence[Multiplier]) -> list[Caution]:
+    """Where two of the three ways to k have intervals that do not meet: one of them rests on what
+    these points do not have (a common law, minima that are enclosed, pairs of one size)."""
+    found = []
+    for told in done.comparisons:
+        ways = [("minima", told.multiplier, told.multiplier_interval)]
+        same = [row for row in others if (row.model, row.budget) == (told.model, told.budget)]
+        ways += [(row.by, row.multiplier, row.interval) for row in same]
+        known = [(name, k, ends) for name, k, ends in ways if k is not None and ends is not None]
+        if any(a[2][0] > b[2][1] for a in known for b in known):
+            said = ", ".join(f"{name} {k:.3g} [{a:.3g}, {b:.3g}]" for name, k, (a, b) in known)
+            text = f"k of {told.model} at {compute(told.budget)} depends on the way: {said}."
+            found.append(Caution(Code.MULTIPLIERS_APART, text, told.model))
+    return found
 
 
 def _fitted(rows: pd.DataFrame, name: str, resamples: int, seed: int) -> Fitted:

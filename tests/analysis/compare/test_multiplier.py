@@ -1,14 +1,18 @@
 """k from laws and from pairs: what the models were made with, or a reason."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from analysis.cautions import Code
 from analysis.commands.cli import app
-from analysis.compare.multiplier import multipliers
+from analysis.compare.equal_compute import compare
+from analysis.compare.multiplier import apart, multipliers
+from analysis.fits.isoflop import fit_isoflop
 from benchmarks.coverage_conclusions import K, ahead
 from benchmarks.coverage_isoflop import GRIDS, LAWS, MODELS, draw
 from tests.analysis.conftest import study_table
@@ -115,3 +119,15 @@ def test_a_cause_without_a_multiplier_is_said_once(tmp_path):
     (bias,) = [line for line in done.stdout.splitlines() if "Not corrected" in line]
     assert bias.count("no budget has an enclosed minimum") == 1
     assert all(model in bias for model in ("vanilla", "mor", "recursive"))
+
+
+def test_ways_whose_intervals_do_not_meet_are_named():
+    table = study(noise=0.001)
+    done = compare(fit_isoflop(table, resamples=100), BASE)
+    others = multipliers(table, BASE, **ASKED)
+    assert apart(done, others) == []
+    [row] = [one for one in others if one.by == "pairs" and one.budget == 1e18]
+    moved = replace(row, multiplier=9.0, interval=(8.0, 10.0))
+    [said] = apart(done, [moved if one is row else one for one in others])
+    assert (said.code, said.model) == (Code.MULTIPLIERS_APART, OTHER)
+    assert "pairs 9 [8, 10]" in said.text
