@@ -30,7 +30,7 @@ from analysis.fits.parametric.solver import Problem
 from benchmarks.coverage_isoflop import GRIDS, LAWS, MODELS, RESAMPLES, Grid, Law, draw
 
 SIMULATIONS = 2000
-MODEL = MODELS[0]  # of the two that are drawn under one law
+MODEL = MODELS[1]  # of the two that are drawn under one law
 CELLS = (
     *(("symmetric", grid, 0.003) for grid in GRIDS),
     *(("symmetric", "demo", noise) for noise in (0.001, 0.01)),

@@ -64,7 +64,7 @@ def test_best_rates_hold_the_truth_and_mistuning_explains_no_less(valley):
 
 
 def test_design_says_what_studies_show():
-    found = coverage_design.referee(LAWS["symmetric"], GRIDS["demo"], 0.003, 40)
+    found = coverage_design.referee(LAWS["symmetric"], GRIDS["demo"], 0.003, 100)
     assert found["half said"] == pytest.approx(found["half seen"], rel=0.4)
     assert found["half 3 said"] == pytest.approx(found["half 3 seen"], rel=0.4)
     assert found["printed / said"] == pytest.approx(1, abs=0.3)
