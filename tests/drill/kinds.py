@@ -117,12 +117,7 @@ def _harm(trial: Trial, files: list[Path], harm: Callable[[Path, random.Random],
 
 
 def _flip_high(path: Path, chance: random.Random) -> bool:
-    data = bytearray(path.read_bytes())
-    if not data:
-        return False
-    data[chance.randrange(len(data))] ^= 0x80
-    path.write_bytes(bytes(data))
-    return True
+    return _flip(path, chance, high=True)
 
 
 def _truncate(path: Path, chance: random.Random) -> bool:
@@ -131,12 +126,12 @@ def _truncate(path: Path, chance: random.Random) -> bool:
     return bool(data)
 
 
-def _flip(path: Path, chance: random.Random) -> bool:
+def _flip(path: Path, chance: random.Random, high: bool = False) -> bool:
     data = bytearray(path.read_bytes())
     if not data:
         return False
     bit = chance.randrange(8 * len(data))
-    data[bit // 8] ^= 1 << bit % 8
+    data[bit // 8] ^= 0x80 if high else 1 << bit % 8
     path.write_bytes(bytes(data))
     return True
 
