@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from analysis.compare import equal_compute
 from analysis.compare.equal_compute import (
     Compared,
-    Comparison,
     best_loss,
     compute_reaching,
     resampled_losses,
@@ -125,7 +125,7 @@ def at_equal_time(
                 multiplier_interval,
                 bool(not times[0] <= seconds <= times[-1]),
                 unsure,
-                not unsure and _turns(told, told.loss - there, gap_interval),
+                not unsure and equal_compute.turns(told, told.loss - there, gap_interval),
             )
         )
     return AtEqualTime(tuple(found), devices[0], scatter=clock.scatter)
@@ -157,7 +157,7 @@ class _Clock:
         ]
         time = (own["flops"] / own["pooled"]).groupby(own["params"]).mean().sort_index()
         x, y = np.log(time.index.to_numpy(float)), np.log(time.to_numpy(float))
-        return float(np.exp(np.interp(np.log(_best_size(minimum)), x, y)))
+        return float(np.exp(np.interp(np.log(minimum.best_size), x, y)))
 
     def error(self, *models: tuple[str, Minimum]) -> float | None:
         """Relative standard error of the ratio of two models' times; None where no size has two
@@ -171,15 +171,11 @@ class _Clock:
         size."""
         shares: pd.Series = self.shares.xs(model)
         sizes = np.log(shares.index.to_numpy(float))
-        return float(shares.iloc[int(np.argmin(abs(sizes - np.log(_best_size(minimum)))))])
+        return float(shares.iloc[int(np.argmin(abs(sizes - np.log(minimum.best_size))))])
 
     def range(self, error: float) -> float:
         """Half width (95 %) of the logarithm of the ratio."""
         return float(stats.t.ppf(0.975, self.freedom) * error)
-
-
-def _best_size(minimum: Minimum) -> float:
-    return minimum.lowest_params if minimum.params is None else minimum.params
 
 
 def _no_curve(baseline: str, base: list[Minimum], times: Floats) -> str:
@@ -189,7 +185,7 @@ def _no_curve(baseline: str, base: list[Minimum], times: Floats) -> str:
     late = next((i for i in range(1, len(times)) if not times[i] > times[i - 1]), None)
     if late is None:
         return ""
-    at = [f"{compute(base[i].budget)} ({count(_best_size(base[i]))})" for i in (late, late - 1)]
+    at = [f"{compute(base[i].budget)} ({count(base[i].best_size)})" for i in (late, late - 1)]
     return (
         f"the best size of {baseline} at {at[0]} takes {times[late]:.3g} s and that at {at[1]} "
         f"{times[late - 1]:.3g} s: by the measured speeds more compute takes no longer there"
@@ -205,13 +201,6 @@ def _changes_sign(loss: float, times: Floats, curve: Floats, seconds: float, off
     return bool(ends[0] * ends[1] < 0)
 
 
-def _turns(told: Comparison, gap: float, interval: Interval) -> bool:
-    """Whether another model leads, one of the two verdicts being more than noise."""
-    if interval is None or told.gap_interval is None:
-        return gap * told.gap < 0
-    return gap * told.gap < 0 and (told.decided or not interval[0] <= 0 <= interval[1])
-
-
 def _losses_at(times: Floats, curves: Floats, seconds: float) -> Floats:
     """What each curve (sets, times) is at a time; the first and last line go on beyond."""
     x, y = np.log(times), np.log(curves)
@@ -223,13 +212,7 @@ def _losses_at(times: Floats, curves: Floats, seconds: float) -> Floats:
 
 def turned(timed: AtEqualTime) -> str:
     """Where another model leads at equal device time than at equal FLOPs; empty: nowhere."""
-    found = [f"{row.model} at {compute(row.budget)}" for row in timed.rows if row.turns]
-    if not found:
-        return ""
-    return (
-        f"At equal device time ({timed.device}) the order is another than at equal compute: "
-        f"{listing(found, 8)}."
-    )
+    return equal_compute.turned(timed.rows, f"device time ({timed.device})")
 
 
 def lines(timed: AtEqualTime, baseline: str) -> list[str]:

@@ -12,7 +12,9 @@ chance: `decided` is whether the gap still excludes zero with all comparisons to
 Units: budgets in FLOPs (under the convention of the points), loss in nats per token.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -50,6 +52,19 @@ class Comparison:
     multiplier: float | None
     multiplier_interval: Interval
     extrapolated: bool
+
+
+class Turning(Protocol):
+    """A comparison at something else than equal compute."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def budget(self) -> float: ...
+
+    @property
+    def turns(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -278,3 +293,19 @@ def _warnings(result: IsoflopResult, baseline: str, comparisons: list[Comparison
             )
         )
     return said
+
+
+def turns(told: Comparison, gap: float, interval: Interval) -> bool:
+    """Whether another model leads by this gap (nats per token) than at equal compute, one of the
+    two verdicts being more than noise."""
+    if interval is None or told.gap_interval is None:
+        return gap * told.gap < 0
+    return gap * told.gap < 0 and (told.decided or not interval[0] <= 0 <= interval[1])
+
+
+def turned(rows: Iterable[Turning], at: str) -> str:
+    """A headline for the rows that turn; empty: none does."""
+    found = [f"{row.model} at {compute(row.budget)}" for row in rows if row.turns]
+    if not found:
+        return ""
+    return f"At equal {at} the order is another than at equal compute: {listing(found, 8)}."

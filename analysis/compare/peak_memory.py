@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analysis.compare import equal_compute
 from analysis.compare.equal_compute import Compared, Comparison
 from analysis.fits.isoflop import IsoflopResult
 from analysis.fits.minimum import Minimum
@@ -88,13 +89,13 @@ def at_equal_memory(
             next(m for m in result.models[name].minima if m.budget == told.budget)
             for name in (done.baseline, told.model)
         )
-        limit = _gb(sizes[done.baseline], _best_size(base))
+        limit = _gb(sizes[done.baseline], base.best_size)
         found.append(_within(told, own, sizes[told.model], limit))
     return AtEqualMemory(tuple(found), devices.pop())
 
 
 def _within(told: Comparison, own: Minimum, sizes: pd.Series, limit: float) -> Within:
-    best = _best_size(own)
+    best = own.best_size
     gb = _gb(sizes, best)
     if gb <= limit:
         return Within(
@@ -106,7 +107,7 @@ def _within(told: Comparison, own: Minimum, sizes: pd.Series, limit: float) -> W
         return Within(told.model, told.budget, gb, limit, None, None, None, turns=False)
     gap, ends = told.gap + excess, told.gap_interval
     moved = None if ends is None else (ends[0] + excess, ends[1] + excess)
-    turns = gap * told.gap < 0 and (told.decided or moved is None or not moved[0] <= 0 <= moved[1])
+    turns = equal_compute.turns(told, gap, moved)
     return Within(told.model, told.budget, gb, limit, params, gap, moved, turns)
 
 
@@ -116,11 +117,7 @@ def _excess(minimum: Minimum, params: float) -> float | None:
     parabola = minimum.parabola
     if parabola is None or not parabola.log_params[0] <= np.log(params):
         return None
-    return float(parabola.loss_at(params) - parabola.loss_at(_best_size(minimum)))
-
-
-def _best_size(minimum: Minimum) -> float:
-    return minimum.lowest_params if minimum.params is None else minimum.params
+    return float(parabola.loss_at(params) - parabola.loss_at(minimum.best_size))
 
 
 def _gb(sizes: pd.Series, params: float) -> float:
@@ -139,13 +136,7 @@ def _line(x: Floats, y: Floats, at: float) -> float:
 
 def turned(found: AtEqualMemory) -> str:
     """Where another model leads at equal peak memory than at equal FLOPs; empty: nowhere."""
-    there = [f"{row.model} at {compute(row.budget)}" for row in found.rows if row.turns]
-    if not there:
-        return ""
-    return (
-        f"At equal peak memory ({found.device}) the order is another than at equal compute: "
-        f"{listing(there, 8)}."
-    )
+    return equal_compute.turned(found.rows, f"peak memory ({found.device})")
 
 
 def lines(found: AtEqualMemory, baseline: str) -> list[str]:

@@ -158,7 +158,7 @@ class _Shared:
         x = np.log([m.budget for m in interior])
         weights = (x - x.mean()) / np.sum((x - x.mean()) ** 2)
         if of == "tokens":
-            weights = weights * np.array([line_of(m)[1] for m in interior])
+            weights = weights * np.array([m.tokens_line for m in interior])[:, 1]
         follows, rows = samples.slope_follows(interior, correction, weights)
         found = self.noise.error(follows, self.trunk[rows], noise.relative**2)
         if found is None:
@@ -170,12 +170,6 @@ class _Shared:
         )
         low, high = (law.exponent + factor * (end - law.exponent) for end in interval)
         return low, high
-
-
-def line_of(minimum: Minimum) -> tuple[float, float]:
-    """Level and slope of log tokens over log params at the minimum's budget."""
-    assert minimum.tokens_line is not None
-    return minimum.tokens_line
 
 
 def _residuals(

@@ -55,6 +55,11 @@ class Minimum:
     rows: tuple[int, ...] = ()
     uncorrected: "Vertex | None" = None
 
+    @property
+    def best_size(self) -> float:
+        """Parameters of the enclosed minimum, else of the lowest loss that was measured."""
+        return self.lowest_params if self.params is None else self.params
+
 
 @dataclass(frozen=True)
 class Vertex:

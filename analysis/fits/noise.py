@@ -115,7 +115,7 @@ def combine(parts: Sequence[Residuals], least: float = 0.0) -> Noise:
     squares = sum(float(part.values @ part.values) for part in parts)
     if sum(part.moments.trace_a for part in parts) < 1e-9:
         return Noise(0.0, 0)
-    share = max(least, _share(parts, squares))
+    share = max(least, _share(parts))
     times = spread = 0.0
     for part in parts:
         found, rest = part.moments, 1 - share
@@ -131,11 +131,7 @@ def _moments(part: Residuals) -> Moments:
     trunk, sums = part.trunk, np.zeros(7)
     for (band, a), (_, b) in zip(alone, together, strict=True):
         same = trunk[band, None] == trunk[None, :]
-        itself = np.arange(band.start, band.stop)
-        trace_a, trace_b = (
-            a[itself - band.start, itself].sum(),
-            b[itself - band.start, itself].sum(),
-        )
+        trace_a, trace_b = np.trace(a, offset=band.start), np.trace(b, offset=band.start)
         sums += [
             trace_a,
             trace_b,
@@ -148,16 +144,31 @@ def _moments(part: Residuals) -> Moments:
     return Moments(*map(float, sums))
 
 
-def _share(parts: Sequence[Residuals], squares: float) -> float:
-    """From two moments: the sum of squares, and that of products within a trunk."""
-    moments, found = np.zeros((2, 2)), np.array([squares, 0.0])
+def two_moments(parts: Sequence[Residuals]) -> tuple[Floats, Floats] | None:
+    """Sum of squares and sum of products within a trunk: what they would be for a variance of 1
+    that is a run's own and for one that is its trunk's, (moments, variances), and what they are
+    (moments,), both relative to the loss. None where they do not tell the two variances apart."""
+    expected, seen = np.zeros((2, 2)), np.zeros(2)
     for part in parts:
         _, number = np.unique(part.trunk, return_inverse=True)
         added = np.bincount(number, weights=part.values)
-        found[1] += float(added @ added - part.values @ part.values)
+        squares = float(part.values @ part.values)
+        seen += [squares, float(added @ added) - squares]
         m = part.moments
-        moments += [[m.trace_a, m.trace_b], [m.pairs_a, m.pairs_b]]
-    if abs(np.linalg.det(moments)) < 1e-9 * moments[0, 0] ** 2:
+        expected += [[m.trace_a, m.trace_b], [m.pairs_a, m.pairs_b]]
+    if abs(np.linalg.det(expected)) < 1e-9 * expected[0, 0] ** 2:
+        return None
+    return expected, seen
+
+
+def variances(expected: Floats, seen: Floats) -> Floats:
+    """Of a run's own noise and of its trunk's, 0 at least, (2,)."""
+    return np.asarray(np.maximum(np.linalg.solve(expected, seen), 0.0))
+
+
+def _share(parts: Sequence[Residuals]) -> float:
+    moments = two_moments(parts)
+    if moments is None:
         return 0.0
-    alone, together = np.maximum(np.linalg.solve(moments, found), 0.0)
+    alone, together = variances(*moments)
     return float(together / (alone + together)) if alone + together > 0 else 0.0

@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.fits.noise import Residuals
+from analysis.fits.noise import Residuals, two_moments, variances
 from analysis.fits.parabola import Floats
 
 MOST = 2000  # residuals of one curve: above, points^2 numbers are too many
@@ -31,24 +31,8 @@ class SlopeNoise:
     parts: tuple[Residuals, ...]
 
     @cached_property
-    def _moments(self) -> Floats:
-        """Expected moments for u = 1 and for v = 1, (moments, variances)."""
-        found = np.zeros((2, 2))
-        for part in self.parts:
-            m = part.moments
-            found += [[m.trace_a, m.trace_b], [m.pairs_a, m.pairs_b]]
-        return found
-
-    @cached_property
-    def _seen(self) -> Floats:
-        """The moments of these residuals."""
-        squares = products = 0.0
-        for part in self.parts:
-            _, number = np.unique(part.trunk, return_inverse=True)
-            added = np.bincount(number, weights=part.values)
-            squares += float(part.values @ part.values)
-            products += float(added @ added - part.values @ part.values)
-        return np.array([squares, products])
+    def _moments(self) -> tuple[Floats, Floats] | None:
+        return two_moments(self.parts)
 
     @cached_property
     def _traces(self) -> Floats:
@@ -66,11 +50,11 @@ class SlopeNoise:
         own = float(follows @ follows)
         _, number = np.unique(trunk, return_inverse=True)
         shared = float(np.sum(np.bincount(number, weights=follows) ** 2))
-        k = self._moments
-        if abs(np.linalg.det(k)) < 1e-9 * k[0, 0] ** 2 or not own > 0:
+        if self._moments is None or not own > 0:
             return None
-        weights = np.linalg.solve(k.T, np.array([own, shared]))
-        u, v = np.maximum(np.linalg.solve(k, self._seen), 0.0)
+        expected, seen = self._moments
+        weights = np.linalg.solve(expected.T, np.array([own, shared]))
+        u, v = variances(expected, seen)
         variance = max(float(u * own + v * shared), LEAST * independent * own)
         squared, once, twice = self._traces @ np.array([u * u, u * v, v * v])
         spread = weights[0] ** 2 * squared + 2 * weights[0] * weights[1] * once

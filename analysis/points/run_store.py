@@ -83,6 +83,7 @@ def read_runs(
     names = present if wanted is None else wanted
     files = {name: RunFolder(store / name).result_file for name in names}
     pending = [name for name, file in files.items() if not file.is_file()]
+    missing = set(pending)
     if len(pending) == len(files):
         raise AnalysisError(
             f"{store} holds no finished run ({plural(len(files), 'run')}, none with a "
@@ -99,7 +100,7 @@ def read_runs(
         )
     results: dict[str, tuple[str, Result]] = {}
     damaged = []
-    for name, found in _results(files):
+    for name, found in _results({n: f for n, f in files.items() if n not in missing}):
         if found is None:
             damaged.append(name)
         else:
@@ -117,8 +118,8 @@ def read_runs(
 
 
 def _results(files: Mapping[str, Path]) -> Iterator[tuple[str, Result | None]]:
-    """The results that are there, None where one is not what was written."""
-    present = [(name, file) for name, file in files.items() if file.is_file()]
+    """The results of files that are there, None where one is not what was written."""
+    present = list(files.items())
     parts = [present[i : i + TOGETHER] for i in range(0, len(present), TOGETHER)]
     for part, found in zip(parts, spread(_read_part, parts), strict=True):
         yield from ((name, one) for (name, _), one in zip(part, found, strict=True))
