@@ -70,6 +70,35 @@ def test_a_column_that_is_not_there_is_missed_before_anything_is_submitted(refus
     assert not list(tmp_path.glob("runs/*"))
 
 
+OWN = {
+    "size/bad.yaml": ("name: bad\n d_model: : 4\n", ["size=bad"], ["bad.yaml, line 2"]),
+    "study/own.yaml": (
+        "# @package _global_\ndefaults: [quick]\nstudy: {name: own, axes: {budget: '1e9,2e9'}}\n",
+        ["-m", "study=own", "launch=plan"],
+        ["study.axes.budget=1e9,2e9", "[1e9,2e9]"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_mistake_in_a_file_of_ones_own_is_one_sentence(name, refused, tmp_path):
+    text, arguments, words = OWN[name]
+    file = tmp_path / "conf" / name
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+    sentence = refused("--config-dir", str(tmp_path / "conf"), *arguments)
+    assert all(word in sentence for word in words), sentence
+
+
+def test_one_value_is_an_axis_of_one(sweep, tmp_path):
+    file = tmp_path / "conf" / "study" / "own.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(OWN["study/own.yaml"][0].replace("'1e9,2e9'", "1e9, model: vanilla, size: 9k"))
+    ended = sweep("--config-dir", str(tmp_path / "conf"), "-m", "study=own", "launch=plan")
+    assert ended.returncode == 0, ended.stderr
+    assert "vanilla-9k-1e9-" in ended.stdout
+
+
 def test_a_plan_that_would_be_refused_says_so(sweep, tmp_path):
     plan = tmp_path / "plans" / "plan.json"
     ended = sweep("-m", QUICK, "launch=plan", "launch.max_gpu_hours=0", f"launch.plan_file={plan}")

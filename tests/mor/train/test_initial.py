@@ -12,7 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from ledger.errors import UserError
+from ledger.errors import DamagedFile, UserError
 from ledger.folder import RunFolder
 from ledger.result import Result
 from mor.__main__ import app
@@ -172,6 +172,12 @@ def test_a_folder_that_holds_something_is_never_written_into(full: Path, tmp_pat
         run("export", full, tmp_path / "out")
     with pytest.raises(UserError, match="neither a finished run"):
         run("export", tmp_path / "nowhere", tmp_path / "new")
+    config = (full / "config.yaml").read_text()
+    for broken in ("train: {lr: [", "- a list", ""):
+        (full / "config.yaml").write_text(broken)
+        with pytest.raises(DamagedFile, match=r"config\.yaml"):
+            run("export", full, tmp_path / "new")
+    (full / "config.yaml").write_text(config)
     [weights] = (full / "checkpoints" / "final").glob("*.distcp")
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(UserError, match="its weights are damaged"):
