@@ -7,12 +7,12 @@ that is drawn every minute costs what was written meanwhile.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from ledger.folder import VALIDATION, RunFolder
+from ledger.folder import RunFolder
+from ledger.metrics import VALIDATION, lines_of, read_line
 
 WINDOWS_A_DECADE = 24  # of FLOPs
 
@@ -24,6 +24,7 @@ class Curve:
     sums: dict[int, tuple[int, float, float]] = field(default_factory=dict)  # n, FLOPs, loss
     validations: list[dict[str, Any]] = field(default_factory=list)  # lines with spent, val_*
     at: int = 0  # bytes read
+    damaged: int = 0  # lines that are left out
 
     @property
     def training(self) -> list[tuple[float, float]]:
@@ -36,31 +37,27 @@ class Curve:
         return sorted(found)
 
     def read_on(self, folder: RunFolder) -> Curve:
-        """Take in the whole lines that were written since; a line of another form is left out."""
+        """Take in the whole lines that were written since; a damaged one is left out."""
         try:
             with folder.metrics_file.open("rb") as file:
                 if (
                     file.seek(0, 2) < self.at
                 ):  # another file: the run was restarted from the beginning
-                    self.sums, self.validations, self.at = {}, [], 0
+                    self.sums, self.validations, self.at, self.damaged = {}, [], 0, 0
                 file.seek(self.at)
                 data = file.read()
         except FileNotFoundError:
             return self
-        whole = data[: data.rfind(b"\n") + 1]
-        self.at += len(whole)
-        for line in whole.splitlines():
+        self.at += data.rfind(b"\n") + 1
+        for line in lines_of(data):
             self._take(line)
         return self
 
     def _take(self, line: bytes) -> None:
-        try:
-            values = json.loads(line)
-        except ValueError:
-            return
-        if not isinstance(values, dict):
-            return
-        if _numbers(values, VALIDATION):
+        values = read_line(line)
+        if values is None:
+            self.damaged += 1
+        elif _numbers(values, VALIDATION):
             self.validations.append(values)
         elif _numbers(values, "loss"):
             spent, loss = float(values["spent"]), float(values["loss"])

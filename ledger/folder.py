@@ -9,9 +9,6 @@ and renamed, so that a reader never sees half of one.
 
 from __future__ import annotations
 
-import json
-import logging
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,15 +23,13 @@ from ledger.damage import (
 )
 from ledger.errors import DamagedFile, MalformedFile
 from ledger.evaluation import EVALUATION_SCHEMA, Evaluation
-from ledger.files import check_schema, read_json, write_atomically, write_json
+from ledger.files import check_schema, read_json, write_json
+from ledger.metrics import VALIDATION, lines_of, read_line
 from ledger.part import WrongValue
-from ledger.result import LOSS_KEYS, RESULT_SCHEMA, Result
-
-log = logging.getLogger(__name__)
+from ledger.result import RESULT_SCHEMA, Result
 
 SCHEMA = 1  # of status.json and config.yaml
 FINAL = "final"
-VALIDATION = LOSS_KEYS["causal"]  # in a line of metrics.jsonl: it is a validation on the way
 
 
 @dataclass(frozen=True)
@@ -223,10 +218,9 @@ class RunFolder:
 
     def metrics_at(self, step: int) -> dict[str, Any]:
         """What metrics.jsonl says of a training step; empty where it was not logged."""
-        if not self.metrics_file.exists():
-            return {}
-        for line in reversed(self.metrics_file.read_bytes().splitlines()):
-            values: dict[str, Any] = json.loads(line)
+        data = self.metrics_file.read_bytes() if self.metrics_file.exists() else b""
+        for line in reversed(lines_of(data)):
+            values = read_line(line) or {"step": step, VALIDATION: None}  # damaged: go on
             if values["step"] < step:
                 break
             if values["step"] == step and VALIDATION not in values:
@@ -246,84 +240,3 @@ def _read(path: Path, schema: int) -> dict[str, Any] | None:
         return None
     check_schema(values, schema, path)
     return {name: value for name, value in values.items() if name != "schema"}
-
-
-class MetricsWriter:
-    """`metrics.jsonl`: a line for each logged step and one for each validation on the way.
-
-    Each stands there once, however often a run restarts: a line torn by a crash is cut off when
-    the file is opened again, and a step that was logged before the crash and is trained again (to
-    the same bits) is not logged twice. Where a line before the last is damaged, the file is set
-    aside and goes on with the lines that are whole.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.last, self.validated = self._repair(path)  # steps of the newest line of each kind
-        self._file = path.open("a")
-
-    @staticmethod
-    def _repair(path: Path) -> tuple[int, int]:
-        """Keep the lines that are whole and whose steps rise, for each kind of line."""
-        if not path.exists():
-            return -1, -1
-        data = path.read_bytes()
-        end = data.rfind(b"\n") + 1
-        lines = data[:end].split(b"\n")[:-1]
-        read = [_kind_and_step(line) for line in lines]
-        whole, newest = [], {False: -1, True: -1}
-        for kind in newest:
-            steps = {i: at[1] for i, at in enumerate(read) if at is not None and at[0] is kind}
-            rising = _rising(steps)
-            whole += rising
-            newest[kind] = max((steps[i] for i in rising), default=-1)
-        kept = [lines[i] for i in sorted(whole)]
-        if len(kept) == len(lines):
-            if end < len(data):
-                with path.open("r+b") as file:
-                    file.truncate(end)
-        else:
-            log.warning("%s: %d lines are damaged", path.name, len(lines) - len(kept))
-            set_aside(path)
-            write_atomically(path, b"".join(line + b"\n" for line in kept).decode())
-        return newest[False], newest[True]
-
-    def write(self, step: int, **values: Any) -> None:
-        if step > self.last:
-            self._append(step, values)
-            self.last = step
-
-    def write_validation(self, step: int, **values: Any) -> None:
-        """`values` hold `VALIDATION`; the line of the step itself, if any, was written before."""
-        if step > self.validated:
-            self._append(step, values)
-            self.validated = step
-
-    def _append(self, step: int, values: dict[str, Any]) -> None:
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def _kind_and_step(line: bytes) -> tuple[bool, int] | None:
-    """Whether a line is a validation, and its step; None: it is damaged."""
-    try:
-        values = json.loads(line)
-        step = values["step"]
-    except (ValueError, TypeError, KeyError):
-        return None
-    return (VALIDATION in values, step) if type(step) is int else None
-
-
-def _rising(steps: dict[int, int]) -> list[int]:
-    """The lines (number to step) without those that a damaged number has put out of order."""
-    kept: list[int] = []
-    before = -1
-    for line, after in zip(steps, [*steps.values(), math.inf][1:], strict=True):
-        step = steps[line]
-        out_of_order = before < after <= step
-        if before < step and not out_of_order:
-            kept.append(line)
-            before = step
-    return kept

@@ -7,7 +7,6 @@ while a cool-down lies lower by its own share and would zigzag through the curve
 batches is reduced by means over windows of log compute; validations are taken as they are.
 """
 
-import json
 from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from analysis.points.table import curve_of
 from ledger.curves import Curve
 from ledger.folder import RunFolder
 from ledger.ids import is_trunk
+from ledger.metrics import read_metrics
 from ledger.result import LOSS_KEYS
 
 WINDOWS_A_DECADE = 8
@@ -39,9 +39,9 @@ def from_metrics(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Caution]]:
 
     Raises AnalysisError where the points are not runs, or not one of them has logged anything.
     """
-    parts, missing = [], []
+    parts, missing, damaged = [], [], {}
     for folder, row in _folders(table, "metrics").items():
-        lines = _read(RunFolder(folder).metrics_file)
+        lines, damaged[folder.name] = _read(RunFolder(folder).metrics_file)
         if lines is None:
             missing.append(folder.name)
             continue
@@ -54,7 +54,18 @@ def from_metrics(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Caution]]:
             f"spent ({listing(missing)}): use --curves points."
         )
     said = f"No curve for {_kinds(map(Path, missing))} without metrics: {listing(missing)}."
-    return pd.concat(parts, ignore_index=True), [Caution(Code.NO_METRICS, said)] if missing else []
+    cautions = [Caution(Code.NO_METRICS, said)] if missing else []
+    return pd.concat(parts, ignore_index=True), cautions + damaged_lines(damaged)
+
+
+def damaged_lines(damaged: dict[str, int]) -> list[Caution]:
+    """What is to be said of lines that were left out, by the name of their folder."""
+    hit = {name: number for name, number in damaged.items() if number}
+    if not hit:
+        return []
+    lines = plural(sum(hit.values()), "line")
+    said = f"Left out, as damaged: {lines} of metrics.jsonl of {listing(list(hit))}."
+    return [Caution(Code.DAMAGED, said)]
 
 
 def from_validation(table: pd.DataFrame, loss: str) -> tuple[pd.DataFrame, list[Caution]]:
@@ -66,12 +77,14 @@ def from_validation(table: pd.DataFrame, loss: str) -> tuple[pd.DataFrame, list[
     Raises AnalysisError where the points are not runs, or no model is left.
     """
     key = LOSS_KEYS.get(loss, LOSS_KEYS["causal"])
-    rows, missing = [], []
+    rows, missing, damaged = [], [], {}
     folders = _folders(table, "validation")
     for folder, row in folders.items():
+        curve = Curve().read_on(RunFolder(folder))
+        damaged[folder.name] = curve.damaged
         found = [
             (float(one["tokens"]), float(one[key]), float(one["spent"]))
-            for one in Curve().read_on(RunFolder(folder)).validations
+            for one in curve.validations
             if _positive(one.get("tokens"), one.get(key), one.get("spent"))
         ]
         if not found:
@@ -95,7 +108,8 @@ def from_validation(table: pd.DataFrame, loss: str) -> tuple[pd.DataFrame, list[
             "with train.eval_points=20 and another seed, as in seed=1, or use --curves points."
         )
     said = f"Left out, as not all of their sizes were validated on the way: {_sizes(lacking)}."
-    return kept, [Caution(Code.NO_METRICS, said)] if lacking else []
+    cautions = [Caution(Code.NO_METRICS, said)] if lacking else []
+    return kept, cautions + damaged_lines(damaged)
 
 
 def _lacking(table: pd.DataFrame, curves: pd.DataFrame) -> dict[str, list[float]]:
@@ -149,21 +163,19 @@ def _positive(*values: object) -> bool:
     return all(isinstance(value, int | float) and 0 < value < np.inf for value in values)
 
 
-def _read(file: Path) -> pd.DataFrame | None:
-    """The usable lines; a line that was cut off by a crash is skipped, None without any."""
-    if not file.is_file():
-        return None
+def _read(file: Path) -> tuple[pd.DataFrame | None, int]:
+    """The usable lines, None without any; and the number of damaged ones, which are left out."""
+    lines, damaged = read_metrics(file)
     rows = []
-    for line in file.read_text().splitlines():
+    for content in lines:
         try:
-            content = json.loads(line)
             rows.append([float(content[name]) for name in NEEDED])
         except (ValueError, KeyError, TypeError):
             continue
     frame = pd.DataFrame(rows, columns=list(NEEDED), dtype=float)
     values = frame.to_numpy(float)
     frame = frame[(np.isfinite(values) & (values > 0)).all(axis=1)]
-    return None if frame.empty else frame
+    return None if frame.empty else frame, damaged
 
 
 def _smooth(lines: pd.DataFrame) -> pd.DataFrame:

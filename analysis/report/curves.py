@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from analysis.formatting import compute, plural
+from analysis.points.curves import damaged_lines
 from analysis.points.series import ordered
 from analysis.points.table import PointSet, curve_of
 from analysis.report.charts import SHAPES, Chart, short
@@ -36,6 +37,7 @@ class _Line:
     size: str
     training: list[Point]  # (FLOPs, nats per token)
     validation: list[Point]
+    damaged: int  # lines of metrics.jsonl that are left out
 
 
 def learning(points: PointSet, bits: float | None) -> Learning | None:
@@ -45,8 +47,8 @@ def learning(points: PointSet, bits: float | None) -> Learning | None:
     """
     folders = _folders(points)
     key = LOSS_KEYS.get(points.loss.removeprefix("bpb_"), LOSS_KEYS["causal"])
-    lines = [_read(folder, row, key) for folder, row in list(folders.items())[:MOST]]
-    lines = [line for line in lines if line.training or line.validation]
+    read = [_read(folder, row, key) for folder, row in list(folders.items())[:MOST]]
+    lines = [line for line in read if line.training or line.validation]
     if not lines:
         return None
     sizes = dict.fromkeys(row["size"] for row in folders.values())
@@ -67,7 +69,9 @@ def learning(points: PointSet, bits: float | None) -> Learning | None:
         "y": {"label": "Loss (nats per token)", "form": "fixed"},
         "views": [{"name": "", "panels": panels, "legend": legend, "other": []}],
     }
-    return Learning(chart, _said(lines, len(folders), bits))
+    damaged = damaged_lines({line.name: line.damaged for line in read})
+    said = [_said(lines, len(folders), bits), *(one.text for one in damaged)]
+    return Learning(chart, " ".join(said))
 
 
 def _said(lines: list[_Line], folders: int, bits: float | None) -> str:
@@ -104,7 +108,8 @@ def _folders(points: PointSet) -> dict[Path, dict[Any, Any]]:
 
 def _read(folder: Path, row: dict[Any, Any], key: str) -> _Line:
     curve = Curve().read_on(RunFolder(folder))
-    return _Line(folder.name, str(row["curve"]), row["size"], curve.training, curve.validation(key))
+    both = curve.training, curve.validation(key)
+    return _Line(folder.name, str(row["curve"]), row["size"], *both, curve.damaged)
 
 
 def _top(losses: list[float]) -> float:

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from ledger.damage import set_aside
-from ledger.folder import VALIDATION, MetricsWriter, RunFolder
+from ledger.folder import RunFolder
+from ledger.metrics import VALIDATION, MetricsWriter
 from mor.evaluate.validation import bits_per_byte
 from mor.train import checkpoint
 from mor.train.checkpoint import CorruptCheckpoint

@@ -116,22 +116,18 @@ def _harm(trial: Trial, files: list[Path], harm: Callable[[Path, random.Random],
     return sum(harm(path, trial.chance) for path in chosen)
 
 
-def _flip_high(path: Path, chance: random.Random) -> bool:
-    return _flip(path, chance, high=True)
-
-
 def _truncate(path: Path, chance: random.Random) -> bool:
     data = path.read_bytes()
     path.write_bytes(data[: chance.randrange(max(1, len(data)))])
     return bool(data)
 
 
-def _flip(path: Path, chance: random.Random, high: bool = False) -> bool:
+def _flip(path: Path, chance: random.Random) -> bool:
     data = bytearray(path.read_bytes())
     if not data:
         return False
     bit = chance.randrange(8 * len(data))
-    data[bit // 8] ^= 0x80 if high else 1 << bit % 8
+    data[bit // 8] ^= 1 << bit % 8
     path.write_bytes(bytes(data))
     return True
 
@@ -191,16 +187,12 @@ def flipped_ledger(trial: Trial) -> int:
 
 
 def damaged_metrics(trial: Trial) -> int:
-    """In mid-training: of a folder that is finished, nothing reads or writes them again.
-
-    Flipped are high bits: another digit in a number is still a line, and lines have no digest
-    (docs/faults.md).
-    """
+    """In mid-training: of a folder that is finished, nothing reads or writes them again."""
     _stop_half_way(trial)
     trial.whole_curves = False
     files = [f.metrics_file for f in trial.site.folders() if f.metrics_file.exists()]
     files = [f for f in files if not (f.parent / "result.json").exists()]
-    harm = trial.chance.choice((_truncate, _flip_high))
+    harm = trial.chance.choice((_truncate, _flip))
     count = _harm(trial, files, harm)
     for folder in trial.site.folders():  # so that each is written again
         if folder.metrics_file in files and folder.checkpoints.is_dir():

@@ -24,6 +24,7 @@ import psutil
 
 from ledger.damage import META, checkpoint_digests_differ
 from ledger.folder import RunFolder
+from ledger.metrics import read_metrics
 from ledger.plan_file import StudyFolder, read_plan
 
 REPO = Path(__file__).parents[2]
@@ -340,13 +341,9 @@ class Reference:
 
 def _curve(folder: RunFolder) -> Iterator[tuple[int, float]]:
     """The lines that are whole: a damaged one stays where nobody writes the file again."""
-    text = folder.metrics_file.read_text(errors="replace") if folder.metrics_file.exists() else ""
-    for line in text.splitlines():
-        try:
-            values = json.loads(line)
+    for values in read_metrics(folder.metrics_file)[0]:
+        if "loss" in values:
             yield values["step"], values["loss"]
-        except (ValueError, KeyError, TypeError):
-            continue
 
 
 def _check_files(site: Site) -> None:

@@ -21,7 +21,8 @@ from ledger.damage import (
     set_aside,
 )
 from ledger.errors import DamagedFile
-from ledger.folder import MetricsWriter, RunFolder
+from ledger.folder import RunFolder
+from ledger.metrics import CRC, MetricsWriter, read_line, read_metrics, sealed_line
 from ledger.plan_file import PlanFile, RunEntry, read_plan, write_plan
 from ledger.result import Result
 
@@ -108,8 +109,8 @@ def test_files_of_an_older_version_have_no_digest_beside_them(tmp_path):
     assert folder.result().run_id == "a"
 
 
-def lines_of(path: Path) -> list[int]:
-    return [json.loads(line)["step"] for line in path.read_text().splitlines()]
+def steps_of(path: Path) -> list[int]:
+    return [values["step"] for values in read_metrics(path)[0]]
 
 
 @anywhere
@@ -128,10 +129,59 @@ def test_damage_to_metrics_costs_the_lines_that_it_hit(tmp_path, bit, steps, cut
     again.write(10 * again.last + 1000, loss=0.0)
     again.close()
     after = path.read_bytes().splitlines()
-    kept = lines_of(path)
+    kept = steps_of(path)
     assert kept == sorted(set(kept))
+    read, damaged = read_metrics(path)
+    assert not damaged
+    assert all(values["loss"] == 1.0 / values["step"] for values in read[:-1])  # no other digit
     if not cuts:  # a newline that is gone costs two lines
         assert len(set(before) - set(after)) <= 2
+
+
+values = st.dictionaries(
+    st.text(max_size=8).filter(lambda name: name not in ("step", CRC)),
+    st.floats(allow_nan=False) | st.integers() | st.none() | st.text(max_size=8),
+    max_size=5,
+)
+
+
+@given(step=st.integers(0), others=values, bit=bits)
+def test_a_line_is_read_as_written_or_not_at_all(step, others, bit):
+    line = sealed_line({"step": step, **others}).encode()
+    assert line.index(b"\n") == len(line) - 1
+    line = line[:-1]
+    assert read_line(line) == {"step": step, **others}
+    assert json.loads(line).keys() == {"step", *others, CRC}  # pandas and jq read it, too
+    flipped = bytearray(line)
+    flipped[bit % (8 * len(line)) // 8] ^= 1 << bit % 8
+    read = read_line(bytes(flipped))
+    if read is not None:  # the name of the CRC was hit
+        assert {name: read[name] for name in ("step", *others)} == {"step": step, **others}
+
+
+def test_lines_of_an_older_version_are_read_and_gone_on_with(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 10, "loss": 5.5}\n{"step": 20, "loss": 5.25}\n')
+    writer = MetricsWriter(path)
+    writer.write(20, loss=5.25)
+    writer.write(30, loss=5.0)
+    writer.close()
+    assert read_metrics(path) == (
+        [{"step": 10, "loss": 5.5}, {"step": 20, "loss": 5.25}, {"step": 30, "loss": 5.0}],
+        0,
+    )
+    assert not aside(tmp_path)
+
+
+def test_what_is_asked_of_a_step_passes_over_damaged_lines(tmp_path):
+    folder = RunFolder(tmp_path)
+    writer = MetricsWriter(folder.metrics_file)
+    for step in (10, 20, 30):
+        writer.write(step, loss=float(step))
+    writer.close()
+    text = folder.metrics_file.read_text()
+    folder.metrics_file.write_text(text.replace("30.0", "31.0").replace("20.0", "2x.0"))
+    assert [folder.metrics_at(step) for step in (10, 20, 30)] == [{"loss": 10.0}, {}, {}]
 
 
 def test_steps_trained_twice_are_logged_once(tmp_path):
@@ -141,7 +191,7 @@ def test_steps_trained_twice_are_logged_once(tmp_path):
         for step in range(1, last + 1):
             writer.write(step, loss=1.0)
         writer.close()
-    assert lines_of(path) == list(range(1, 9))
+    assert steps_of(path) == list(range(1, 9))
     assert not aside(tmp_path)
 
 

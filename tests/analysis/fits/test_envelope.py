@@ -109,7 +109,7 @@ def test_the_envelope_of_porian_agrees_with_approach_2(public_points):
 
 def write_metrics(folder: Path, lines: list[str]) -> None:
     folder.mkdir(exist_ok=True)
-    (folder / "metrics.jsonl").write_text("\n".join(lines))
+    (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
 
 
 def test_metrics_give_one_curve_a_trunk_or_run(store, table, edit_result):
@@ -128,7 +128,9 @@ def test_metrics_give_one_curve_a_trunk_or_run(store, table, edit_result):
     found, warnings = from_metrics(points.table)
     assert set(found["model"]) == {"mor"}
     assert found["params"].nunique() == 7
+    assert [one.code for one in warnings] == [Code.NO_METRICS, Code.DAMAGED]
     assert "No curve for 21 runs without metrics" in warnings[0].text
+    assert "21 lines" in warnings[1].text
     content = json.loads(invoke(store, "--curves", "metrics", "--json", "--bootstrap", 20).stdout)
     assert content["models"]["mor"]["a"] == pytest.approx(0.5, abs=0.05)
     words = invoke(store, "--curves", "metrics", "--bootstrap", 0).stdout

@@ -9,6 +9,7 @@ import shutil
 import pytest
 from typer.testing import CliRunner
 
+from analysis.cautions import Code
 from analysis.commands.cli import app
 from analysis.errors import AnalysisError
 from analysis.fits.envelope import fit_envelope
@@ -17,6 +18,7 @@ from analysis.points.curves import from_validation, validated
 from analysis.report import curves
 from analysis.report.fits import exponents
 from analysis.report.page import gather
+from ledger.metrics import read_metrics, sealed_line
 from tests.analysis.conftest import EXPONENT, SIZES, study_table
 from tests.analysis.report.conftest import build, load, log_curves
 from tests.analysis.report.test_page import text_of
@@ -48,6 +50,18 @@ def test_without_one_sizes_validations_all_are_finished_points(study, tmp_path):
         from_validation(table[table["model"] == "mor"], "causal")
     with pytest.raises(AnalysisError, match=r"\d trunks .*train\.eval_points=20 .*seed=1"):
         from_validation(table[table["model"] == "vanilla"], "causal")
+
+
+def test_damaged_lines_are_counted_where_the_curves_are_shown(study, tmp_path):
+    assert "damaged" not in curves.learning(load(study), None).said
+    file = tmp_path / "runs" / "mor-30k-trunk-aaaa" / "metrics.jsonl"
+    lines = [sealed_line(values) for values in read_metrics(file)[0]]
+    lines[-1] = lines[-1].replace('"val_nll_causal": ', '"val_nll_causal": 1')
+    file.write_text("".join(lines))
+    said = curves.learning(load(study), None).said
+    assert "1 line of metrics.jsonl of mor-30k-trunk-aaaa" in said
+    [damaged] = from_validation(load(study).table.query("model == 'mor'"), "causal")[1]
+    assert damaged.code is Code.DAMAGED
 
 
 def test_a_model_with_a_size_that_lacks_them_is_left_out_by_name(study, tmp_path):

@@ -17,7 +17,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger.folder import VALIDATION, MetricsWriter, RunFolder
+from ledger.folder import RunFolder
+from ledger.metrics import VALIDATION, MetricsWriter, read_metrics
 from ledger.result import Result, Throughput
 from mor.config import Config, ConfigError
 from mor.identity import run_id, trunk_id
@@ -30,7 +31,7 @@ from tests.mor.train.test_run import ALL, KILLED, _size, _tensors, final
 
 def lines(folder: RunFolder) -> tuple[list[dict], list[dict]]:
     """Lines of training steps, and of validations; without the speed."""
-    found = [json.loads(line) for line in folder.metrics_file.read_text().splitlines()]
+    found, _ = read_metrics(folder.metrics_file)
     timeless = [
         {k: v for k, v in one.items() if k not in ("tokens_per_s", "data_wait")} for one in found
     ]

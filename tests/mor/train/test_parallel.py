@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ledger.folder import VALIDATION, RunFolder
+from ledger.folder import RunFolder
+from ledger.metrics import VALIDATION, read_metrics
 from mor.config import Config, ConfigError
 from mor.train.distributed import tells_of_a_lost_rank
 from mor.train.folder import create_folder, read_config
@@ -206,7 +207,7 @@ def test_a_batch_that_ranks_cannot_share_is_refused(toy_run):
 @pytest.mark.parametrize("kind", KINDS)
 def test_points_on_the_way_are_those_of_one_process(pair, kind):
     def points(name: str) -> list[dict]:
-        found = map(json.loads, RunFolder(pair.root / name).metrics_file.read_text().splitlines())
+        found, _ = read_metrics(RunFolder(pair.root / name).metrics_file)
         return [line for line in found if VALIDATION in line]
 
     ours, whole = points(f"points-{kind}"), points("points-whole")

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from ledger.curves import Curve
 from ledger.errors import UserError
-from ledger.folder import VALIDATION, RunFolder
+from ledger.folder import RunFolder
+from ledger.metrics import VALIDATION
 from ledger.result import Result
 from sweeps.page import live
 from sweeps.page.chart import LEFT, RIGHT, TOP, WIDTH, Series, panel
