@@ -87,15 +87,20 @@ def write_digest(file: Path, digest_file: Path) -> None:
     write_atomically(digest_file, file_digest(file) + "\n")
 
 
-def check_digest(file: Path, digest_file: Path) -> None:
-    """Raises DamagedFile where a file is not the one whose digest was written beside it."""
+def read_whole(file: Path, digest_file: Path) -> bytes | None:
+    """A file that has a digest beside it; None where it is not there. Raises DamagedFile where it
+    is not the one whose digest was written."""
     for _ in range(READS):
         try:
+            data = file.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
             written = digest_file.read_bytes().strip()
-            if written == file_digest(file).encode():
-                return
         except OSError:
-            return  # of an older version, or a crash came between the two
+            return data  # of an older version, or a crash came between the two
+        if written == hashlib.blake2b(data).hexdigest().encode():
+            return data
     raise DamagedFile(
         f"{file}: not what was written; launch the study again, or, if you edited it yourself, "
         f"delete {digest_file.name}"

@@ -46,9 +46,15 @@ def sync_to_disk(path: Path) -> None:
 def read_json(path: Path) -> dict[str, Any] | None:
     """A JSON object, or None where there is no such file. Raises MalformedFile if it is neither."""
     try:
-        values = json.loads(path.read_text())
+        return json_object(path.read_bytes(), path)
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def json_object(data: bytes, path: Path) -> dict[str, Any]:
+    """The JSON object that a file holds. Raises MalformedFile."""
+    try:
+        values = json.loads(data)
     except ValueError as error:
         raise MalformedFile(
             f"{path}: not valid JSON ({error}); delete this file and launch the study again"

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from ledger.damage import (
-    check_digest,
     checkpoint_damage,
     checkpoint_digests_differ,
+    read_whole,
     set_aside,
     write_digest,
 )
 from ledger.errors import DamagedFile, MalformedFile
 from ledger.evaluation import EVALUATION_SCHEMA, Evaluation
-from ledger.files import check_schema, read_json, write_json
+from ledger.files import check_schema, json_object, write_json
 from ledger.metrics import VALIDATION, lines_of, read_line
 from ledger.part import WrongValue
 from ledger.result import RESULT_SCHEMA, Result
@@ -107,10 +107,11 @@ class RunFolder:
         Raises LedgerVersionError; MalformedFile where it is not a result; DamagedFile where it is
         not what was written.
         """
-        check_digest(self.result_file, self.digest_file)
-        values = _read(self.result_file, RESULT_SCHEMA)
+        data = read_whole(self.result_file, self.digest_file)
+        if data is None:
+            return None
         try:
-            return None if values is None else Result.from_dict(values)
+            return Result.from_dict(_values(data, RESULT_SCHEMA, self.result_file))
         except WrongValue as wrong:
             raise MalformedFile(
                 f"{self.result_file}: {wrong}; delete this file and launch the study again"
@@ -183,9 +184,9 @@ class RunFolder:
         written: they are scored again. Raises LedgerVersionError."""
         file = self.evaluation_file(task_set)
         try:
-            check_digest(file, file.with_suffix(".digest"))
-            values = _read(file, EVALUATION_SCHEMA)
-            return None if values is None else Evaluation.from_dict(values)
+            data = read_whole(file, file.with_suffix(".digest"))
+            known = None if data is None else _values(data, EVALUATION_SCHEMA, file)
+            return None if known is None else Evaluation.from_dict(known)
         except (DamagedFile, WrongValue):
             return None
 
@@ -207,8 +208,8 @@ class RunFolder:
         """The newest status, or None before the first start and where a crash has torn it. Raises
         LedgerVersionError."""
         try:
-            return _read(self.status_file, SCHEMA)
-        except DamagedFile:
+            return _values(self.status_file.read_bytes(), SCHEMA, self.status_file)
+        except (DamagedFile, FileNotFoundError, NotADirectoryError):
             return None
 
     def write_status(self, **status: Any) -> None:
@@ -234,9 +235,8 @@ class RunFolder:
         return self.log_file.read_text(errors="replace").splitlines()[-lines:]
 
 
-def _read(path: Path, schema: int) -> dict[str, Any] | None:
-    values = read_json(path)
-    if values is None:
-        return None
+def _values(data: bytes, schema: int, path: Path) -> dict[str, Any]:
+    values = json_object(data, path)
     check_schema(values, schema, path)
-    return {name: value for name, value in values.items() if name != "schema"}
+    del values["schema"]
+    return values

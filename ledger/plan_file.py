@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ledger.damage import check_digest, write_digest
+from ledger.damage import read_whole, write_digest
 from ledger.errors import MalformedFile, UserError
-from ledger.files import check_schema, read_json, write_json
+from ledger.files import check_schema, json_object, write_json
 from ledger.part import OPTIONAL, Part, WrongValue
 
 PLAN_SCHEMA = 1
@@ -190,10 +190,10 @@ class PlanFile(Part):
 def read_plan(path: Path) -> PlanFile:
     """A plan file. Raises UserError where it is missing, DamagedFile where it is not what was
     written, MalformedFile where it is not a plan, LedgerVersionError."""
-    check_digest(path, digest_of(path))
-    values = read_json(path)
-    if values is None:
+    data = read_whole(path, digest_of(path))
+    if data is None:
         raise UserError(f"{path}: there is no such plan; launch the study again")
+    values = json_object(data, path)
     check_schema(values, PLAN_SCHEMA, path)
     try:
         return PlanFile.from_dict(values)

@@ -68,11 +68,12 @@ def board(look: Look, width: int, height: int | None = None) -> Text:
     shown = _fitting(rows, height - len(foot) - 3) if height else rows
     text = Text(no_wrap=True, overflow="ignore")
     text.append(f"study {look.study}\n", style="bold")
-    columns = _columns(shown, width)
-    widths = [max(len(c.heading), *(len(c.cell(r)) for r in shown), 0) for c in columns]
+    table = _columns(shown, width)
+    columns = list(table)
+    widths = [_width(column, cells) for column, cells in table.items()]
     text.append(_line([c.heading for c in columns], columns, widths) + "\n", style="dim")
-    for row in shown:
-        line = Text(_line([c.cell(row) for c in columns], columns, widths))
+    for row, *cells in zip(shown, *table.values(), strict=True):
+        line = Text(_line(cells, columns, widths))
         line.stylize(COLOURS.get(row.state, "red"), widths[0] + 2, widths[0] + 2 + len(row.state))
         text.append_text(line)
         text.append("\n")
@@ -98,15 +99,20 @@ def _line(cells: list[str], columns: list[_Column], widths: list[int]) -> str:
     return GAP.join(padded).rstrip()
 
 
-def _columns(rows: list[Row], width: int) -> list[_Column]:
-    """The columns that fit; those that would say nothing are left out."""
-    columns = [c for c in COLUMNS if c.wanted == 0 or any(c.cell(row) != "-" for row in rows)]
+def _columns(rows: list[Row], width: int) -> dict[_Column, list[str]]:
+    """The columns that fit, with their cells; those that would say nothing are left out."""
+    table = {column: [column.cell(row) for row in rows] for column in COLUMNS}
+    table = {c: cells for c, cells in table.items() if c.wanted == 0 or set(cells) - {"-"}}
     while True:
-        widths = [max(len(c.heading), *(len(c.cell(row)) for row in rows), 0) for c in columns]
-        least = max(column.wanted for column in columns)
+        widths = [_width(column, cells) for column, cells in table.items()]
+        least = max(column.wanted for column in table)
         if least == 0 or sum(widths) + len(GAP) * (len(widths) - 1) <= width:
-            return columns
-        columns = [column for column in columns if column.wanted < least]
+            return table
+        table = {column: cells for column, cells in table.items() if column.wanted < least}
+
+
+def _width(column: _Column, cells: list[str]) -> int:
+    return max(len(column.heading), *map(len, cells), 0)
 
 
 def _fitting(rows: list[Row], lines: int) -> list[Row]:

@@ -28,7 +28,7 @@ from ledger.store import Ledger
 from sweeps import backends
 from sweeps.backends.base import BackendSilent, QueuedJob
 from sweeps.backends.submitted import Element, by_task, elements
-from sweeps.tasks import Task, tasks_of
+from sweeps.tasks import Kind, Task, tasks_of
 
 OPEN = ("planned", "pending", "running", "preempted")  # these may still go on by themselves
 BAD = ("failed", "diverged", "disk full", "out of memory")
@@ -144,26 +144,20 @@ class StudyView:
         seen = self._settle(seen, notes)
         cancelled = self._cancelled(held)
         trunk_ends = {s.task.folder.run_id: s for s in seen if s.task.is_segment}
-        rows = []
+        rows: dict[Kind, list[Row]] = {kind: [] for kind in Kind}
         for one in seen:
+            if one.done and not one.task.is_run:
+                continue
             mine = held.get(one.task.task_id, [])
             job = next((queued[e.job_id] for e in mine if e.job_id in queued), None)
             state = self._state(one, job, cancelled, trunk_ends)
-            rows.append(_row(one, state, job, mine))
+            rows[one.task.kind].append(_row(one, state, job, mine))
         return Look(
             self.study,
-            [row for one, row in zip(seen, rows, strict=True) if one.task.is_run],
-            [row for row in rows if row.is_segment and row.state != "done"],
-            [
-                row
-                for one, row in zip(seen, rows, strict=True)
-                if one.task.is_evaluation and row.state not in ("done", "diverged")
-            ],
-            [
-                row
-                for one, row in zip(seen, rows, strict=True)
-                if one.task.is_data and row.state != "done"
-            ],
+            rows[Kind.RUN],
+            rows[Kind.SEGMENT],
+            [row for row in rows[Kind.EVALUATION] if row.state != "diverged"],
+            rows[Kind.DATA],
             self._cost(seen),
             _remaining_hours(seen, sum(s.running for s in seen) if workers is None else workers),
             notes,

@@ -8,7 +8,6 @@ from typing import Any
 from analysis.cautions import Caution, Code
 from analysis.errors import AnalysisError
 from analysis.formatting import listing, plural
-from analysis.parallel import spread
 from analysis.points.corpora import with_corpora
 from analysis.points.series import flatten, name_series
 from ledger.errors import DamagedFile, MalformedFile, UserError
@@ -17,7 +16,6 @@ from ledger.ids import is_trunk
 from ledger.plan_file import PlanFile, StudyFolder, read_plan
 from ledger.result import BYTE_KEYS, DONE, LOSS_KEYS, Result
 
-TOGETHER = 250  # results that one worker reads before the next part
 RESULT = RunFolder(Path()).result_file.name
 PARAMS_KEYS = {"nonembedding": "n_params_nonembedding", "total": "n_params"}
 # What a point is made of; other keys of a result may be absent in older ones.
@@ -119,20 +117,11 @@ def read_runs(
 
 def _results(files: Mapping[str, Path]) -> Iterator[tuple[str, Result | None]]:
     """The results of files that are there, None where one is not what was written."""
-    present = list(files.items())
-    parts = [present[i : i + TOGETHER] for i in range(0, len(present), TOGETHER)]
-    for part, found in zip(parts, spread(_read_part, parts), strict=True):
-        yield from ((name, one) for (name, _), one in zip(part, found, strict=True))
-
-
-def _read_part(part: Sequence[tuple[str, Path]]) -> list[Result | None]:
-    found: list[Result | None] = []
-    for _, file in part:
+    for name, file in files.items():
         try:
-            found.append(result_of(file))
+            yield name, result_of(file)
         except DamagedFile:
-            found.append(None)
-    return found
+            yield name, None
 
 
 def rows_of(

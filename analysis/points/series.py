@@ -106,12 +106,13 @@ def _differing(runs: list[dict[str, Any]]) -> list[str]:
 
 def _same(key: str, runs: list[dict[str, Any]]) -> bool:
     """Whether all runs have the same value, of the same type: 1 is neither 1.0 nor true."""
-    first = runs[0].get(key)
-    kind, written = type(first), repr(first)
-    return all(
-        (type(value) is kind and value == first and kind is not list) or repr(value) == written
-        for value in (run.get(key) for run in runs)
-    )
+    values = [run.get(key) for run in runs]
+    first = values[0]
+    alike = set(map(type, values)) == {type(first)} and values.count(first) == len(values)
+    if alike and type(first) is not list:
+        return True
+    written = repr(first)
+    return all(repr(value) == written for value in values)
 
 
 def as_number(value: object) -> float | None:
@@ -125,12 +126,16 @@ def as_number(value: object) -> float | None:
     return found if 0 < found < float("inf") else None
 
 
-def flatten(settings: dict[str, Any], path: str = "") -> dict[str, Any]:
+def flatten(settings: dict[str, Any]) -> dict[str, Any]:
     """Nested settings by their dotted names."""
     flat: dict[str, Any] = {}
+    _flatten(settings, "", flat)
+    return flat
+
+
+def _flatten(settings: dict[str, Any], path: str, flat: dict[str, Any]) -> None:
     for key, value in settings.items():
         if isinstance(value, dict):
-            flat |= flatten(value, f"{path}{key}.")
+            _flatten(value, f"{path}{key}.", flat)
         else:
-            flat[f"{path}{key}"] = value
-    return flat
+            flat[path + key] = value

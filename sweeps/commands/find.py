@@ -49,7 +49,11 @@ def find_target(name: str, studies_dir: Path) -> Target:
     """A study, or a task of the newest study that has it. Raises UserError."""
     if file := plan_named(name, studies_dir):
         return Target(_view(file))
-    views = [_view(plan) for plan in _plans(studies_dir)]
+    views = []
+    for plan in _plans(studies_dir):
+        views.append(_view(plan))
+        if whole := _task(views[-1], name):
+            return Target(views[-1], whole)
     named = "@" in name  # an evaluation, or a segment
     ids = {t.task_id for view in views for t in view.tasks if named or not t.is_evaluation}
     if not ids:
@@ -62,11 +66,11 @@ def find_target(name: str, studies_dir: Path) -> Target:
             "python -m sweeps logs shows it"
         )
     found = _unique(name, ids, "study or run")
-    for view in views:
-        for task in view.tasks:
-            if task.task_id == found:
-                return Target(view, task)
-    raise AssertionError("the id comes from these views")
+    return next(Target(view, task) for view in views if (task := _task(view, found)))
+
+
+def _task(view: StudyView, task_id: str) -> Task | None:
+    return next((task for task in view.tasks if task.task_id == task_id), None)
 
 
 def find_folder(name: str, studies_dir: Path, runs_dir: Path) -> RunFolder:

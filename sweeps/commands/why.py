@@ -32,7 +32,7 @@ def explain(view: StudyView, task: Task) -> Iterator[str]:
     attempts = [a for a in AttemptLog(task.folder.path).read() if a.task_id == task.task_id]
     if attempts:
         yield ""
-        yield from map(_line, attempts)
+        yield from map(_line, range(1, len(attempts) + 1), attempts)
     if row.state not in ("done", "running"):
         yield from _tails(view, task, job=row.state not in ("pending", "planned"))
 
@@ -63,7 +63,8 @@ def _reason(row: Row, task: Task, rows: dict[str, Row]) -> Iterator[str]:
             yield "no worker has taken it; it goes on when the study is launched again"
 
 
-def _line(attempt: Attempt) -> str:
+def _line(number: int, attempt: Attempt) -> str:
+    """`number`: among the attempts at this task; its folder counts those at others, too."""
     began = datetime.datetime.fromtimestamp(attempt.started).isoformat(" ", "seconds")
     job = f" job {attempt.job_id}" if attempt.job_id else ""
     end = "running"
@@ -71,7 +72,7 @@ def _line(attempt: Attempt) -> str:
         took = ((attempt.ended or attempt.started) - attempt.started) / 3600
         end = f"{attempt.cause} after {duration(took)}"
     note = f" ({attempt.note})" if attempt.note else ""
-    return f"attempt {attempt.attempt}  {began}  {attempt.host}{job}  {end}{note}"
+    return f"attempt {number}  {began}  {attempt.host}{job}  {end}{note}"
 
 
 def _tails(view: StudyView, task: Task, job: bool) -> Iterator[str]:

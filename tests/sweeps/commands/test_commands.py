@@ -10,7 +10,9 @@ import time
 import pytest
 from typer.testing import CliRunner
 
+from ledger.attempts import AttemptLog
 from ledger.errors import UserError
+from ledger.ids import folder_of
 from sweeps.__main__ import app
 from sweeps.backends.slurm.reasons import why_waiting
 from sweeps.causes import ENDS
@@ -120,6 +122,18 @@ def test_retry_takes_what_ended_early_and_diverged_ones_only_when_asked(store):
     assert runs_to_retry(look, None, failed=False, diverged=False) == ([], [diverged])
     with pytest.raises(UserError, match=r"settings.json is missing"):
         sweeps("retry", "s")
+
+
+def test_why_counts_the_attempts_at_one_task(store):
+    first, second = store.segments()[:2]
+    trunk = folder_of(first)
+    assert folder_of(second) == trunk
+    log = AttemptLog(store.ledger.folder(trunk).path)
+    for task in (first, second, first, second):
+        log.path.parent.mkdir(parents=True, exist_ok=True)
+        log.end(log.begin(task, "launch", 1, False), "failed")
+    text = sweeps("why", second)
+    assert [text.count(f"attempt {number}  ") for number in (1, 2, 3, 4)] == [1, 1, 0, 0]
 
 
 def test_why_says_it_in_words(store, monkeypatch):
