@@ -6,7 +6,7 @@ only about attempts that have ended without saying why.
 
 from __future__ import annotations
 
-import statistics
+import math
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -297,17 +297,29 @@ def _speeds(seen: list[_Seen], at_least: int) -> dict[tuple[str, str], tuple[flo
 
 
 def _remaining_hours(seen: list[_Seen], workers: int) -> float | None:
-    """What is left of each task, priced at the speed that its model and size has shown, or at the
-    mean of those that have shown one; None before any has, or where nothing runs."""
-    speeds = _speeds(seen, at_least=1)
+    """What is left of each task, priced at the speed that its model and size has shown, or else at
+    that of the size nearest to it, of its own model where it is as near; None before any has shown
+    one, or where nothing runs."""
+    speeds = {shape: speed for shape, (speed, _) in _speeds(seen, at_least=1).items()}
     if not speeds or not workers:
         return None
-    mean = statistics.harmonic_mean([speed for speed, _ in speeds.values()])
-    seconds = sum(
-        s.task.exact_flops * (1 - _progress(s)) / speeds.get(_shape(s.task), (mean, 1))[0]
-        for s in seen
-    )
+    sizes = {_shape(s.task): _weights(s.task) for s in seen}
+    left: dict[tuple[str, str], float] = {}
+    for s in seen:
+        shape = _shape(s.task)
+        left[shape] = left.get(shape, 0.0) + s.task.exact_flops * (1 - _progress(s))
+    seconds = 0.0
+    for shape, flops in left.items():
+        apart = {other: abs(math.log(sizes[other] / sizes[shape])) for other in speeds}
+        like = min(speeds, key=lambda other: (apart[other], other != shape, other[0] != shape[0]))
+        seconds += flops / speeds[like]
     return seconds / workers / 3600
+
+
+def _weights(task: Task) -> float:
+    """In proportion to the weights of its layers."""
+    size = task.config_values["size"]
+    return float(size["n_layers"] * size["d_model"] ** 2)
 
 
 def _progress(s: _Seen) -> float:

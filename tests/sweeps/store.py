@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,27 @@ from sweeps.watch import StudyView
 class Store:
     """A study named `s` of vanilla runs with some budgets, in `<folder>/studies/s`."""
 
-    def __init__(self, folder: Path, budgets: Iterable[float], seeds: int = 1) -> None:
-        size = SizeConfig("tiny", 2, d_model=16, n_heads=2, n_kv_heads=1, d_head=8, d_ff=32)
+    def __init__(
+        self,
+        folder: Path,
+        budgets: Iterable[float],
+        seeds: int = 1,
+        sizes: Mapping[str, int] = {"tiny": 16},  # widths by name
+    ) -> None:
+        widths = [
+            SizeConfig(name, 2, d_model=width, n_heads=2, n_kv_heads=1, d_head=8, d_ff=32)
+            for name, width in sizes.items()
+        ]
         train = TrainConfig(batch_size=4, seq_len=32, warmup_steps=3, precision="fp32")
         base = Config(
-            ModelConfig("vanilla"), size, train=train, runtime=RuntimeConfig(device="cpu")
+            ModelConfig("vanilla"), widths[0], train=train, runtime=RuntimeConfig(device="cpu")
         )
-        configs = [replace(base, budget=b, seed=s) for s in range(seeds) for b in budgets]
+        configs = [
+            replace(base, size=size, budget=budget, seed=seed)
+            for size in widths
+            for seed in range(seeds)
+            for budget in budgets
+        ]
         self.folder = folder
         self.ledger = Ledger(folder / "runs")
         self.plan: Plan = build_plan("s", configs, self.ledger, ClusterConfig("cpu", 0.3))

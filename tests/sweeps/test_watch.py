@@ -51,6 +51,19 @@ def test_states_of_the_ledger_alone(tmp_path, monkeypatch):
         assert store.states()[third] == cause
 
 
+def test_a_size_without_a_speed_is_priced_at_that_of_the_nearest(tmp_path):
+    store = Store(tmp_path, [1e10], sizes={"tiny": 16, "wide": 64, "wider": 128})
+    assert store.view().remaining_hours(1) is None
+    tiny, _, wider = store.runs()
+    for run, speed in ((tiny, 1e8), (wider, 1e9)):
+        store.begin(run, claim=True, target=1e10, flops_per_s=speed, step=200)
+    flops = dict.fromkeys(("tiny", "wide", "wider"), 0.0)
+    for task in store.view().tasks:
+        flops[task.config.size.name] += task.exact_flops
+    left = flops["tiny"] / 1e8 + (flops["wide"] + flops["wider"]) / 1e9
+    assert store.view().remaining_hours(2) == pytest.approx(left / 2 / 3600)
+
+
 def test_slurm_has_the_word_where_it_holds_a_run(tmp_path, monkeypatch, slurm):
     store = Store(tmp_path, [1e8], seeds=5)
     waits, preempted, lost, dead, cancelled = store.runs()
