@@ -7,8 +7,9 @@ Each simulated study is one model of a grid of `benchmarks.coverage_isoflop`; it
 left out, forecast from the others, and then measured by a fit of all points. `loss %` is the
 relative error of the best loss against the law's own, `held` the share of intervals with what was
 measured. Beside it naive ones: the last best loss, a power law through the raw minima, approach 3
-alone. `--public` leaves out the top of every longer and longer part of the public isoFLOP sets
-(MOR_PUBLIC_POINTS names their folder), as measured by all their points up to it.
+alone; and `bound`, what the points let anybody know. `--public` leaves out the top of every longer
+and longer part of the public isoFLOP sets (MOR_PUBLIC_POINTS names their folder), as measured by
+all their points up to it.
 """
 
 from __future__ import annotations
@@ -23,14 +24,15 @@ import pandas as pd
 
 from analysis.errors import AnalysisError
 from analysis.fits.isoflop import ModelFrontier, fit_isoflop
-from analysis.fits.parametric.frontier import best_log_loss, plane_of
+from analysis.fits.parametric.frontier import Plane, best_log_loss, plane_of
 from analysis.fits.parametric.laws import Chinchilla
 from analysis.fits.parametric.optimum import fit_law
 from analysis.fits.parametric.solver import Problem
 from analysis.forecast.predict import Asked, predict
-from benchmarks.coverage_isoflop import GRIDS, LAWS, MODELS, Grid, Law, draw
+from benchmarks.coverage_isoflop import GRIDS, LAWS, MODELS, Grid, Law, budgets_of, draw
 
 RESAMPLES = 300
+PLANE: Plane = (-np.log(6), -1.0, 1.0)  # C = 6 N D
 PUBLIC = ("porian_rw_tuned", "porian_rw_long_warmup")
 CELLS = (
     *(("symmetric", grid, 0.003) for grid in ("demo", "seven", "mid", "wide", "drifting")),
@@ -84,6 +86,33 @@ def left_out(table: pd.DataFrame, level: float, seed: int) -> dict[str, float] |
     return told
 
 
+def bound(law: Law, grid: Grid, noise: float) -> dict[str, float]:
+    """The best that is possible where the form of the law is known: the Cramer-Rao bound of the
+    best loss and size at the largest budget, with the scatter of what is measured there (a parabola
+    through its sizes). Median error of the loss in percent, width of its 95 % interval in percent.
+    """
+    budgets, theta = budgets_of(grid), _theta(law)
+    centres = law.optimum(budgets) * np.geomspace(grid.first, grid.last, grid.budgets)
+    sizes = np.geomspace(1 / grid.reach, grid.reach, grid.sizes)
+    params = (centres[:-1, None] * sizes).ravel()
+    tokens = np.repeat(budgets[:-1], grid.sizes) / (6 * params)
+    jacobian = Chinchilla(np.log(params), np.log(tokens)).expand(theta).jacobian[0].T
+    covariance = noise**2 * np.linalg.inv(jacobian.T @ jacobian)
+    top, step = np.log(budgets[-1]), 1e-5
+    ends = [best_log_loss(theta + sign * step * np.eye(5), PLANE, top) for sign in (1, -1)]
+    slope = (ends[0] - ends[1]) / (2 * step)
+    at = np.log(sizes * grid.last)  # from the best size
+    design = np.stack([np.ones_like(at), at, at**2], axis=1)
+    measured = noise**2 * np.linalg.inv(design.T @ design)[0, 0]
+    error = float(np.sqrt(slope @ covariance @ slope + measured))
+    return {"bound median %": 67.449 * error, "bound width": 2 * 1.959964 * error}
+
+
+def _theta(law: Law) -> np.ndarray:
+    """As the solver has it, (1, 5)."""
+    return np.array([[np.log(law.A), law.alpha, np.log(law.B), law.beta, np.log(law.E)]])
+
+
 WAYS = ("ours", "last", "power law", "approach 3")
 
 
@@ -108,7 +137,7 @@ def simulated(law: Law, grid: Grid, noise: float, studies: int, level: float) ->
         found = left_out(one.assign(size=None), level, seed)
         if found is not None:
             rows.append(found)
-    return summary(rows)
+    return summary(rows) | bound(law, grid, noise)
 
 
 def public(level: float) -> dict[str, dict[str, float]]:

@@ -22,7 +22,7 @@ from analysis.fits import bootstrap
 from analysis.fits.debias import SQUARES, STARTS
 from analysis.fits.isoflop import ModelFrontier
 from analysis.fits.noise import Noise
-from analysis.fits.parametric.frontier import best_log_loss, best_size, plane_of
+from analysis.fits.parametric.frontier import bend, best_log_loss, best_size, plane_of
 from analysis.fits.parametric.laws import Chinchilla, Floats
 from analysis.fits.parametric.optimum import fit_law
 from analysis.fits.parametric.solver import Problem
@@ -103,11 +103,18 @@ class Beyond(ABC):
         ]
         return float(np.sqrt(np.mean(np.square(errors))) / self.noise.relative) if errors else 0.0
 
-    def _of_sizes(self) -> float:
-        """Standard deviation of a measured log N_opt."""
-        drawn = [self.frontier.drawn.log_params.get(m.budget) for m in self.frontier.interior]
-        spread = [float(np.nanstd(samples)) for samples in drawn if samples is not None]
-        return float(np.sqrt(np.mean(np.square(spread)))) if spread else 0.0
+    def _of_sizes(self, log_budget: float) -> float:
+        """Standard deviation of a measured log N_opt: the flatter the loss in log N, the larger."""
+        found = []
+        for m in self.frontier.interior:
+            drawn = self.frontier.drawn.log_params.get(m.budget)
+            if drawn is not None:
+                found.append(float(np.nanstd(drawn)) * self._bend(float(np.log(m.budget))))
+        return float(np.sqrt(np.mean(np.square(found)))) / self._bend(log_budget) if found else 0.0
+
+    def _bend(self, log_budget: float) -> float:
+        """In proportion to d^2 log L / d(log N)^2 at the best size; 1 where no law says it."""
+        return 1.0
 
 
 class ByLaw(Beyond):
@@ -133,7 +140,7 @@ class ByLaw(Beyond):
     def size(self, log_budget: float) -> Guess:
         """log N_opt, a line in log C."""
         value, samples = (best_size(t, self.plane, log_budget) for t in self._sets())
-        spread = self._of_sizes() * self._rng.standard_normal(len(samples))
+        spread = self._of_sizes(log_budget) * self._rng.standard_normal(len(samples))
         return self._guess(value, samples + spread)
 
     def run(self, log_params: float, log_budget: float) -> Guess:
@@ -142,6 +149,9 @@ class ByLaw(Beyond):
         at = Chinchilla(np.array([log_params]), np.array([p + q * log_params + r * log_budget]))
         value, samples = (at.log_loss(t)[:, 0] for t in self._sets())
         return self._guess(value, self._measured(samples, 1.0))
+
+    def _bend(self, log_budget: float) -> float:
+        return float(bend(self.fit.theta[None], self.plane, log_budget)[0])
 
     def _sets(self) -> tuple[Floats, Floats]:
         return self.fit.theta[None], self.drawn.thetas
@@ -180,7 +190,7 @@ class ByMinima(Beyond):
         last = _line(self.log_budgets[-LAST:], self.log_params[:, -LAST:], log_budget)[0]
         whole = self.size_draws[~np.isnan(self.size_draws).any(axis=1)]
         samples = _line(self.log_budgets, whole, log_budget)
-        spread = self._of_sizes() * self._rng.standard_normal(len(samples))
+        spread = self._of_sizes(log_budget) * self._rng.standard_normal(len(samples))
         return Guess(value, samples + spread, 0.5 * abs(value - float(last)))
 
     def run(self, log_params: float, log_budget: float) -> Guess:
@@ -190,13 +200,13 @@ class ByMinima(Beyond):
             [m.parabola.coefficients[2] / m.parabola.half_width**2 / m.loss
              for m in self.frontier.interior if m.parabola and m.loss]
         )  # fmt: skip
-        bend = float(bends.mean())
+        mean = float(bends.mean())
         away = log_params - size.value
         number = min(len(best.samples), len(size.samples))
-        bent = bend + bends.std() / np.sqrt(len(bends)) * self._rng.standard_normal(number)
+        bent = mean + bends.std() / np.sqrt(len(bends)) * self._rng.standard_normal(number)
         samples = best.samples[:number] + bent * (log_params - size.samples[:number]) ** 2
-        laws = float(np.hypot(best.laws, 2 * bend * away * size.laws))
-        return Guess(best.value + bend * away**2, self._measured(samples, 1.0), laws)
+        laws = float(np.hypot(best.laws, 2 * mean * away * size.laws))
+        return Guess(best.value + mean * away**2, self._measured(samples, 1.0), laws)
 
 
 def _stacked(samples: list[Floats]) -> Floats:

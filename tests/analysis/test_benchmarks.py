@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import coverage_design, coverage_tuning
+from benchmarks import coverage_autopilot, coverage_design, coverage_tuning, forecast
 from benchmarks.coverage import coverage
 from benchmarks.coverage_isoflop import GRIDS, LAWS, referee
 
@@ -69,3 +69,20 @@ def test_design_says_what_studies_show():
     assert found["half 3 said"] == pytest.approx(found["half 3 seen"], rel=0.4)
     assert found["printed / said"] == pytest.approx(1, abs=0.3)
     assert found["lost said"] == found["lost seen"] == 0
+
+
+def test_an_interval_that_ends_a_study_holds_the_truth():
+    found = coverage_autopilot.referee(LAWS["symmetric"], GRIDS["demo"], 0.003, 0.6, 30)
+    assert found["stopped"] == 1
+    assert found["added"] > 5
+    # 0.95: fewer than 25 of 30 has a chance of about 1 in 2,000.
+    assert found["held"] >= 0.83
+    assert abs(found["bias"]) < found["target"]
+
+
+def test_forecasts_are_as_close_as_the_points_let_them_be():
+    found = forecast.simulated(LAWS["symmetric"], GRIDS["mid"], 0.003, 60, 0.95)
+    assert found["ours median %"] < 1.5 * found["bound median %"]
+    assert found["width"] == pytest.approx(found["bound width"], rel=0.35)
+    assert found["held"] >= 0.85
+    assert found["N_opt held"] >= 0.85

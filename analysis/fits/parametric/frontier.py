@@ -46,3 +46,16 @@ def best_log_loss(theta: Floats, plane: Plane, log_budget: float) -> Floats:
     floor, level, gamma = frontier(theta, plane)
     with np.errstate(invalid="ignore", over="ignore"):
         return np.asarray(np.log(floor + np.exp(level - gamma * log_budget)))
+
+
+def bend(theta: Floats, plane: Plane, log_budget: float) -> Floats:
+    """d^2 log L / d(log N)^2 at the best size of each parameter set, (sets,)."""
+    p, q, r = plane
+    log_a, alpha, log_b, beta, _ = theta.T
+    size = best_size(theta, plane, log_budget)
+    tokens = p + q * size + r * log_budget
+    of_size = 2 * np.log(alpha) + log_a - alpha * size
+    of_data = 2 * np.log(-q * beta) + log_b - beta * tokens
+    return np.asarray(
+        np.exp(np.logaddexp(of_size, of_data) - best_log_loss(theta, plane, log_budget))
+    )
