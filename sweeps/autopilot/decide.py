@@ -30,8 +30,9 @@ class Candidate:
     model: str
     size: str
     budget: float
-    hours: float
+    hours: float  # from scratch
     after: float  # half width that is expected with it and those before it
+    seed: int = 0
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@
   budget's sizes inform the law most, and a parabola little;
 - a round is written before its runs are launched (`ledger.autopilot`). One that was killed, at any
   moment, is found by the next start: its runs are in its file, and a launch trains none twice;
-- hours are those that the study's attempts have held since the first round, as the ledger has them.
+- hours are those that the study's attempts have held since the first round, as the ledger has them;
+  prices are the planner's, at the measured speed of a model and size where a run has shown one.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ import math
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
 
+from ledger.attempts import AttemptLog
 from ledger.autopilot import (
     LAUNCH,
     MET,
@@ -40,6 +42,7 @@ from mor.config import Config, ConfigError
 from mor.identity import run_id
 from sweeps.autopilot.decide import Candidate, Points, decide, met, parse_until
 from sweeps.commands.retry import runs_to_retry
+from sweeps.plan import build_plan
 from sweeps.study import kept_settings, launch_configs
 from sweeps.tasks import Task
 from sweeps.watch import OPEN, StudyView
@@ -156,6 +159,15 @@ class Autopilot:
         cost = self._anew().look().cost
         return cost.gpu_hours + cost.core_hours
 
+    def _held_by_rounds(self) -> float:
+        """Hours of the runs that rounds have named, and of their trunks."""
+        named = {run.run_id for made in rounds(self.view.folder) for run in made.runs}
+        tasks = [task for task in self._anew().tasks if task.is_run and task.folder.run_id in named]
+        folders = {task.folder.path for task in tasks}
+        folders |= {trunk.path for task in tasks if (trunk := task.trunk(self.view.ledger))}
+        now = time.time()
+        return sum(one.hours(now) for path in folders for one in AttemptLog(path).read())
+
     def _left(self) -> float:
         before = rounds(self.view.folder)
         held = self._held()
@@ -168,8 +180,9 @@ class Autopilot:
         known, why = self._known()
         short = [one.model for one in known if not met(one, self.until)]
         candidates, refused = self._candidates(short)
+        candidates = self._priced(candidates)
         decision = decide(known, candidates, self.until, self.hours - (held - start))
-        runs = self._with_seeds(decision.runs)
+        runs = [self._chosen(one) for one in decision.runs]
         number, digest = self._points()
         refusal = f"{REFUSED}: {refused or why}" if decision.reason == REFUSED else decision.reason
         made = Round(
@@ -201,12 +214,17 @@ class Autopilot:
 
     def _known(self) -> tuple[list[Known], str]:
         found, why = told("fit", str(self.view.folder.path), *self.mixed)
-        models = (found or {}).get("models", {})
-        names = dict.fromkeys(
-            [*models, *(task.config.model.name for task in self.view.tasks if task.is_run)]
+        names = list(
+            dict.fromkeys(
+                task.config.label or task.config.model.name
+                for task in self.view.tasks
+                if task.is_run
+            )
         )
-        if any(task.config.label for task in self.view.tasks if task.is_run):
-            names = dict.fromkeys(models)
+        models = (found or {}).get("models", {})
+        if found and not models and len(names) == 1:  # as `fit` prints a single curve
+            models = {names[0]: found}
+        self._refuse_variants(models, names)
         known = []
         for name in names:
             one = models.get(name, {})
@@ -217,6 +235,16 @@ class Autopilot:
             told_why = "" if low is not None else (why or "the points do not identify it")
             known.append(Known(model=name, value=value, low=low, high=high, why=told_why))
         return known, why
+
+    def _refuse_variants(self, curves: Iterable[str], names: Sequence[str]) -> None:
+        """Raises UserError for a study whose runs of a model differ in more than its axes."""
+        split = [one for one in curves if one not in names and one.split(" (")[0] in names]
+        if split:
+            raise UserError(
+                f"autopilot: the runs of {split[0].split(' (')[0]} are several curves "
+                f"({', '.join(split[:3])}), of which none can be continued; python -m analysis "
+                f"tune {self.view.study} is for a study that varies a setting"
+            )
 
     def _candidates(self, models: list[str]) -> tuple[list[Candidate], str]:
         """What is suggested for each of some models, in turns, so that all get their share."""
@@ -231,7 +259,7 @@ class Autopilot:
                         model,
                         run["size"],
                         run["budget"],
-                        run["cost"],
+                        0.0,  # priced below, all at once
                         run["after"],
                     )
                     for one in (found or {}).get("models", [])
@@ -241,22 +269,33 @@ class Autopilot:
         turns = max(map(len, each), default=0)
         return [some[i] for i in range(turns) for some in each if i < len(some)], refused
 
-    def _with_seeds(self, chosen: Iterable[Candidate]) -> list[tuple[Chosen, Config]]:
-        """The runs with seeds that the study has not used. Raises UserError where its plan has no
-        such point."""
-        points, made = self._points_of_plan(), list[tuple[Chosen, Config]]()
-        for one in chosen:
-            seed = points.next_seed(one.model, one.size, one.budget)
-            config = points.run(one.model, one.size, one.budget, seed)
-            chosen_run = Chosen(
-                run_id=run_id(config),
-                model=one.model,
-                size=one.size,
-                budget=one.budget,
-                seed=seed,
-            )
-            made.append((chosen_run, config))
-        return made
+    def _priced(self, candidates: list[Candidate]) -> list[Candidate]:
+        """With seeds that the study has not used, and the price of each. Raises UserError where its
+        plan has no such point."""
+        points = self._points_of_plan()
+        seeded = [
+            dataclasses.replace(one, seed=points.next_seed(one.model, one.size, one.budget))
+            for one in candidates
+        ]
+        configs = [points.run(one.model, one.size, one.budget, one.seed) for one in seeded]
+        machine = dataclasses.replace(self.settings.cluster, gpu=self.view.plan.gpu)
+        plan = build_plan(self.view.study, configs, self.view.ledger, machine)
+        hours = {run.run_id: run.gpu_hours for run in plan.runs}
+        return [
+            dataclasses.replace(one, hours=hours[run_id(config)])
+            for one, config in zip(seeded, configs, strict=True)
+        ]
+
+    def _chosen(self, one: Candidate) -> tuple[Chosen, Config]:
+        config = self._points_of_plan().run(one.model, one.size, one.budget, one.seed)
+        chosen = Chosen(
+            run_id=run_id(config),
+            model=one.model,
+            size=one.size,
+            budget=one.budget,
+            seed=one.seed,
+        )
+        return chosen, config
 
     def _points_of_plan(self) -> Points:
         return Points([task.config for task in self.view.tasks if task.is_run])
@@ -267,9 +306,12 @@ class Autopilot:
         say: Callable[[str], None] = lambda text: self.console.print(  # noqa: E731
             text, highlight=False, markup=False, soft_wrap=True
         )
+        unit = "core-hours" if self.view.plan.gpu == "cpu" else "GPU-hours"
+        others = made.spent - self._held_by_rounds()
+        by_others = f" ({others:.3g} by runs that no round has named)" if others > 0.001 else ""
         say(
             f"round {made.number}: {made.points} points, {made.spent:.3g} of "
-            f"{made.limit_hours:g} hours spent"
+            f"{made.limit_hours:g} {unit} spent{by_others}"
         )
         for one in made.known:
             if one.half_width is None:
@@ -281,7 +323,7 @@ class Autopilot:
                     f"({one.low:.3f} to {one.high:.3f}){enough}"
                 )
         if made.action == LAUNCH:
-            say(f"  launching {len(made.runs)} runs for about {made.price_hours:.3g} hours:")
+            say(f"  launching {len(made.runs)} runs for about {made.price_hours:.3g} {unit}:")
             for chosen in made.runs:
                 say(f"    {chosen.run_id}")
         else:

@@ -11,6 +11,8 @@ import pytest
 from rich.console import Console
 
 from ledger.autopilot import LAUNCH, STOP, folder_of_rounds, rounds
+from ledger.errors import UserError
+from ledger.plan_file import read_plan
 from mor.config import ConfigError
 from sweeps.autopilot import fly
 from sweeps.autopilot.fly import Autopilot
@@ -43,6 +45,33 @@ def test_it_launches_what_is_suggested_until_the_interval_is_narrow(study, analy
     assert 0 < last.spent < 1
     assert pilot(study).fly() == "met"  # typed again: nothing new to say
     assert len(rounds(view.folder)) == 2
+
+
+def test_rounds_are_priced_as_their_launch_is(study, analysis) -> None:
+    """At the speed that the study's runs have shown, which is not what the plan assumed."""
+    made = pilot(study)
+    made.fly()
+    first, last = rounds(made.view.folder)
+    runs = {run.run_id: run for run in read_plan(made.view.folder.plan_file).runs}
+    priced = [runs[run.run_id] for run in first.runs]
+    assert all(run.price == "measured" for run in priced)
+    assert first.price_hours == pytest.approx(sum(run.gpu_hours for run in priced), rel=0.2)
+    assert made._held_by_rounds() == pytest.approx(last.spent)
+
+
+def test_the_fit_of_a_single_model_is_known(study, monkeypatch) -> None:
+    flat = {"exponents": {"a": 0.5}, "interval": {"a": [0.4, 0.6]}, "identified": True}
+    monkeypatch.setattr(fly, "told", lambda *_: (flat, ""))
+    [known], _ = pilot(study)._known()
+    assert (known.model, known.low, known.high) == ("vanilla", 0.4, 0.6)
+
+
+def test_a_study_that_varies_a_setting_is_for_tune(study, monkeypatch) -> None:
+    curves = {f"vanilla (lr={lr})": {"exponents": {"a": 0.5}} for lr in (0.01, 0.02)}
+    monkeypatch.setattr(fly, "told", lambda *_: ({"models": curves}, ""))
+    with pytest.raises(UserError, match=r"analysis tune quick"):
+        pilot(study).fly()
+    assert not rounds(study_view(str(study), study.parent).folder)
 
 
 def test_mixed_points_are_fitted_where_it_is_told_to(study, analysis) -> None:
