@@ -97,6 +97,11 @@ class RunFolder:
         """Whether a trunk has been trained to `target` FLOPs and has its checkpoint there."""
         return checkpoint_damage(self.plateau(target)) is None
 
+    def plateaus(self) -> set[float]:
+        """The FLOPs of the plateau checkpoints that a trunk has, whole ones alone."""
+        paths = self.checkpoints.glob("plateau-*") if self.checkpoints.is_dir() else ()
+        return {float(p.name[8:]) for p in paths if checkpoint_damage(p) is None}
+
     def rolling(self, step: int) -> Path:
         """The checkpoint that is written on the way, at a step."""
         return self.checkpoints / f"step-{step:08d}"

@@ -12,71 +12,21 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from ledger.ids import folder_of, segment_name
-from ledger.plan_file import PlanFile, RunEntry, SegmentEntry
+from ledger.ids import folder_of
+from ledger.plan_file import PlanFile, RunEntry
 from ledger.result import FINISHED
 from ledger.store import Ledger
 from mor.config import Config, to_dict
 from mor.evaluate.task_sets import TaskSet
-from mor.flops import RunCost, run_cost
-from mor.identity import run_id, trunk_id
+from mor.flops import RunCost
 from mor.model.components import layout
-from mor.train.schedule import PlannedSteps, has_trunk, planned_steps, schedule
+from mor.train.schedule import PlannedSteps
 from sweeps.config import ClusterConfig
 from sweeps.evaluations import Evaluation, evaluations_of
 from sweeps.preparations import Preparation, for_run, preparations_of
 from sweeps.prices import Price, validation_flops
+from sweeps.segments import Point, Segment, point_of, segments_of
 from sweeps.tasks import Kind, Task, TaskGraph, in_order_of_work
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A stretch of a trunk: from the plateau end before it to that of one budget."""
-
-    segment_id: str
-    trunk_id: str
-    config: Config  # of a run that branches off at its end
-    target: float  # FLOPs at its end, under the convention of the study
-    steps: int  # of this stretch
-    exact_flops: float
-    validation_flops: float  # of the points on the way
-    gpu_hours: float
-    depends_on: tuple[str, ...]
-    done: bool
-    data: str | None = None  # the task that prepares its corpus
-
-    def entry(self) -> SegmentEntry:
-        """The segment as `launch.plan_file` has it."""
-        return SegmentEntry(
-            segment_id=self.segment_id,
-            trunk_id=self.trunk_id,
-            target_flops=self.target,
-            steps=self.steps,
-            exact_flops=self.exact_flops,
-            gpu_hours=self.gpu_hours,
-            status="done" if self.done else "planned",
-            depends_on=self.depends_on,
-            data=self.data,
-        )
-
-    def task(self, ledger: Ledger) -> Task:
-        return Task(
-            self.segment_id,
-            Kind.SEGMENT,
-            ledger.folder(self.trunk_id),
-            self.depends_on,
-            to_dict(self.config),
-            self.exact_flops,
-            self.gpu_hours,
-            self.target,
-            "done" if self.done else "planned",
-            data=self.data,
-        )
-
-    def worker_entry(self) -> SegmentEntry:
-        """The segment as workers need it."""
-        config, checks = to_dict(self.config), self.validation_flops
-        return replace(self.entry(), config=config, validation_flops=checks)
 
 
 @dataclass(frozen=True)
@@ -205,6 +155,7 @@ class Plan:
             **({"data": preparing} if self.data else {}),
             "runs": len(self.runs),
             "trunks": len({segment.trunk_id for segment in self.segments}),
+            "begun": sum(not s.done and s.open_share < 1 for s in self.segments),
             "done": sum(run.status == "done" for run in self.runs),
             "with_trunk_sharing": {
                 "exact_flops": sum(s.exact_flops for s in self.segments)
@@ -217,9 +168,9 @@ class Plan:
             },
             "remaining": {
                 "runs": len(remaining_runs),
-                "exact_flops": sum(s.exact_flops for s in left)
+                "exact_flops": sum(s.exact_flops * s.open_share for s in left)
                 + sum(run.own_exact_flops for run in remaining_runs),
-                "gpu_hours": sum(s.gpu_hours for s in left)
+                "gpu_hours": sum(s.gpu_hours * s.open_share for s in left)
                 + sum(run.own_gpu_hours for run in remaining_runs),
             },
         }
@@ -294,9 +245,9 @@ def build_plan(
     Raises ConfigError where a budget holds no schedule (less than one step, or no room for the
     warm-up) and LedgerVersionError where the run store is of another version.
     """
-    points = {point.run_id: point for point in map(_point, configs)}
+    points = {point.run_id: point for point in map(point_of, configs)}
     price = Price(cluster, ledger)
-    segments = _segments(points.values(), ledger, price)
+    segments = segments_of(points.values(), ledger, price)
     by_target = {(s.trunk_id, s.target): s.segment_id for s in segments}
     present = ledger.present()
     runs = [
@@ -315,65 +266,8 @@ def _last_of_each(preparations: Iterable[Preparation]) -> list[Preparation]:
     return list({folder_of(one.data_id): one for one in preparations}.values())
 
 
-@dataclass(frozen=True)
-class _Point:
-    """What a configuration comes to, computed once."""
-
-    config: Config
-    run_id: str
-    trunk_id: str | None
-    cost: RunCost
-    target: float  # plateau end, FLOPs
-    steps: PlannedSteps
-
-
-def _point(config: Config) -> _Point:
-    plan = schedule(config)
-    trunk = trunk_id(config) if has_trunk(config) else None
-    steps = planned_steps(config, plan)
-    return _Point(config, run_id(config), trunk, run_cost(config), plan.plateau_end, steps)
-
-
-def _segments(points: Iterable[_Point], ledger: Ledger, price: Price) -> list[Segment]:
-    trunks: dict[str, dict[float, _Point]] = {}
-    for point in points:
-        if point.trunk_id:
-            trunks.setdefault(point.trunk_id, {}).setdefault(point.target, point)
-    return [
-        segment
-        for name, targets in trunks.items()
-        for segment in _cut(name, targets, ledger, price)
-    ]
-
-
-def _cut(
-    trunk: str, targets: dict[float, _Point], ledger: Ledger, price: Price
-) -> Iterable[Segment]:
-    """The segments of one trunk, in order; what its folder already holds is done."""
-    from_step = 0
-    before: tuple[str, ...] = ()
-    for target, point in sorted(targets.items()):
-        steps = point.steps.stable - from_step
-        flops = steps * point.cost.step_flops["exact"]
-        checks = validation_flops(point.config, point.cost, from_step, point.steps.stable)
-        name = segment_name(trunk, target)
-        yield Segment(
-            segment_id=name,
-            trunk_id=trunk,
-            config=point.config,
-            target=target,
-            steps=steps,
-            exact_flops=flops,
-            validation_flops=checks,
-            gpu_hours=price.hours(point.config, flops + checks),
-            depends_on=before,
-            done=ledger.folder(trunk).plateau_done(target),
-        )
-        from_step, before = point.steps.stable, (name,)
-
-
 def _run(
-    point: _Point,
+    point: Point,
     ledger: Ledger | None,
     by_target: dict[tuple[str, float], str],
     price: Price,

@@ -143,7 +143,7 @@ def totals_text(plan: Plan) -> str:
             f"{counted(scored['planned'], 'evaluation')} on {names}: {scored['remaining']} left, "
             f"about {scored['gpu_hours']:,.3g} {unit}"
         )
-    if totals["done"]:
+    if totals["done"] or totals["begun"]:
         lines.append(f"{totals['done']} done; {left['runs']} left, {left['gpu_hours']:,.3g} {unit}")
     return "\n".join(lines)
 

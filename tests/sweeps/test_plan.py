@@ -5,9 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from ledger.store import Ledger
+from sweeps.config import ClusterConfig
+from sweeps.plan import build_plan
+from sweeps.tables import totals_text
+from tests.sweeps.store import Store
 
 REPO = Path(__file__).parents[2]
 FIELDS = [
@@ -140,3 +147,22 @@ def test_validations_are_in_the_price(plan, model):
     hours = [made["totals"]["with_trunk_sharing"]["gpu_hours"] for made in (bare, some)]
     points = (hours[1] - hours[0]) / (65_536 * passes[1] * rate / 3)
     assert 7 < points < 14  # of two budgets on one trunk: each only once
+
+
+def test_a_trunk_goes_on_from_the_plateau_of_a_budget_that_is_not_planned(tmp_path):
+    store = Store(tmp_path, [1e8])
+    [smaller] = store.plan.segments
+    larger = replace(smaller.config, budget=2e8)
+    machine = ClusterConfig("cpu", 0.3)
+
+    def totals():
+        return build_plan("s", [larger], Ledger(store.ledger.runs_dir), machine).totals()
+
+    assert (totals()["begun"], totals()["done"]) == (0, 0)
+    assert totals()["remaining"]["gpu_hours"] == totals()["with_trunk_sharing"]["gpu_hours"]
+    store.finish_segment(smaller.segment_id)
+    found = totals()
+    saved = found["with_trunk_sharing"]["exact_flops"] - found["remaining"]["exact_flops"]
+    assert found["begun"] == 1
+    assert saved == pytest.approx(smaller.exact_flops)
+    assert "left" in totals_text(build_plan("s", [larger], store.ledger, machine))
