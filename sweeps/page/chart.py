@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 WIDTH, HEIGHT = 360, 250  # of a panel, in pixels: a phone shows one at its full size
 LEFT, RIGHT, TOP, BOTTOM = 44, 44, 26, 40
@@ -73,19 +74,20 @@ def panel(title: str, series: Sequence[Series], bits_a_nat: float | None) -> Pan
     up = _Scale(min(ys), _shown(ys), HEIGHT - BOTTOM, TOP)
 
     def place(point: Point) -> Point:
-        return across(math.log10(point[0])), max(TOP, up(point[1]))
+        return across(math.log10(point[0])), up(point[1])
 
     lines, marks = [], []
     for one in series:
         for path, dashed in ((one.training, True), (one.validation, False)):
-            if len(path) > 1:
-                text = " ".join("{:.1f},{:.1f}".format(*place(point)) for point in path)
+            for piece in _below_the_top([place(point) for point in path]):
+                text = " ".join("{:.1f},{:.1f}".format(*point) for point in piece)
                 lines.append((one.colour, dashed, text))
         dots = [(point, False) for point in one.validation]
         for point, ring in [*dots, *([(one.end, True)] if one.end else [])]:
             told = f", {point[1] * bits_a_nat:.4f} bits per byte" if bits_a_nat else ""
             words = f"{one.name}: {point[1]:.4f} nats per token{told} at {point[0]:.3g} FLOPs"
-            marks.append(Mark(*place(point), one.colour, ring, words))
+            x, y = place(point)
+            marks.append(Mark(x, max(TOP, y), one.colour, ring, words))
     decades = _decades(10**across.low, 10**across.high)
     x_ticks = [
         Tick(across(math.log10(value)), f"{value:.0e}".replace("e+", "e")) for value in decades
@@ -96,6 +98,23 @@ def panel(title: str, series: Sequence[Series], bits_a_nat: float | None) -> Pan
         marked = _round(up.low * bits_a_nat, up.high * bits_a_nat)
         bits = [Tick(up(value / bits_a_nat), f"{value:g}") for value in marked]
     return Panel(title, lines, marks, x_ticks, y_ticks, bits)
+
+
+def _below_the_top(path: Sequence[Point]) -> list[list[Point]]:
+    """The pieces of a line, in pixels, that lie in the panel: each begins and ends at its top where
+    the line crosses it."""
+    pieces: list[list[Point]] = []
+    for (x, y), (next_x, next_y) in pairwise(path):
+        if y < TOP and next_y < TOP:
+            continue
+        at = x + (next_x - x) * (TOP - y) / (next_y - y) if (y < TOP) != (next_y < TOP) else x
+        begins = (at, float(TOP)) if y < TOP else (x, y)
+        ends = (at, float(TOP)) if next_y < TOP else (next_x, next_y)
+        if pieces and pieces[-1][-1] == begins:
+            pieces[-1].append(ends)
+        else:
+            pieces.append([begins, ends])
+    return pieces
 
 
 class _Scale:

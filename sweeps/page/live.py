@@ -98,7 +98,8 @@ class Page:
 
     def _folders(self) -> list[Task]:
         """A task for each folder: a trunk once, whichever of its segments is trained."""
-        return list({task.folder.run_id: task for task in self._view.tasks}.values())
+        trained = (task for task in self._view.tasks if task.is_run or task.is_segment)
+        return list({task.folder.run_id: task for task in trained}.values())
 
 
 def watch_page(view: StudyView, out: Path | None, say: Callable[[str], None]) -> None:

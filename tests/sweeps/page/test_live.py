@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from ledger.result import Result
 from sweeps.page import live
 from sweeps.page.chart import LEFT, RIGHT, TOP, WIDTH, Series, panel
 from sweeps.page.live import Page, watch_page
+from sweeps.tasks import Kind
 from tests.sweeps.store import Store
 
 HOSTILE = "<script>throw 1</script>"
@@ -135,6 +137,28 @@ def test_in_a_browser(width, scheme, store, tmp_path, browser):
     words = page.locator("circle.ring title").first.text_content()
     assert "2.5000 nats per token, 3.6067 bits per byte" in words
     context.close()
+
+
+def test_first_steps_far_above_run_off_the_top():
+    training = [(10.0**k, 2 + 100.0 * (k < 8)) for k in range(6, 26)]
+    drawn = panel("m", [Series("run", 0, training, [])], None)
+    [(_, _, line)] = drawn.lines
+    heights = [float(pair.split(",")[1]) for pair in line.split()]
+    assert len(heights) == 19  # of 20 points two are above: one stands for where the line comes in
+    assert [height for height in heights if height <= TOP] == [TOP]
+
+
+def test_a_run_that_is_evaluated_keeps_its_ring(tmp_path):
+    store = Store(tmp_path, [1e8])
+    [run] = store.runs()
+    store.result(run)
+    log(store.ledger.folder(run), range(1, 30))
+    [task] = [task for task in store.view().tasks if task.is_run]
+    scored = replace(task, task_id=f"{run}@corpus", kind=Kind.EVALUATION)
+    view = store.view()
+    view.tasks = [*view.tasks, scored]
+    [shown] = Page(view, tmp_path / "page.html")._panels(view.look(), {"tiny": 0})
+    assert [mark.ring for mark in shown.marks].count(True) == 1
 
 
 FINITE = st.floats(1e-3, 50, allow_nan=False)
