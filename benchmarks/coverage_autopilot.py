@@ -42,10 +42,10 @@ MOST = 120  # runs that are added
 MODEL = MODELS[1]
 HOURS = 1e30  # of --gpu-hours: never short
 CELLS = (
+    *(("symmetric", grid, 0.003, 0.8) for grid in ("table 9", "demo", "seven")),
+    ("symmetric", "demo", 0.01, 0.8),
+    *((law, "demo", 0.003, 0.8) for law in ("gemstones", "sparse")),
     *(("symmetric", grid, 0.003, 0.5) for grid in ("table 9", "demo", "seven")),
-    ("symmetric", "demo", 0.003, 0.8),
-    ("symmetric", "demo", 0.01, 0.5),
-    *((law, "demo", 0.003, 0.5) for law in ("gemstones", "sparse")),
 )
 SHOWN = ("held at first", "held", "fixed", "bias", "added", "rounds", "stopped")
 
