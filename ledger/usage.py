@@ -6,11 +6,14 @@ and parameters are typer's; only their attributes are used, since the ledger imp
 
 from __future__ import annotations
 
+import difflib
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
+
+ALIKE = 0.6  # of the letters of two names
 
 
 class OneSentence:
@@ -44,15 +47,15 @@ class OneSentence:
             kept = "" if getattr(twice[0], "is_flag", False) else f" {given[twice[0].name]}"
             _refuse(self.twice(own, option, f"{option}{kept}"))
         if more:
-            _refuse(self.too_many(own, more))
+            _refuse(self.too_many(own, given, more))
         return name, command, rest
 
     def twice(self, ctx: Any, option: str, last: str) -> str:
         """What to say of an option that is given twice; `last` is how it was typed last."""
         return f"{option} is given twice and counts once: type {last} only"
 
-    def too_many(self, ctx: Any, more: list[str]) -> str:
-        """What to say of arguments that a command has no place for."""
+    def too_many(self, ctx: Any, given: dict[str, Any], more: list[str]) -> str:
+        """What to say of arguments that a command has no place for, beside what it was given."""
         return f"{' '.join(more)}: {ctx.command_path} takes no such argument; leave it out"
 
 
@@ -61,7 +64,8 @@ def sentence(error: Any) -> str:
     ctx, kind = getattr(error, "ctx", None), type(error).__name__
     command = ctx.command_path if ctx is not None else ""
     if kind == "NoSuchOption":
-        near = " or ".join(sorted(error.possibilities or ()))
+        alike = (one for one in error.possibilities or () if _alike(error.option_name, one))
+        near = " or ".join(sorted(alike))
         way = f"type {near}" if near else f"type {command} --help for those that it has"
         return f"{error.option_name}: {command} has no such option; {way}"
     if kind == "BadOptionUsage":
@@ -72,6 +76,13 @@ def sentence(error: Any) -> str:
         said = error.format_message().strip().rstrip(".?").replace(". Did", ": did")
         return f"{said}; type {command} --help"
     return _of_value(error, ctx, parameter)
+
+
+def _alike(typed: str, option: str) -> bool:
+    """Whether an option could have been meant: typer also offers what shares a few letters."""
+    one, other = typed.strip("-"), option.strip("-")
+    ratio = difflib.SequenceMatcher(None, one, other).ratio()
+    return ratio >= ALIKE or (len(one) > 1 and other.startswith(one))
 
 
 def _of_value(error: Any, ctx: Any, parameter: Any) -> str:

@@ -199,7 +199,7 @@ def _exponent(found: "Exponent") -> str:
     value, ends = found.a, found.a_interval
     if value is None:
         return "not identified" if _not_identified(found) else "-"
-    return f"{value:.3f} " + (f"[{ends[0]:.2f}, {ends[1]:.2f}]".replace("[", "\\[") if ends else "")
+    return f"{value:.3f} " + (f"[{ends[0]:.2f}, {ends[1]:.2f}]" if ends else "")
 
 
 def _print_conclusions(

@@ -5,6 +5,8 @@ new module and a line here. Heavy imports (NumPy, pandas, matplotlib) stand insi
 `--help` should not wait for them.
 """
 
+import shlex
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -55,10 +57,26 @@ class Group(OneSentence, TyperGroup):
         said = super().twice(ctx, option, last)
         return f"{said}; {_two_studies(ctx)}" if option == "--study" else said
 
-    def too_many(self, ctx: Any, more: list[str]) -> str:
+    def too_many(self, ctx: Any, given: dict[str, Any], more: list[str]) -> str:
         if not any(one.name == "points" for one in ctx.command.params):
-            return super().too_many(ctx, more)
+            return super().too_many(ctx, given, more)
+        if given.get("columns") and (stray := _of_columns([str(given["points"]), *more])):
+            whole = "".join([given["columns"].rstrip(", "), *stray])
+            return (
+                f"{''.join(stray).strip(', ')}: --columns takes one text; join what belongs to it "
+                f"with commas: type --columns {shlex.quote(whole)}"
+            )
         return f"{' '.join(more)}: {ctx.info_name} takes one POINTS; {_two_studies(ctx)}"
+
+
+def _of_columns(words: list[str]) -> list[str]:
+    """Words that are a part of --columns rather than points, each as it goes on there: a pair after
+    a comma, the rest of a name after a blank."""
+    paths = [
+        Path(word).exists() or ("=" not in word and ("/" in word or "." in word)) for word in words
+    ]
+    strange = [word for word, is_path in zip(words, paths, strict=True) if not is_path]
+    return [("," if "=" in word else " ") + word.strip(",") for word in strange]
 
 
 def _two_studies(ctx: Any) -> str:

@@ -37,7 +37,7 @@ At = Annotated[
         "--at",
         metavar="SETTINGS",
         help="What to forecast: budget=... with model=, size= or params= where wanted, values "
-        "separated by commas. May be given several times.",
+        "separated by commas; best=no for the single runs alone. May be given several times.",
         show_default=False,
     ),
 ]
@@ -62,7 +62,7 @@ Folder = Annotated[
         show_default=False,
     ),
 ]
-KEYS = ("budget", "model", "size", "params")
+KEYS = ("budget", "model", "size", "params", "best")
 
 
 @options.flat
@@ -140,12 +140,22 @@ def parse_at(text: str) -> "Asked":
         found[name] = tuple(value.strip() for value in values.split(",") if value.strip())
     if not found.get("budget"):
         raise AnalysisError(f"--at {text!r} names no budget: add budget=<FLOPs>.")
-    return Asked(
+    asked = Asked(
         _numbers("budget", found["budget"]),
         found.get("model", ()),
         found.get("size", ()),
         _numbers("params", found.get("params", ())),
+        best=_yes("best", found.get("best", ("yes",))),
     )
+    if not (asked.best or asked.sizes or asked.params):
+        raise AnalysisError(f"--at {text!r} asks for nothing: add size= or params= to best=no.")
+    return asked
+
+
+def _yes(name: str, values: tuple[str, ...]) -> bool:
+    if values not in (("yes",), ("no",)):
+        raise AnalysisError(f"--at names {name}={','.join(values)}: type {name}=yes or {name}=no.")
+    return values == ("yes",)
 
 
 def _numbers(name: str, values: tuple[str, ...]) -> tuple[float, ...]:

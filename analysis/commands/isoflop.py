@@ -73,7 +73,7 @@ def command(
         _print_tables(result, found)
     if folder is not None:
         typer.echo(f"Figures: {folder}", err=as_json)
-        page = f"python -m analysis report {chosen.points}"
+        page = f"python -m analysis report {chosen.typed()}"
         typer.echo(f"A page to read and to send: {page}", err=as_json)
 
 

@@ -7,6 +7,7 @@ of `Chosen` as an option of its own on the command line.
 import dataclasses
 import functools
 import inspect
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,6 +159,15 @@ class Chosen:
     loss: Loss = "causal"
     params: Params = "nonembedding"
     allow_mixed: AllowMixed = False
+
+    def typed(self) -> str:
+        """The same points and options for another command."""
+        words = [str(self.points)]
+        for option in dataclasses.fields(self)[1:]:
+            value, name = getattr(self, option.name), f"--{option.name.replace('_', '-')}"
+            if value != option.default:
+                words += [name] if value is True else [name, str(value)]
+        return shlex.join(words)
 
     def load(
         self, numbers: tuple[str, ...] | None = None, names: tuple[str, ...] = ()

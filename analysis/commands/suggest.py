@@ -12,6 +12,7 @@ from analysis.errors import AnalysisError
 from ledger.plan_file import StudyFolder
 
 if TYPE_CHECKING:
+    from analysis.design.prices import Price
     from analysis.design.suggest import Suggested, Suggestion
     from analysis.points.table import PointSet
 
@@ -94,14 +95,14 @@ def _suggest(
     if model is not None and model not in known:
         raise AnalysisError(f"--model {model} is not among the models: {', '.join(known)}.")
     plan = plan_grid(file) if file else None
-    hours, unit = _hours(found) if plan is None else ({}, "")
+    prices, unit = _prices(found) if plan is None else ({}, "")
     done, refused = [], []
     for name, rows in known.items():
         if model not in (None, name):
             continue
         try:
             law = law_of(rows, f"{name} of {found.source}")
-            options_ = repeats(rows, hours, unit) if plan is None else planned(plan, rows)
+            options_ = repeats(rows, prices, unit) if plan is None else planned(plan, rows)
             done.append(suggest(law, rows, options_, runs))
         except AnalysisError as error:
             refused.append(Caution(Code.NO_SUGGESTION, str(error), name))
@@ -110,21 +111,14 @@ def _suggest(
     return done, refused
 
 
-def _hours(found: "PointSet") -> tuple[dict[str, float], str]:
-    """Hours by run id and their unit: the plan's price, or exact FLOPs at the measured speed."""
+def _prices(found: "PointSet") -> "tuple[dict[str, Price], str]":
     from analysis.design.grid import plan_grid
-    from analysis.report.records import of_points
+    from analysis.design.prices import prices
+    from analysis.report import records
 
-    if found.study_folder is not None:
-        plan = plan_grid(StudyFolder(found.study_folder).plan_file)
-        return dict(zip(plan["run_id"], plan["gpu_hours"], strict=True)), str(plan["unit"].iloc[0])
-    records = of_points(found.table)
-    hours = {
-        name: record.flops["exact"] / record.exact_flops_per_s / 3600
-        for name, record in records.items()
-        if record.exact_flops_per_s and "exact" in record.flops
-    }
-    return hours, "device-hours"
+    folder = found.study_folder
+    plan = plan_grid(StudyFolder(folder).plan_file) if folder is not None else None
+    return prices(found.table, records.speeds(records.of_points(found.table)), plan)
 
 
 def overrides(run: "Suggestion") -> str:
@@ -141,6 +135,16 @@ def _json(done: "Suggested") -> dict[str, Any]:
     return {**vars(done), "runs": runs, "cost": done.cost}
 
 
+def _speeds(done: "Suggested") -> str:
+    """By which speeds the runs are priced."""
+    if done.unit == "FLOPs":
+        return ""
+    assumed = [run for run in done.runs if not run.measured]
+    if not assumed:
+        return " at measured speeds"
+    return f" at {'assumed' if len(assumed) == len(done.runs) else 'partly assumed'} speeds"
+
+
 def _print(done: "Suggested") -> None:
     from analysis.formatting import compute
 
@@ -151,6 +155,7 @@ def _print(done: "Suggested") -> None:
     typer.echo(
         f"\n{done.model}: a {done.exponent:.3f} +-{first:.3f} with {done.points} points (noise "
         f"{done.noise:.4f} nats); +-{last:.3f} with these, {price(done.cost)} {done.unit}"
+        f"{_speeds(done)}"
     )
     for run in done.runs:
         typer.echo(

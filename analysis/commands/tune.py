@@ -157,6 +157,8 @@ def _print(curve: "CurveTuning", over: tuple[str, ...]) -> None:
 
 
 def _cells(one: "Optimum", over: tuple[str, ...]) -> list[str]:
+    from rich.markup import escape
+
     from analysis.formatting import compute
 
     values = [_tried(one, k) for k in range(len(over))]
@@ -169,7 +171,7 @@ def _cells(one: "Optimum", over: tuple[str, ...]) -> list[str]:
             values.append(f"{value:.3g}{ends}")
     loss = "-" if one.loss is None else f"{one.loss:.4f}"
     runs = str(len(one.cell.loss))
-    return [one.cell.size, compute(one.cell.budget), *values, loss, str(one.found), runs]
+    return [escape(one.cell.size), compute(one.cell.budget), *values, loss, str(one.found), runs]
 
 
 def _tried(one: "Optimum", k: int) -> str:

@@ -9,6 +9,7 @@ from analysis.errors import AnalysisError
 from analysis.formatting import listing
 from analysis.points.run_store import number, plan_of
 from ledger.ids import is_trunk
+from ledger.plan_file import RunEntry
 
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 NUMBER = re.compile(r"(\d+(?:\.\d*)?(?:e[+-]?\d+)?)([kmbt]?)", re.IGNORECASE)
@@ -45,7 +46,8 @@ def typed_grid(sizes: str, budgets: str, seeds: int) -> pd.DataFrame:
 
 def plan_grid(file: Path) -> pd.DataFrame:
     """The runs of a plan (`launch.plan_file`, or a study's plan.json): model, size, budget, seed,
-    params (non-embedding), tokens, gpu_hours and their unit, run_id.
+    params (non-embedding), tokens, gpu_hours, their unit and the gpu and price that they are of,
+    flops (exact ones that they pay for, validations included), run_id.
 
     Raises AnalysisError for a file without planned runs.
     """
@@ -68,11 +70,22 @@ def plan_grid(file: Path) -> pd.DataFrame:
             "run_id": run.run_id,
             "label": run.label or "",
             "unit": unit,
+            "gpu": plan.gpu,
+            "price": run.price,
+            "flops": _paid(run),
         }
         for run in plan.runs
         if not is_trunk(run.run_id)
     ]
     return pd.DataFrame(rows)
+
+
+def _paid(run: RunEntry) -> float:
+    """Exact FLOPs of a whole run; what its own part pays for says what the validations are."""
+    if not run.own_hours or run.own_exact_flops is None:
+        return number(run.flops.get("exact"))
+    own = run.own_exact_flops + (run.validation_flops or 0.0)
+    return run.gpu_hours * own / run.own_hours
 
 
 def refuse_unlike(grid: pd.DataFrame, models: list[str], where: str) -> None:

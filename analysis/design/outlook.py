@@ -19,8 +19,7 @@ from analysis.fits.parabola import FLAT
 from analysis.fits.parametric.laws import Floats
 from analysis.fits.resample import percentiles
 
-FINE = 4001
-REACH = 4.0  # how far beyond the grid the true optimum is looked for, in logs of size
+FALLING = -0.1  # of log D over log N, below which a grid spends a budget
 Interval = tuple[float, float] | None
 
 
@@ -132,10 +131,13 @@ def _parabolas(log_params: Floats, losses: Floats) -> Floats:
 
 
 def _optimum(law: TrueLaw, params: Floats, tokens: Floats) -> float:
-    """The law's best size at this budget, along the grid's own line of tokens against size."""
-    if len(np.unique(params)) < 2:
-        return float(params[0])
-    slope, level = np.polyfit(np.log(params), np.log(tokens), 1)
-    x = np.linspace(np.log(params.min()) - REACH, np.log(params.max()) + REACH, FINE)
-    losses = law.loss(np.exp(x), np.exp(level + slope * x))
-    return float(np.exp(x[int(losses.argmin())]))
+    """The law's best size at this budget, in closed form: A / N^alpha + B / D^beta is least along
+    log D = level + slope log N. The slope is that of the grid's runs, whose tokens cost more than
+    6 N where attention counts; a single size, or sizes that all have the same tokens, show none,
+    and D = C / 6N stands in."""
+    x, y = np.log(params), np.log(tokens)
+    slope = np.polyfit(x, y, 1)[0] if len(np.unique(params)) > 1 else -1.0
+    slope = float(slope) if slope < FALLING else -1.0
+    level = float(y.mean() - slope * x.mean())
+    ratio = np.log(law.alpha * law.A) - np.log(-slope * law.beta * law.B)
+    return float(np.exp((ratio + law.beta * level) / (law.alpha - law.beta * slope)))

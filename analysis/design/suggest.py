@@ -5,7 +5,8 @@ that is added adds its information (`analysis.design.law`); greedily, the candid
 fall of the expected half width of a per unit of cost is taken, until there are enough. A run that
 is taken may be taken again with the next seed.
 
-Cost is in GPU-hours where a plan or the runs' own speed gives them, otherwise in FLOPs (6 N D).
+Cost is in hours of one device where a plan or the runs' own speed gives them
+(`analysis.design.prices`), otherwise in FLOPs (6 N D).
 What this leaves out: that budgets of a size share a trunk, and that a law may be the wrong one.
 """
 
@@ -16,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.design.law import TrueLaw, half_width, information
+from analysis.design.prices import MEASURED, Price
 from analysis.errors import AnalysisError
 from analysis.fits.parametric.laws import Floats
 from analysis.points.table import curve_of
@@ -37,6 +39,7 @@ class Suggestion:
     before: float
     after: float
     settings: str = ""  # of its curve, as the command line takes them
+    measured: bool = False  # whether its cost is at a measured speed
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,9 @@ class Suggested:
 
 
 def suggest(law: TrueLaw, points: pd.DataFrame, candidates: pd.DataFrame, runs: int) -> Suggested:
-    """The `runs` best of `candidates`: columns size, budget, seed, params, tokens, cost and unit;
-    a candidate stands for all seeds from its own on. `points` are the finished runs of one model.
+    """The `runs` best of `candidates`: columns size, budget, seed, params, tokens, cost, unit and
+    whether it is measured; a candidate stands for all seeds from its own on. `points` are the
+    finished runs of one model.
 
     Raises AnalysisError where the points leave the law open, or there are no candidates.
     """
@@ -92,7 +96,7 @@ def suggest(law: TrueLaw, points: pd.DataFrame, candidates: pd.DataFrame, runs: 
             Suggestion(
                 str(row["model"]), str(row["size"]), float(row["budget"]), int(seeds[best]),
                 float(row["params"]), float(row["tokens"]), float(cost[best]), before,
-                float(after[best]), str(row.get("overrides", "")),
+                float(after[best]), str(row.get("overrides", "")), bool(row["measured"]),
             )
         )  # fmt: skip
         held, before = held + adds[best], float(after[best])
@@ -112,17 +116,18 @@ def _shape(table: pd.DataFrame) -> tuple[Floats, Floats]:
     return table["params"].to_numpy(float), table["tokens"].to_numpy(float)
 
 
-def repeats(points: pd.DataFrame, hours: Mapping[str, float], unit: str) -> pd.DataFrame:
+def repeats(points: pd.DataFrame, prices: Mapping[str, Price], unit: str) -> pd.DataFrame:
     """Candidates from the points themselves: each size at each budget again, with the next seed.
 
-    `hours` holds the price by run id, in `unit`; where some run has none, all cost their FLOPs.
+    `prices` are by run id, in `unit`; where some run has none, all cost their FLOPs.
     """
-    known = points["run_id"].isin(list(hours)).all() and len(points) > 0
+    known = points["run_id"].isin(list(prices)).all() and len(points) > 0
     rows = []
     for _, same in points.groupby(["size", "params", "budget"], dropna=False, sort=True):
         first = same.iloc[0]
         flops = 6 * first["params"] * first["tokens"]
         seeds = same["seed"].dropna()
+        each = [prices[name] for name in same["run_id"]] if known else []
         rows.append(
             {
                 "model": first["model"],
@@ -132,8 +137,9 @@ def repeats(points: pd.DataFrame, hours: Mapping[str, float], unit: str) -> pd.D
                 "tokens": first["tokens"],
                 "seed": int(seeds.max()) + 1 if len(seeds) else 1,
                 "overrides": _text(first.get("overrides")),
-                "cost": np.mean([hours[name] for name in same["run_id"]]) if known else flops,
+                "cost": np.mean([price.hours for price in each]) if known else flops,
                 "unit": unit if known else FLOPS,
+                "measured": known and all(price.measured for price in each),
             }
         )
     return pd.DataFrame(rows)
@@ -148,4 +154,5 @@ def planned(plan: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
     if label and "label" in mine:
         mine = mine[mine["label"] == label].assign(overrides=_text(first.get("overrides")))
     mine = mine[~mine["run_id"].isin(list(points["run_id"].dropna()))]
-    return mine.assign(cost=mine["gpu_hours"]).reset_index(drop=True)
+    mine = mine.assign(cost=mine["gpu_hours"], measured=mine["price"] == MEASURED)
+    return mine.reset_index(drop=True)

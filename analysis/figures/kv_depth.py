@@ -25,7 +25,7 @@ def draw(run: Run, folder: Path, stem: str) -> style.SavedFigure:
     """Norms by depth above, the cosines between depths of keys and of values below."""
     found = run.kv_statistics
     with style.publication_style():
-        figure, (norms, cosines) = style.stacked(2, 1.85, 0.05)
+        figure, (norms, cosines) = style.stacked(2, 1.85, 0.05, run.run_id)
         for kind, (colour, marker) in KINDS.items():
             values = np.asarray(found[f"{kind}_norm"], float)
             depths = np.arange(1, len(values) + 1)

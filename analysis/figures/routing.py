@@ -37,7 +37,7 @@ def draw_scores(run: Run, folder: Path, stem: str) -> style.SavedFigure:
     data = score_data(run)
     recursions = sorted(data["recursion"].unique())
     with style.publication_style():
-        figure, panels = style.stacked(len(recursions), 0.85, 0.52)
+        figure, panels = style.stacked(len(recursions), 0.85, 0.52, run.run_id)
         for axes, recursion in zip(panels, recursions, strict=True):
             axes.sharex(panels[0])
             here = data[data["recursion"] == recursion]

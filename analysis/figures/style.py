@@ -39,6 +39,8 @@ INK = "#222222"
 MUTED = "#666666"
 MANY_PANELS = 12  # of a figure that takes seconds to draw
 DASHED = (0, (4, 2))
+NAME_HEIGHT = 0.13  # inches, of a run's name
+NAME_LENGTH = 58  # characters that a column holds
 
 _RC = {
     "font.family": "sans-serif",
@@ -143,11 +145,17 @@ def panel_grid(
     return figure, list(grid[:number]), columns
 
 
-def stacked(number: int, row_height: float, strip: float) -> tuple[Figure, list[Axes]]:
-    """Panels one over the other in one column's width, above a strip (inches) free for legends."""
-    height = row_height * number + strip
+def stacked(
+    number: int, row_height: float, strip: float, run_id: str = ""
+) -> tuple[Figure, list[Axes]]:
+    """Panels one over the other in one column's width, above a strip (inches) free for legends;
+    a figure of a single run has its name at the top."""
+    height = row_height * number + strip + (NAME_HEIGHT if run_id else 0)
     figure = Figure(figsize=(COLUMN_WIDTH, height))
     figure.set_layout_engine("constrained", rect=(0, strip / height, 1, 1 - strip / height))
+    if run_id:
+        shown = run_id if len(run_id) <= NAME_LENGTH else f"…{run_id[1 - NAME_LENGTH :]}"
+        figure.suptitle(shown, x=0.99, ha="right", fontsize=6, color=MUTED, parse_math=False)
     return figure, list(figure.subplots(number, 1, squeeze=False).ravel())
 
 

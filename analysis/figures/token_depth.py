@@ -32,7 +32,7 @@ def draw(run: Run, folder: Path, stem: str) -> style.SavedFigure:
     grounds = dict(zip(depths, _grounds(len(depths)), strict=True))
     lines = int(data["line"].max()) + 1
     with style.publication_style():
-        figure, (axes,) = style.stacked(1, LINE * lines + 0.1, 0.26)
+        figure, (axes,) = style.stacked(1, LINE * lines + 0.1, 0.26, run.run_id)
         _draw_text(axes, data, grounds, lines)
         figure.legend(
             handles=[

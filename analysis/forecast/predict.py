@@ -18,17 +18,20 @@ from analysis.points.series import ordered
 from analysis.points.table import curve_of
 
 FAR = 10.0  # times the largest budget
+SAME = 1e-3  # relative, of a size
 Interval = tuple[float, float] | None
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What one --at names: budgets, models (none: all) and sizes (none: the best ones only)."""
+    """What one --at names: budgets, models or variants (none: all), sizes of single runs, and
+    whether best losses, best sizes and gaps are wanted."""
 
     budgets: tuple[float, ...]
     models: tuple[str, ...] = ()
     sizes: tuple[str, ...] = ()
     params: tuple[float, ...] = ()
+    best: bool = True
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ def predict(
     be carried on.
     """
     fitted = fit_isoflop(table, resamples=resamples, seed=seed)
+    asked = [replace(one, models=_curves(one.models, table)) for one in asked]
     models = _models(asked, fitted)
     rows = {str(name): part for name, part in table.groupby(curve_of(table), sort=True)}
     tried = {
@@ -111,7 +115,7 @@ def predict(
     runs: list[Run] = []
     for one in asked:
         wanted = [name for name in known if not one.models or name in one.models]
-        for budget in one.budgets:
+        for budget in one.budgets if one.best else ():
             guesses = {name: known[name].best(np.log(budget)) for name in wanted}
             best += [_best(known[name], guess, budget, level) for name, guess in guesses.items()]
             gaps += _gaps(guesses, baseline, budget, level)
@@ -124,6 +128,17 @@ def predict(
             for name, why in refused.items()]  # fmt: skip
     said += _cautions(fitted, asked, known)
     return Forecast(level, tuple(best), tuple(gaps), tuple(runs), tuple(said))
+
+
+def _curves(models: tuple[str, ...], table: pd.DataFrame) -> tuple[str, ...]:
+    """The curves that are called so, else those of a model or variant that has several."""
+    curves = curve_of(table)
+    known, found = set(curves), []
+    called = [table[column] for column in ("model", "label") if column in table]
+    for name in models:
+        of = [] if name in known else curves[np.any([names == name for names in called], axis=0)]
+        found += sorted(set(of)) or [name]
+    return tuple(dict.fromkeys(found))
 
 
 def _models(asked: list[Asked], fitted: IsoflopResult) -> list[str]:
@@ -142,13 +157,22 @@ def _sizes(one: Asked, rows: pd.DataFrame, model: str) -> list[tuple[float, str 
     """Parameters of the single runs, and the size's name."""
     known = rows.dropna(subset=["size"]).groupby("size")["params"].mean()
     missing = [size for size in one.sizes if size not in known.index]
+    if missing and known.empty:
+        raise AnalysisError(
+            f"--at names size={missing[0]} and the sizes of {model} have no names: give "
+            "params=<number> in its place."
+        )
     if missing:
         raise AnalysisError(
             f"--at names size={missing[0]} and the points of {model} are of sizes "
-            f"{listing(known.index) or 'without names'}: name one of these, or params=<number>."
+            f"{listing(known.index)}: name one of these, or params=<number>."
         )
-    named = [(float(known[size]), size) for size in one.sizes]
-    return [*named, *((params, None) for params in one.params)]
+    named: list[tuple[float, str | None]] = [(float(known[size]), size) for size in one.sizes]
+    names = [str(size) for size in known.index]
+    for params in one.params:
+        same = [name for name in names if abs(known[name] / params - 1) < SAME]
+        named.append((params, same[0] if len(same) == 1 else None))
+    return named
 
 
 def _best(found: Beyond, loss: Guess, budget: float, level: float) -> Best:
@@ -225,6 +249,7 @@ def _cautions(fitted: IsoflopResult, asked: list[Asked], known: dict[str, Beyond
         f"{name} {count(params)}"
         for one in asked
         for name in known
+        if not one.models or name in one.models
         for params in one.params
         if _outside(params, known[name])
     ]

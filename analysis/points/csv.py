@@ -42,7 +42,8 @@ def read_csv(path: Path, wanted: Wanted | None = None) -> tuple[pd.DataFrame, li
     if missing:
         raise AnalysisError(
             f"{path} has no column {listing(missing)} (it has {listing(cells.header, 12)}): "
-            f"give {_told(wanted.numbers)}."
+            f"give {_told(wanted.numbers)}; where yours have other names, type --columns "
+            f"{','.join(f'{name}=<yours>' for name in missing)}."
         )
     texts = {ours: [row[at] for row in cells.rows] for ours, (at, _) in found.items()}
     numbers, said = _numbers(

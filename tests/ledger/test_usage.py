@@ -64,6 +64,7 @@ def test_two_studies_are_compared_by_one_name_or_their_store():
         (("analysis", "forecast", "x"), ("--at", "budget=1.65e19 model=mor,vanilla")),
         (("analysis", "isoflop"), ("POINTS", "POINTS")),
         (("analysis", "isoflop", "x", "--boot", "3"), ("--boot:", "--bootstrap")),
+        (("analysis", "report", "x", "--baseline", "d"), ("--baseline:", "report --help")),
         (("analysis", "isoflo"), ("isoflo", "isoflop")),
         (("analysis", "--fast"), ("--fast", "--help")),
         (("sweeps", "autopilot"), ("--gpu-hours 1",)),

@@ -22,6 +22,7 @@ from analysis.formatting import compute, count, listing, plural
 
 Interval = tuple[float, float]
 WIDE = 1.0  # of a power's interval: the law is then a guess away from the sizes tried
+NOISY = "the noise is as large as what the settings change"
 ENOUGH = 0.9  # of the resamples have a minimum, else it is not enclosed
 
 
@@ -168,8 +169,11 @@ def _optimum(
     draws, _, bends = (None,) * 3 if drawn is None else _minima(fitted, valley, drawn)
     intervals = None if draws is None else _intervals(draws)
     if draws is not None and intervals is None:
-        reason = "the noise is as large as what the settings change"
-        return replace(nothing, found=Found.OPEN, reason=reason, wanted=edge)
+        falling = optimum.falling_to_edge(cell)
+        if falling is not None:
+            reason = _edge_text(cell, over, falling)
+            return replace(nothing, found=Found.EDGE, reason=reason, wanted=falling)
+        return replace(nothing, found=Found.OPEN, reason=NOISY)
     reach = None if intervals is None else _reaching(cell, intervals)
     if reach is not None and intervals is not None:
         low, high = intervals[reach[0]]
@@ -231,7 +235,7 @@ def _nothing_enclosed(found: list[Optimum], over: tuple[str, ...]) -> str:
 
 def further(found: list[Optimum], over: tuple[str, ...]) -> str:
     """What to try where optima stand at an edge: the values beyond it, as they are typed, or one
-    setting alone where nothing lies beyond."""
+    setting alone where nothing lies beyond; and what to repeat where the noise is too large."""
     parts, alone = [], []
     for k, setting in enumerate(over):
         for side, factors in (("smaller", (0.25, 0.5)), ("larger", (2.0, 4.0))):
@@ -247,6 +251,9 @@ def further(found: list[Optimum], over: tuple[str, ...]) -> str:
                 alone.append(f"--over {over[1 - k]} --where {setting}={end:.4g}")
     said = [f"try {' and '.join(parts)}"] if parts else []
     said += [f"fit one setting alone with {alone[0]}"] if alone else []
+    noisy = [_name(one) for one in found if one.found is Found.OPEN and one.wanted is None]
+    if said and noisy:
+        return f"{', or '.join(said)}; repeat the runs of {listing(noisy)} with seed=1,2"
     return ", or ".join(said) or "repeat the runs with seed=1,2"
 
 

@@ -13,7 +13,7 @@ of the loss.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -219,9 +219,23 @@ def beyond(cell: Cell, best: Floats) -> tuple[int, str] | None:
 
 def lowest_at_edge(cell: Cell) -> tuple[int, str] | None:
     """The first setting in which the lowest run stands at an end of the values tried."""
+    return next(_edges(cell), None)
+
+
+def falling_to_edge(cell: Cell) -> tuple[int, str] | None:
+    """The first of them towards whose end the lowest losses fall, over the last three values."""
+    for k, side in _edges(cell):
+        column = np.round(cell.values[:, k], 9)
+        lowest = [cell.loss[column == value].min() for value in np.unique(column)]
+        last = lowest[:LEAST][::-1] if side == "smaller" else lowest[-LEAST:]
+        if len(last) == LEAST and np.all(np.diff(last) < 0):
+            return k, side
+    return None
+
+
+def _edges(cell: Cell) -> Iterator[tuple[int, str]]:
     lowest = cell.values[np.argmin(cell.loss)]
     for k, value in enumerate(lowest):
         low, high = cell.values[:, k].min(), cell.values[:, k].max()
         if value in (low, high) and low < high:
-            return k, "smaller" if value == low else "larger"
-    return None
+            yield k, "smaller" if value == low else "larger"

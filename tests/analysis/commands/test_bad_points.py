@@ -44,7 +44,24 @@ def test_what_is_not_there_and_what_is_empty(command, tmp_path):
 def test_missing_columns_are_named(command, tmp_path):
     path = tmp_path / "points.csv"
     path.write_text("params,loss\n1e6,3\n")
-    assert "no column tokens" in refusal(command, path, *MORE.get(command, ()))
+    said = refusal(command, path, *MORE.get(command, ()))
+    assert "no column tokens" in said
+    assert "--columns tokens=<yours>" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "whole"),
+    [
+        (["params=N", "tokens=D", "loss=val loss"], "'params=N,tokens=D,loss=val loss'"),
+        (["loss=val", "loss"], "'loss=val loss'"),
+        (["params=N,", "tokens=D"], "params=N,tokens=D"),
+    ],
+)
+def test_several_values_of_columns_are_to_be_joined(words, whole, tmp_path):
+    path = tmp_path / "points.csv"
+    path.write_text("params,loss\n1e6,3\n")
+    assert f"--columns {whole}" in refusal("isoflop", path, "--columns", *words)
+    assert f"--columns {whole}" in refusal("isoflop", "--columns", *words, path)
 
 
 @pytest.mark.parametrize("command", ["compare", "envelope", "fit", "isoflop"])

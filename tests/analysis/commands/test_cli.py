@@ -1,4 +1,5 @@
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -61,6 +62,17 @@ def test_a_study_is_told_in_words_and_its_figures_stand_in_the_study(study):
     assert (study / "analysis" / "isoflop_curves.png").is_file()
     assert (study / "analysis" / "loss_vs_budget.csv").is_file()
     assert words.endswith(f"python -m analysis report {study}")
+
+
+def test_the_next_command_has_the_options_of_this_one(store, table, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = table.drop(columns=["curve", "label"], errors="ignore")
+    own.rename(columns={"loss": "val loss"}).to_csv("my points.csv", index=False)
+    said = invoke("my points.csv", "--columns", "loss=val loss", "--bootstrap", 0).stdout
+    next_command = said.splitlines()[-1].partition("python -m analysis ")[2]
+    assert CliRunner().invoke(app, shlex.split(next_command)).exit_code == 0, next_command
+    said = invoke(store, "--params", "total", "--allow-mixed", "--bootstrap", 0).stdout
+    assert said.endswith(f"report {store} --params total --allow-mixed\n")
 
 
 def test_the_default_folder_of_a_store_is_analysis_out(store, tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from analysis.commands.cli import app
 from analysis.commands.inspection import as_runs
+from analysis.figures import style
 from tests.analysis.report.conftest import routing_of
 
 
@@ -36,6 +37,21 @@ def test_what_was_measured_is_drawn(tmp_path):
     assert ended.exit_code == 0, ended.output
     drawn = {path.stem for path in (tmp_path / "f").glob("*.png")}
     assert drawn == {"text_scores", "text_loss_by_depth", "text_token_depth"}
+
+
+def test_a_figure_names_its_run_and_a_long_name_by_its_end(tmp_path):
+    name = "runs/" + "a" * 80 + "/$mor$-57k"
+    norms, cosines = [1.0, 2.0], [[1.0, 0.5], [0.5, 1.0]]
+    kv = {"key_norm": norms, "value_norm": norms, "key_cosine": cosines, "value_cosine": cosines}
+    (one,) = content()["checkpoints"]
+    file = tmp_path / "text.json"
+    given = content(source=name, checkpoints=[{**one, "kv_statistics": kv}])
+    file.write_text(json.dumps(given))
+    ended = CliRunner().invoke(app, ["inspection", str(file), "--out", str(tmp_path / "f")])
+    assert ended.exit_code == 0, ended.output
+    for stem in ("text_scores", "text_token_depth", "text_keys_values"):
+        drawn = (tmp_path / "f" / f"{stem}.svg").read_text()
+        assert f">…{name[-style.NAME_LENGTH + 1 :]}<" in drawn
 
 
 def test_a_router_without_scores_has_no_figure_of_them(tmp_path):

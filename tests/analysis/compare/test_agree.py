@@ -1,6 +1,7 @@
 """Cases under other conventions are compared at equal compute, and verdicts follow the answers."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -216,3 +217,6 @@ def test_points_of_a_file_have_one_case(tmp_path, make_table):
     pd.DataFrame(make_table()).drop(columns="convention").to_csv(path, index=False)
     content = json.loads(agree(path, "--json", "--bootstrap", 50).stdout)
     assert [case["params"] for case in content["cases"]] == ["as given"]
+    told = agree(path, "--bootstrap", 50)
+    assert re.search(r"\d \[-?\d", told.stdout)  # an interval stands as it is
+    assert "\\" not in told.stdout

@@ -96,6 +96,24 @@ def test_a_grid_on_one_side_of_the_minimum_has_a_high_risk_of_an_edge():
     assert edge.budgets[0].smallest_risk > 0.3
 
 
+@pytest.mark.parametrize("sizes", ["42M", "1B", "1K,2K,4K", "30M,60M,120M,240M", "90B,200B"])
+def test_the_best_size_is_the_laws_whatever_the_grid(sizes):
+    grid = typed_grid(sizes, "2e18", 1)
+    (budget,) = outlook("grid", grid, PUBLISHED, 0.003, 100, 0).budgets
+    around = budget.optimum * np.geomspace(0.99, 1.01, 201)
+    losses = PUBLISHED.loss(around, 2e18 / (6 * around))
+    assert budget.optimum == pytest.approx(around[losses.argmin()], rel=2e-4)
+    assert budget.inside == (grid["params"].min() < budget.optimum < grid["params"].max())
+
+
+def test_sizes_of_the_same_tokens_stand_for_their_mean_compute():
+    grid = typed_grid("42M,80M", "2e18", 1).assign(tokens=4e9)
+    (budget,) = outlook("grid", grid, PUBLISHED, 0.003, 100, 0).budgets
+    same = typed_grid("42M", f"{6 * 4e9 * np.sqrt(42e6 * 80e6):.12e}", 1)
+    (alone,) = outlook("grid", same, PUBLISHED, 0.003, 100, 0).budgets
+    assert budget.optimum == pytest.approx(alone.optimum)
+
+
 def test_more_seeds_and_less_noise_narrow_the_interval():
     def width(seeds: int, noise: float) -> tuple[float, float]:
         done = outlook("grid", typed_grid(*GOOD, seeds), PUBLISHED, noise, 4000, 0)

@@ -128,7 +128,8 @@ def test_points_of_another_convention_are_refused(files):
 @pytest.mark.parametrize(
     "at",
     ["", "model=mor", "budget", "budget=", "budget=x", "budget=0", "budget=inf", "buget=1e18",
-     "budget=1e18 budget=2e18", "budget=1e18 'model=mor", "budget=1e18 params=-1"],
+     "budget=1e18 budget=2e18", "budget=1e18 'model=mor", "budget=1e18 params=-1",
+     "budget=1e18 best=no", "budget=1e18 size=9k best=maybe"],
 )  # fmt: skip
 def test_at_is_read_as_written_or_refused(at):
     with pytest.raises(AnalysisError, match="--at"):
@@ -139,6 +140,8 @@ def test_at_takes_lists_and_suffixes():
     asked = parse_at("budget=1e18,2e18 model=mor params=30M,1e9 size=135m")
     assert asked.budgets == (1e18, 2e18)
     assert (asked.models, asked.sizes, asked.params) == (("mor",), ("135m",), (30e6, 1e9))
+    assert asked.best
+    assert not parse_at("budget=1e18 size=135m best=no").best
 
 
 @pytest.mark.parametrize("level", [0, 1, 90, -0.5])

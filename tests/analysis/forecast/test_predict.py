@@ -86,6 +86,26 @@ def test_a_size_is_taken_by_its_name():
     assert run.params == pytest.approx(sizes[20])
     with pytest.raises(AnalysisError, match="size=s99"):
         forecast(table, Asked((TOP,), (BASE,), sizes=("s99",)))
+    (run,) = forecast(table, Asked((TOP,), (BASE,), params=(1.0002 * sizes[20],))).runs
+    assert run.size == "s20"
+
+
+def test_sizes_without_names_are_asked_for_by_their_parameters():
+    with pytest.raises(AnalysisError, match=r"size=s99.* give params="):
+        forecast(study(), Asked((TOP,), (BASE,), sizes=("s99",)))
+
+
+def test_single_runs_alone():
+    done = forecast(study(), Asked((TOP,), params=(1e9,), best=False))
+    assert (done.best, done.gaps) == ((), ())
+    assert [row.model for row in done.runs] == [BASE, OTHER]
+
+
+def test_a_model_stands_for_its_curves():
+    table = study()
+    table = table.assign(curve=table["model"] + " (lr=1)", label=None)
+    done = forecast(table, Asked((TOP,), (OTHER,)))
+    assert [row.model for row in done.best] == [f"{OTHER} (lr=1)"]
 
 
 def bent(table: pd.DataFrame) -> pd.DataFrame:

@@ -88,6 +88,8 @@ def test_figures_of_a_routed_run_hold_its_measurements(write_study):
     assert set(scores["recursion"]) == {2, 3}  # recursion 1 takes every token
     depths = pd.read_csv(folder / "figure_5c.csv")
     assert depths[depths["model"] == "mor"]["nll"].tolist() == routing["nll_by_depth"]
+    for stem in ("figure_1", "figure_5b"):
+        assert ">quick-0<" in (folder / f"{stem}.svg").read_text()
     text = pd.read_csv(folder / "figure_1.csv", keep_default_na=False)
     assert text["token"].tolist() == routing["sample"]["text"]
     assert text["depth"].tolist() == routing["sample"]["depth"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,10 +11,17 @@ import pytest
 from analysis.cautions import Code
 from analysis.errors import AnalysisError
 from analysis.fits.tuning.cells import tune_table
-from analysis.fits.tuning.fit import fit_tuning
+from analysis.fits.tuning.fit import fit_tuning, further
 from analysis.fits.tuning.optimum import Found
 from analysis.fits.tuning.recipe import recipe_of
-from tests.analysis.fits.tuning.studies import BATCH_BEND, LR_BEND, SIZES, best_lr, tune_study
+from tests.analysis.fits.tuning.studies import (
+    BATCH_BEND,
+    BUDGETS,
+    LR_BEND,
+    SIZES,
+    best_lr,
+    tune_study,
+)
 
 
 def fitted(table, over=(), where=None, resamples=400):
@@ -98,6 +107,37 @@ def test_one_edge_is_left_out_and_named():
     assert all(one.found in (Found.EDGE, Found.NOT_CONVEX) for one in outside)
     assert Code.OPTIMUM_OUTSIDE in {w.code for w in tuned.warnings}
     assert curve.laws[0].a == pytest.approx(0.4, abs=0.05)
+
+
+def with_cell(losses: list[float]) -> pd.DataFrame:
+    """A study that is noisy enough to hide a slight bend, and a cell of losses at doubling
+    rates."""
+    cell = tune_study(sizes={"xl": 64e6}, budgets=BUDGETS[:1])
+    return pd.concat([tune_study(0.03), cell.assign(loss=losses)], ignore_index=True)
+
+
+@pytest.mark.parametrize("side", ["smaller", "larger"])
+def test_losses_that_fall_to_an_edge_are_an_edge_however_noisy(side):
+    losses = [2.803, 2.633, 2.469, 2.434, 2.424]
+    tuned, _ = fitted(with_cell(losses if side == "larger" else losses[::-1]))
+    one = next(one for one in tuned.curves["vanilla"].optima if one.cell.size == "xl")
+    assert (one.found, one.wanted) == (Found.EDGE, (0, side))
+    end = one.cell.tried(0)[-1 if side == "larger" else 0]
+    assert f"train.lr={end:.4g}" in one.reason
+    beyond = f"{2 * end:.4g}" if side == "larger" else f"{end / 2:.4g}"
+    assert beyond in further([one], tuned.over)
+
+
+def test_noise_is_answered_with_repeats_also_where_the_lowest_run_stands_at_an_end():
+    tuned, _ = fitted(with_cell([2.47, 2.44, 2.424, 2.435, 2.4235]))
+    one = next(one for one in tuned.curves["vanilla"].optima if one.cell.size == "xl")
+    assert (one.found, one.wanted) == (Found.OPEN, None)
+    assert further([one], tuned.over) == "repeat the runs with seed=1,2"
+    other = replace(one, found=Found.EDGE, wanted=(0, "larger"))
+    both = further([one, other], tuned.over)
+    assert "train.lr=" in both
+    assert "xl" in both
+    assert "seed=1,2" in both
 
 
 @pytest.mark.parametrize("factors", [(1.0,), (0.5, 1.0)])
