@@ -70,6 +70,25 @@ def test_a_column_that_is_not_there_is_missed_before_anything_is_submitted(refus
     assert not list(tmp_path.glob("runs/*"))
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("own.jsonl", '{"text": "a"}\n{"text": 3}\n'),
+        ("own.yaml", "task: own\na: b: c\n"),
+    ],
+)
+def test_a_bad_line_of_a_task_file_is_named_before_anything_is_written(
+    name, text, refused, tmp_path
+):
+    (tmp_path / name).write_text(text)
+    study = [QUICK, "size=9k", "model=vanilla", "budget=1e9", f"study.evaluate=[corpus,{name}]"]
+    for given in (["-m", *study, "launch=plan"], ["-m", *study], study):
+        sentence = refused(*given)
+        assert sentence.startswith("study.evaluate=")
+        assert f"{name}: line 2" in sentence
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 OWN = {
     "size/bad.yaml": ("name: bad\n d_model: : 4\n", ["size=bad"], ["bad.yaml, line 2"]),
     "study/own.yaml": (

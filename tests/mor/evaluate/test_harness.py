@@ -191,6 +191,8 @@ def test_requests_that_do_not_fit_are_counted_and_all_of_an_answer_is_scored(
         ('{"context": "a", "choices": ["b"], "answer": true}', "answer is true"),
         ('{"context": "a", "choices": [3], "answer": 0}', "choices"),
         ('{"text": "a"}\n{"text": 3}', "line 2"),
+        ('{"text": "a"}\n\n{"context": "a"}', "line 3: keys context"),
+        ('\n{"text": "a"}\n{"context": "a", "target": "x"}', "{context, target}, and line 2"),
         ("[1]", "line 1"),
     ],
 )
