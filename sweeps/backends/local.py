@@ -236,12 +236,16 @@ def _interrupts_ignored() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the launch as Ctrl-C does: workers checkpoint and stop with it."""
+    """SIGTERM and SIGHUP end the launch as Ctrl-C does: workers checkpoint and stop with it.
+    Nothing ends it at once, as an import that is interrupted does: workers would be left."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = {name: signal.signal(name, interrupt) for name in (signal.SIGTERM, signal.SIGHUP)}
+    names = [signal.SIGTERM, signal.SIGHUP]
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        names.append(signal.SIGINT)
+    before = {name: signal.signal(name, interrupt) for name in names}
     try:
         yield
     finally:
