@@ -5,10 +5,16 @@ import typer
 from typer.testing import CliRunner
 
 import mor.__main__
+import mor.starter.command
 import sweeps.__main__
 from analysis.commands.cli import app
 
-APPS = {"analysis": app, "sweeps": sweeps.__main__.app, "mor": mor.__main__.app}
+APPS = {
+    "analysis": app,
+    "sweeps": sweeps.__main__.app,
+    "mor": mor.__main__.app,
+    "mor-isoflop": mor.starter.command.app,
+}
 
 
 def refusal(name: str, *arguments: str) -> str:
@@ -66,6 +72,8 @@ def test_two_studies_are_compared_by_one_name_or_their_store():
         (("analysis", "isoflop", "x", "--boot", "3"), ("--boot:", "--bootstrap")),
         (("analysis", "isoflo"), ("isoflo", "isoflop")),
         (("analysis", "--fast"), ("--fast", "--help")),
+        (("mor-isoflop", "ini", "x"), ("ini", "init")),
+        (("mor-isoflop", "--versio"), ("--versio", "--version")),
         (("sweeps", "autopilot"), ("--gpu-hours 1",)),
         (("sweeps", "status", "a", "b"), ("b:",)),
         (("mor", "generate"), ("source", "runs/<run id>")),
