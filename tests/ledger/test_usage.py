@@ -76,6 +76,8 @@ def test_two_studies_are_compared_by_one_name_or_their_store():
         (("mor-isoflop", "--versio"), ("--versio", "--version")),
         (("sweeps", "autopilot"), ("--gpu-hours 1",)),
         (("sweeps", "status", "a", "b"), ("b:",)),
+        (("sweeps", "logs", "x", "-n", "abc"), ("-n=abc", "type -n 20")),
+        (("sweeps", "benchmark", "--seconds", "x"), ("--seconds=x", "type --seconds 0.5")),
         (("mor", "generate"), ("source", "runs/<run id>")),
         (("mor", "generate", "x", "--prompt", "a", "--seed", "1.5"), ("--seed=1.5", "--seed 0")),
     ],
