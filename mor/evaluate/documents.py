@@ -43,12 +43,18 @@ class Documents:
 
 
 def refuse_wrong(files: Iterable[Path], setting: str) -> None:
-    """Raises ConfigError that names the first file, and the line, that is no task."""
+    """Raises ConfigError that names the first file, and the line, that is no task, or that holds
+    one of another file."""
+    found = set()
     for file in files:
         if file.suffix == ".jsonl":
+            name: str | None = file.stem
             read_documents(file, setting)
         else:
-            _refuse_no_task(file, setting)
+            name = _task_name(file, setting)
+        if name in found:
+            raise task_twice(name, file.parent, setting)
+        found |= {name} - {None}
 
 
 def read_documents(path: Path, setting: str = "tasks") -> Documents:
@@ -128,9 +134,9 @@ def _shapes() -> str:
     return "; ".join(map(_shape, KINDS))
 
 
-def _refuse_no_task(path: Path, setting: str) -> None:
-    """Raises ConfigError for a .yaml file that is no task of the harness; what it includes, and
-    its functions, are read by the harness alone."""
+def _task_name(path: Path, setting: str) -> str | None:
+    """The task of a harness's .yaml file; None where only what it includes can name it, which is
+    read by the harness alone, as its functions are. Raises ConfigError where it is no task."""
     try:
         top = yaml.compose(_text(path, setting))  # no tag is carried out
     except yaml.MarkedYAMLError as error:
@@ -142,8 +148,15 @@ def _refuse_no_task(path: Path, setting: str) -> None:
     except yaml.YAMLError as error:
         raise ConfigError(setting, path, f"not valid YAML ({error})", "fix the file") from None
     pairs = top.value if isinstance(top, yaml.MappingNode) else []
-    if not {key.value for key, _ in pairs} & {"task", "include"}:
+    values = {key.value: value.value for key, value in pairs if isinstance(key.value, str)}
+    name = values.get("task")
+    if not isinstance(name, str) and "include" not in values:
         raise no_task(path, setting)
+    return name if isinstance(name, str) else None
+
+
+def task_twice(name: str | None, folder: Path | None, setting: str = "tasks") -> ConfigError:
+    return ConfigError(setting, folder, f"two files hold the task {name}", "rename or remove one")
 
 
 def no_task(path: Path, setting: str = "tasks") -> ConfigError:

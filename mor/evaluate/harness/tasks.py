@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mor.config import ConfigError, UserError
 from mor.data.hub import first_line
 from mor.data.packed import Corpus
-from mor.evaluate.documents import no_task
+from mor.evaluate.documents import no_task, task_twice
 from mor.evaluate.harness.corpus import corpus_tasks
 from mor.evaluate.harness.local import read_jsonl
 from mor.evaluate.harness.quiet import quiet
@@ -104,9 +104,7 @@ def _refuse_twice(configs: list[Config], tasks: TaskSet) -> None:
     names = [config["task"] for config in configs]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
-        raise ConfigError(
-            "tasks", tasks.path, f"two files hold the task {twice}", "rename or remove one"
-        )
+        raise task_twice(twice, tasks.path)
 
 
 @contextlib.contextmanager
