@@ -8,6 +8,11 @@ python sweep.py -m budget=5e18 model=mor,vanilla           two of its architectu
 
 from __future__ import annotations
 
+from ledger import interrupts
+
+if __name__ == "__main__":
+    interrupts.watch()  # before imports that take long
+
 import os
 import sys
 

@@ -1,5 +1,10 @@
 """`python -m analysis`."""
 
+from ledger import interrupts
+
+if __name__ == "__main__":
+    interrupts.watch()  # before imports that take long
+
 import gc
 
 from analysis.commands.cli import app

@@ -13,7 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+<<<<<<< HEAD
 ALIKE = 0.6  # of the letters of two names
+=======
+NUMBERS: dict[Any, str] = {int: "20", float: "0.5"}  # of options without an example of their own
+>>>>>>> mendb
 
 
 class OneSentence:
@@ -120,10 +124,13 @@ def _example(ctx: Any, option: str) -> str:
     parameter = next((one for one in command.params if option in one.opts), None)
     if parameter is not None and isinstance(parameter.default, int | float | str):
         return str(parameter.default)
+    annotation = getattr(getattr(parameter, "type_descriptor", None), "annotation", None)
     helps = [command.epilog, command.help, ctx.parent.command.help if ctx.parent else None]
     text = " ".join(part for part in helps if part)
     found = re.search(rf"{re.escape(option)} ('[^']*'|[^\s\[]+)", text)
-    return found[1] if found else (getattr(parameter, "metavar", None) or "VALUE")
+    if found:
+        return found[1]
+    return getattr(parameter, "metavar", None) or NUMBERS.get(annotation) or "VALUE"
 
 
 @contextmanager

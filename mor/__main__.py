@@ -3,6 +3,11 @@ Llamas in."""
 
 from __future__ import annotations
 
+from ledger import interrupts
+
+if __name__ == "__main__":
+    interrupts.watch()  # before imports that take long
+
 import shutil
 import sys
 import uuid
@@ -269,6 +274,8 @@ def main() -> int:
     except UserError as mistake:
         print(f"error: {mistake}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return interrupts.CODE
     return 0
 
 

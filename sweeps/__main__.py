@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from ledger import interrupts
+
+if __name__ == "__main__":
+    interrupts.watch()  # before imports that take long
+
 import dataclasses
 import gc
 import json
@@ -294,7 +299,7 @@ def main() -> int:
         print(f"error: the scheduler did not take it ({silent}); try again", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        return 130
+        return interrupts.CODE
     except BrokenPipeError:  # `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

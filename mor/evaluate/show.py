@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ledger.evaluation import Evaluation
+from mor.evaluate.task_sets import BITS
 
 SHOWN = ("acc", "acc_norm", "acc_bytes", "exact_match", "perplexity", "nll", "bpb")
 TASKS_SHOWN = 20  # at most; MMLU alone has 57
@@ -17,6 +18,9 @@ def lines_of(found: Evaluation) -> list[str]:
     if found.scores:
         said = "  ".join(f"{name} {value:.4g}" for name, value in found.scores.items())
         lines.append(f"{found.run_id}, {found.task_set}, {found.unit}: {said}")
+    left_out = [name for name, each in found.tasks.items() if "bpb" not in each]
+    if found.unit == BITS and left_out:
+        lines.append(f"no {BITS}, so not in the average: {', '.join(left_out)}")
     if found.mean_recursions is not None:
         lines.append(f"mean depth {found.mean_recursions:.3f} recursions per token")
     if found.cut:

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from ledger.folder import RunFolder
 from mor.config import ConfigError, UserError
+from mor.evaluate.documents import SUFFIXES, refuse_wrong
 
-SUFFIXES = (".jsonl", ".yaml")
 ACCURACY, BITS = "accuracy, %", "bits per byte"
 
 
@@ -80,7 +80,8 @@ class TaskSet:
 
 
 def task_set(given: str, setting: str = "tasks") -> TaskSet:
-    """The set of a preset's name or of a path. Raises ConfigError that names `setting`, and
+    """The set of a preset's name or of a path, whose files are read whole: a line that is no
+    document is found before anything is trained. Raises ConfigError that names `setting`, and
     UserError."""
     version = harness_version()
     if given in PRESETS:
@@ -103,6 +104,7 @@ def task_set(given: str, setting: str = "tasks") -> TaskSet:
         raise ConfigError(
             setting, given, f"its name is that of the preset {name}", "rename the file or folder"
         )
+    refuse_wrong(files, setting)
     beside = sorted(path.iterdir()) if path.is_dir() else files  # a task's data, too
     contents = [
         [file.name, hashlib.sha256(file.read_bytes()).hexdigest()]

@@ -64,6 +64,7 @@ def initialise(model: Transformer, full: Transformer, way: str, seed: int = 0) -
     check_start(
         (full.model, full.size, full.embed.num_embeddings),
         (model.model, model.size, model.embed.num_embeddings),
+        given=f"{full.model.name}-{full.size.name}",
     )
     given = full.state_dict()
     mapping = sources(way, model.layout, len(full.layers), seed)

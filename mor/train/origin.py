@@ -10,15 +10,18 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+
+import yaml
 
 from ledger.damage import read_meta
 from ledger.errors import DamagedFile
 from ledger.folder import RunFolder
-from mor.config import Config
+from mor.config import Config, SizeConfig
 from mor.model.checks import check_start
 from mor.model.llama import LLAMA, OWN, ExchangeError, Shape, read_shape
+from mor.starter import conf_folder
 from mor.train.folder import read_config
 
 DEFAULT_METHOD = "stepwise"
@@ -38,10 +41,13 @@ def with_origin(config: Config) -> Config:
     try:
         shape, fingerprint = read_origin(folder)
     except ExchangeError as mistake:
-        raise ExchangeError(f"train.init_from={mistake}") from None
+        said = str(mistake).removeprefix(f"{folder}: ")
+        raise ExchangeError(f"train.init_from={train.init_from}: {said}") from None
     check_start(
         (shape.model, shape.size, shape.vocab_size),
         (config.model, config.size, config.data.vocab_size),
+        given=train.init_from,
+        size_file=_has_file(shape.size),
     )
     started = replace(
         train,
@@ -50,6 +56,15 @@ def with_origin(config: Config) -> Config:
         init_fingerprint=fingerprint,
     )
     return replace(config, train=started)
+
+
+def _has_file(size: SizeConfig) -> bool:
+    """Whether `size=<name>` means this very size here."""
+    try:
+        values = yaml.safe_load((conf_folder() / "size" / f"{size.name}.yaml").read_text())
+    except (OSError, ValueError, yaml.YAMLError):
+        return False
+    return values == asdict(size)
 
 
 @functools.cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import shutil
 import signal
@@ -36,6 +37,7 @@ from sweeps.worker import work
 REFRESH_S = 1.0
 RESTARTS = 3  # of crashed workers, per launch
 NO_LIMIT_MIN = 60 * 24 * 365
+QUICK_HOURS = 1.0  # study=quick needs less, on any machine
 
 
 @functools.cache
@@ -81,14 +83,22 @@ def refuse_too_long(plan: Plan, launch: LaunchConfig, workers: int) -> None:
     """
     hours = plan.totals()["remaining"]["gpu_hours"] / workers
     if hours > launch.max_hours and not launch.force:
+        fits = launch.max_hours > QUICK_HOURS
+        smaller = "study=quick for one that fits, " if fits else ""
         raise ConfigError(
             "launch.max_hours",
             f"{launch.max_hours:g}",
             f"this plan needs about {duration(hours)} on this machine ({plan.gpu}, {workers} at a "
             "time)",
-            "type launch=plan to see it priced, study=quick for one that fits, "
-            "or launch.force=true to start it here all the same",
+            f"type launch=plan to see it priced, {smaller}or "
+            f"launch.max_hours={_rounded_up(hours):g} to start it here all the same",
         )
+
+
+def _rounded_up(hours: float) -> float:
+    """To two digits."""
+    digit = 10.0 ** (math.floor(math.log10(hours)) - 1)
+    return float(f"{math.ceil(hours / digit) * digit:.2g}")
 
 
 def refuse_without_gpu(configs: Iterable[Config]) -> None:
@@ -236,12 +246,16 @@ def _interrupts_ignored() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the launch as Ctrl-C does: workers checkpoint and stop with it."""
+    """SIGTERM and SIGHUP end the launch as Ctrl-C does: workers checkpoint and stop with it.
+    Nothing ends it at once, as an import that is interrupted does: workers would be left."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = {name: signal.signal(name, interrupt) for name in (signal.SIGTERM, signal.SIGHUP)}
+    names = [signal.SIGTERM, signal.SIGHUP]
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        names.append(signal.SIGINT)
+    before = {name: signal.signal(name, interrupt) for name in names}
     try:
         yield
     finally:

@@ -5,10 +5,16 @@ import typer
 from typer.testing import CliRunner
 
 import mor.__main__
+import mor.starter.command
 import sweeps.__main__
 from analysis.commands.cli import app
 
-APPS = {"analysis": app, "sweeps": sweeps.__main__.app, "mor": mor.__main__.app}
+APPS = {
+    "analysis": app,
+    "sweeps": sweeps.__main__.app,
+    "mor": mor.__main__.app,
+    "mor-isoflop": mor.starter.command.app,
+}
 
 
 def refusal(name: str, *arguments: str) -> str:
@@ -67,8 +73,12 @@ def test_two_studies_are_compared_by_one_name_or_their_store():
         (("analysis", "report", "x", "--baseline", "d"), ("--baseline:", "report --help")),
         (("analysis", "isoflo"), ("isoflo", "isoflop")),
         (("analysis", "--fast"), ("--fast", "--help")),
+        (("mor-isoflop", "ini", "x"), ("ini", "init")),
+        (("mor-isoflop", "--versio"), ("--versio", "--version")),
         (("sweeps", "autopilot"), ("--gpu-hours 1",)),
         (("sweeps", "status", "a", "b"), ("b:",)),
+        (("sweeps", "logs", "x", "-n", "abc"), ("-n=abc", "type -n 20")),
+        (("sweeps", "benchmark", "--seconds", "x"), ("--seconds=x", "type --seconds 0.5")),
         (("mor", "generate"), ("source", "runs/<run id>")),
         (("mor", "generate", "x", "--prompt", "a", "--seed", "1.5"), ("--seed=1.5", "--seed 0")),
     ],

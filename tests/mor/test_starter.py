@@ -6,8 +6,10 @@ import configparser
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from mor import starter
 
 REPO = Path(__file__).parents[2]
 BUILD = "from setuptools import build_meta; build_meta.build_wheel('out')"
+DEMO = "from mor.starter.command import app; app()"
 
 
 def run(folder: Path, *arguments: object, path: Path | None = None):
@@ -68,9 +71,8 @@ def test_its_command_is_the_one_that_is_documented(installed: Path) -> None:
 
 
 def test_the_demo_runs_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
-    code = "from mor.starter.command import app; app()"
     small = ("model=vanilla", "size=9k,16k,32k", "budget=1e9", "runtime.threads=1")
-    ended = run(tmp_path, "-c", code, "demo", *small, path=installed)
+    ended = run(tmp_path, "-c", DEMO, "demo", *small, path=installed)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     results = list(tmp_path.glob("runs/*/result.json"))
     assert len(results) == 3
@@ -79,8 +81,7 @@ def test_the_demo_runs_from_an_empty_folder(installed: Path, tmp_path: Path) -> 
 
 
 def test_a_folder_of_ones_own_has_settings_to_edit(installed: Path, tmp_path: Path) -> None:
-    code = "from mor.starter.command import app; app()"
-    assert run(tmp_path, "-c", code, "init", "mine", path=installed).returncode == 0
+    assert run(tmp_path, "-c", DEMO, "init", "mine", path=installed).returncode == 0
     own = tmp_path / "mine"
     size = own / "conf" / "size" / "9k.yaml"
     values = yaml.safe_load(size.read_text())
@@ -92,10 +93,53 @@ def test_a_folder_of_ones_own_has_settings_to_edit(installed: Path, tmp_path: Pa
     assert planned.returncode == 0, planned.stderr
     (entry,) = json.loads((own / "plan.json").read_text())["runs"]
     assert entry["size"] == "tiny"
-    again = run(tmp_path, "-c", code, "init", "mine", path=installed)
+    again = run(tmp_path, "-c", DEMO, "init", "mine", path=installed)
     assert again.returncode == 2
     assert "mine/sweep.py" in again.stderr
     assert (own / "conf" / "size" / "tiny.yaml").is_file()
+
+
+@pytest.mark.parametrize("setting", ["launch=plan", "launch.mode=plan"])
+def test_a_demo_that_is_only_planned_has_no_report(setting: str, tmp_path: Path) -> None:
+    small = ("model=vanilla", "size=9k", "budget=1e9", "study.name=own")
+    ended = run(tmp_path, "-c", DEMO, "demo", *small, setting)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "vanilla-9k-1e9-" in ended.stdout
+    assert not (tmp_path / "studies").exists()
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_to_the_demo_alone_stops_its_study_once(name: str, tmp_path: Path) -> None:
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "config.yaml").write_text("")
+    (tmp_path / "sweep.py").write_text(
+        "import pathlib, signal, sys, time\n"
+        "told = []\n"
+        f"signal.signal(signal.{name}, lambda *_: told.append(1))\n"
+        "pathlib.Path('began').touch()\n"
+        "while not told: time.sleep(0.01)\n"
+        "time.sleep(0.3)\n"
+        "pathlib.Path('told').write_text(str(len(told)))\n"
+    )
+    demo = subprocess.Popen(
+        [sys.executable, "-c", DEMO, "demo"], cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPO)},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0,
+    )  # fmt: skip
+    while not (tmp_path / "began").exists():
+        assert demo.poll() is None, demo.communicate()
+        time.sleep(0.01)
+    os.killpg(demo.pid, getattr(signal, name))  # as a terminal does
+    said, _ = demo.communicate(timeout=60)
+    assert (demo.returncode, said) == (130, "")  # and there is no report
+    assert (tmp_path / "told").read_text() == "1"
+
+
+def test_the_version_is_that_of_the_distribution(installed: Path, tmp_path: Path) -> None:
+    (folder,) = installed.glob("*.dist-info")
+    ended = run(tmp_path, "-c", DEMO, "--version", path=installed)
+    assert ended.returncode == 0
+    assert ended.stdout.split()[-1] == folder.name.removesuffix(".dist-info").split("-")[-1]
 
 
 @pytest.mark.parametrize("name", ["sweep.py", "conf"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
@@ -49,7 +51,7 @@ CASES = [
     ([QUICK, "budget"], ["budget", "key=value"]),
     ([QUICK, "model=mor", "model.capacity=[1"], ["model.capacity=[1", "'key=[a,b]'"]),
     (["-m", QUICK, "--seeds=3"], ["--seeds=3", "no such flag"]),
-    (["-m", "budget=5e18", "launch=local"], ["launch.max_hours=24", "launch.force=true"]),
+    (["-m", "budget=5e18", "launch=local"], ["launch.max_hours=24", "study=quick for"]),
 ]
 
 
@@ -68,6 +70,25 @@ def test_a_column_that_is_not_there_is_missed_before_anything_is_submitted(refus
         assert "data.text_field=text" in sentence
         assert "body" in sentence
     assert not list(tmp_path.glob("runs/*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("own.jsonl", '{"text": "a"}\n{"text": 3}\n'),
+        ("own.yaml", "task: own\na: b: c\n"),
+    ],
+)
+def test_a_bad_line_of_a_task_file_is_named_before_anything_is_written(
+    name, text, refused, tmp_path
+):
+    (tmp_path / name).write_text(text)
+    study = [QUICK, "size=9k", "model=vanilla", "budget=1e9", f"study.evaluate=[corpus,{name}]"]
+    for given in (["-m", *study, "launch=plan"], ["-m", *study], study):
+        sentence = refused(*given)
+        assert sentence.startswith("study.evaluate=")
+        assert f"{name}: line 2" in sentence
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 OWN = {
@@ -97,6 +118,15 @@ def test_one_value_is_an_axis_of_one(sweep, tmp_path):
     ended = sweep("--config-dir", str(tmp_path / "conf"), "-m", "study=own", "launch=plan")
     assert ended.returncode == 0, ended.stderr
     assert "vanilla-9k-1e9-" in ended.stdout
+
+
+def test_the_hours_to_type_are_enough(refused, sweep):
+    study = ["-m", QUICK, "size=9k", "model=vanilla", "budget=1e9"]
+    sentence = refused(*study, "launch.max_hours=0")
+    assert QUICK not in sentence  # it is that already
+    [_, enough] = re.findall(r"launch\.max_hours=(\S+)", sentence)
+    ended = sweep(*study, f"launch.max_hours={enough}")
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_a_plan_that_would_be_refused_says_so(sweep, tmp_path):

@@ -16,7 +16,8 @@ from typing import Any
 
 from mor.config import ConfigError
 from mor.data.packed import Corpus
-from mor.evaluate.harness.local import Row, task_config
+from mor.evaluate.documents import Row
+from mor.evaluate.harness.local import task_config
 
 PASSAGE, NEXT = 96, 32  # characters: together they fit the context of a byte model of the demo
 CHOICES = 4

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mor.config import ConfigError, UserError
 from mor.data.hub import first_line
 from mor.data.packed import Corpus
+from mor.evaluate.documents import no_task, task_twice
 from mor.evaluate.harness.corpus import corpus_tasks
 from mor.evaluate.harness.local import read_jsonl
 from mor.evaluate.harness.quiet import quiet
@@ -82,10 +83,7 @@ def _of_file(file: Path) -> list[Config]:
             "tasks", file, f"cannot be read as a task ({first_line(error)})", "fix the file"
         ) from error
     if not isinstance(config.get("task"), str):
-        raise ConfigError(
-            "tasks", file, "is no task of its own (task: <name>)",
-            "put templates and groups elsewhere; a task's include may name them",
-        )  # fmt: skip
+        raise no_task(file)
     files = (config.get("dataset_kwargs") or {}).get("data_files")
     if files:
         config["dataset_kwargs"] = {**config["dataset_kwargs"], "data_files": _beside(file, files)}
@@ -106,9 +104,7 @@ def _refuse_twice(configs: list[Config], tasks: TaskSet) -> None:
     names = [config["task"] for config in configs]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
-        raise ConfigError(
-            "tasks", tasks.path, f"two files hold the task {twice}", "rename or remove one"
-        )
+        raise task_twice(twice, tasks.path)
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from mor.config import UserError
 from mor.data.prepare import prepare
 from mor.evaluate.evaluation import Extent, evaluate_run
 from mor.evaluate.harness.corpus import NEXT, PASSAGE, corpus_tasks
+from mor.evaluate.show import lines_of
 from mor.evaluate.task_sets import TaskSet, task_set
 from mor.evaluate.task_sets import evaluated as has_scores
 from mor.train.loop import Stopped
@@ -44,6 +45,17 @@ def evaluated(run: RunFolder, tasks: TaskSet) -> bool:
 def write_texts(path: Path, *texts: str) -> Path:
     path.write_text("\n".join(json.dumps({"text": text}) for text in texts))
     return path
+
+
+def test_tasks_without_bits_per_byte_are_named(run: RunFolder, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    write_texts(own / "told.jsonl", "scaling law")
+    (own / "asked.jsonl").write_text(json.dumps({"context": "a", "completion": "b"}))
+    found = evaluate_run(run, task_set(str(own)), Extent(), Hooks())
+    assert list(found.scores) == ["told", "avg"]
+    [line] = [line for line in lines_of(found) if line.startswith("no bits per byte")]
+    assert line.endswith(": asked")
 
 
 def test_scores_stand_in_the_ledger_with_where_they_come_from(

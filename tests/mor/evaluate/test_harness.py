@@ -191,6 +191,8 @@ def test_requests_that_do_not_fit_are_counted_and_all_of_an_answer_is_scored(
         ('{"context": "a", "choices": ["b"], "answer": true}', "answer is true"),
         ('{"context": "a", "choices": [3], "answer": 0}', "choices"),
         ('{"text": "a"}\n{"text": 3}', "line 2"),
+        ('{"text": "a"}\n\n{"context": "a"}', "line 3: keys context"),
+        ('\n{"text": "a"}\n{"context": "a", "target": "x"}', "{context, target}, and line 2"),
         ("[1]", "line 1"),
     ],
 )
@@ -200,6 +202,31 @@ def test_a_wrong_line_is_named(tmp_path: Path, content: str, said: str) -> None:
         read_jsonl(tmp_path / "t.jsonl")
     assert refused.value.setting == "tasks"
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("b.yaml", "task: a\n", "two files hold the task a"),
+        ("b.yaml", "dataset_path: x\n", "no task of its own"),
+        ("b.yaml", "task: [x]\n", "no task of its own"),
+        ("b.yaml", "? [x]\n: y\n", "no task of its own"),
+        ("b.yaml", "include: a.yml\n", None),
+        ("b.yaml", "task: b\ndoc_to_text: !function own.text\n", None),
+        ("c.jsonl", '{"text": "b"}', None),
+    ],
+)
+def test_files_are_checked_where_a_set_is_named(
+    tmp_path: Path, name: str, text: str, said: str | None
+) -> None:
+    write(tmp_path / "a.jsonl", [{"text": "a"}])
+    (tmp_path / name).write_text(text)
+    if said is None:
+        assert len(task_set(str(tmp_path)).files) == 2
+        return
+    with pytest.raises(ConfigError, match=said) as refused:
+        task_set(str(tmp_path), "study.evaluate")
+    assert refused.value.setting == "study.evaluate"
 
 
 def test_task_sets_are_named_and_change_with_their_contents(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from typer.testing import CliRunner
 
 from ledger.errors import DamagedFile, UserError
@@ -22,6 +23,7 @@ from mor.data.prepare import prepare
 from mor.identity import identity, run_id, trunk_id
 from mor.model.checks import INIT_METHODS
 from mor.model.initialise import mean_of, sources
+from mor.starter import write_starter
 from mor.train.initial import initial_model, trained_model
 from mor.train.origin import with_origin
 from mor.train.run import Hooks, train_run
@@ -157,12 +159,38 @@ def test_what_cannot_be_started_from_is_named(toy_run: Any, full: Path, tmp_path
     with pytest.raises(ConfigError, match=r"type model.norm_eps=1e-06"):
         started(config, tmp_path / "eps")
     train(toy_run("recursive", steps=4), tmp_path / "tied")
-    with pytest.raises(ConfigError, match="from a vanilla model with keys and values"):
+    with pytest.raises(ConfigError, match=r"init_from=/.*/tied: .*with keys and values at every"):
         started(config, tmp_path / "tied")
     planned = started(config, full)
     other = replace(planned, train=replace(planned.train, init_fingerprint="0" * 16))
     with pytest.raises(ConfigError, match="not those of the plan"):
         initial_model(other, None)
+
+
+def test_the_size_to_type_is_that_of_the_full_model_and_so_is_its_name(
+    toy_run: Any, full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The value as typed; `size=<name>` where a file of settings holds this very size."""
+    monkeypatch.chdir(tmp_path)
+    config, size = toy_run("mor"), toy_run("vanilla").size
+    narrow = replace(config, size=replace(size, name="narrow", n_layers=4, d_ff=48))
+
+    def said() -> tuple[Any, str]:
+        with pytest.raises(ConfigError) as refused:
+            started(narrow, full.name)
+        return refused.value.value, refused.value.instead
+
+    whole = f"type size.name={size.name} size.n_layers={size.n_layers} size.d_ff={size.d_ff}"
+    assert said() == ("full", whole)
+    write_starter(tmp_path)
+    (tmp_path / "conf" / "size" / f"{size.name}.yaml").write_text(
+        yaml.safe_dump(dataclasses.asdict(size))
+    )
+    assert said() == ("full", f"type size={size.name}")
+    (tmp_path / "conf" / "size" / f"{size.name}.yaml").write_text(
+        yaml.safe_dump({**dataclasses.asdict(size), "d_ff": 48})
+    )
+    assert said() == ("full", whole)
 
 
 def test_a_folder_that_holds_something_is_never_written_into(full: Path, tmp_path: Path) -> None:

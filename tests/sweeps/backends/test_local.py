@@ -76,9 +76,10 @@ def test_a_study_trains_once_is_skipped_and_grows(sweep, tmp_path):
 
 
 def test_runs_are_scored_once_each_and_again_where_the_tasks_change(sweep, tmp_path):
-    tasks = tmp_path / "mine.jsonl"
+    (tmp_path / "mine").mkdir()
+    tasks, other = tmp_path / "mine" / "own.jsonl", tmp_path / "mine" / "other.yaml"
     tasks.write_text('{"text": "import os"}')
-    study = [*STUDY, "model=vanilla,mor", "budget=3e8", f"study.evaluate={tasks}"]
+    study = [*STUDY, "model=vanilla,mor", "budget=3e8", f"study.evaluate={tasks.parent}"]
     assert sweep(*STUDY, "model=vanilla", "budget=3e8").returncode == 0
     trained = results(tmp_path / "runs")
     ended = sweep(*study)
@@ -98,7 +99,7 @@ def test_runs_are_scored_once_each_and_again_where_the_tasks_change(sweep, tmp_p
     assert "all 2 runs of study quick are done already" in again.stdout
     assert scored() == first
 
-    tasks.write_text('{"text": ""}')  # no document: every evaluation fails, no run does
+    other.write_text("include: nowhere.yaml")  # every evaluation fails, no run does
     broken = sweep(*study)
     assert broken.returncode == 2
     assert "2 evaluations are not" in broken.stderr
@@ -112,6 +113,7 @@ def test_runs_are_scored_once_each_and_again_where_the_tasks_change(sweep, tmp_p
     assert {row["state"] for row in told["runs"]} == {"done"}
     assert {row["state"] for row in told["evaluations"]} == {"failed"}
 
+    other.unlink()
     tasks.write_text('{"text": "import sys"}')
     retried = subprocess.run(
         [sys.executable, "-m", "sweeps", "retry", "quick"],
