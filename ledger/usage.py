@@ -13,11 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-<<<<<<< HEAD
 ALIKE = 0.6  # of the letters of two names
-=======
 NUMBERS: dict[Any, str] = {int: "20", float: "0.5"}  # of options without an example of their own
->>>>>>> mendb
 
 
 class OneSentence:
