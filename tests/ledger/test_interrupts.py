@@ -6,9 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.interrupts import heard
 
 REPO = Path(__file__).parents[2]
 SWALLOWED = """
@@ -36,11 +39,13 @@ except KeyboardInterrupt:
 """
 
 
-def run(folder: Path, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+def run(
+    folder: Path, *arguments: str, preexec_fn: Callable[[], None] = heard
+) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(folder), str(REPO)])
     return subprocess.run(
         [sys.executable, *arguments], cwd=folder, env={**os.environ, "PYTHONPATH": path},
-        capture_output=True, text=True, timeout=60, **options,
+        capture_output=True, text=True, timeout=60, preexec_fn=preexec_fn,
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ import yaml
 
 from ledger.errors import UserError
 from mor import starter
+from tests.interrupts import heard
 
 REPO = Path(__file__).parents[2]
 BUILD = "from setuptools import build_meta; build_meta.build_wheel('out')"
@@ -125,6 +126,7 @@ def test_a_signal_to_the_demo_alone_stops_its_study_once(name: str, tmp_path: Pa
         [sys.executable, "-c", DEMO, "demo"], cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(REPO)},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0,
+        preexec_fn=heard,
     )  # fmt: skip
     while not (tmp_path / "began").exists():
         assert demo.poll() is None, demo.communicate()

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.interrupts import heard
 from tests.sweeps.conftest import REPO
 
 STUDY = ["-m", "study=quick", "size=9k", "train.val_tokens=1024", "train.warmup_budget=2e8"]
@@ -28,9 +29,6 @@ def start(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
         *(sys.executable, str(REPO / "sweep.py"), *arguments),
         *(f"runs_dir={tmp_path / 'runs'}", f"studies_dir={tmp_path / 'studies'}"),
     ]
-
-    def heard() -> None:  # Ctrl-C: a shell's background job has it ignored, and hands that on
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     return subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
