@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ledger.folder import RunFolder
+from ledger.metrics import read_metrics
 from mor.config import ConfigError
 from mor.evaluate.routing import scalars
 from mor.train import run, tracking
@@ -126,7 +127,7 @@ def test_offline_holds_every_validation_whatever_the_step(
     assert whole_validation(folder).items() <= found[12].items()
     validated = [step for step, entry in found.items() if "val_nll_topk" in entry]
     assert validated == ([3, 6, 9, 12] if points else [12])
-    for line in map(json.loads, folder.metrics_file.open()):
+    for line in read_metrics(folder.metrics_file)[0]:
         step = line.pop("step")
         assert line.items() <= found[step].items()
 
@@ -151,7 +152,7 @@ def test_offline_holds_every_validation_after_a_restart(moment, toy_run, tmp_pat
     found = history(folder)
     assert whole_validation(folder).items() <= found[12].items()
     assert "val_nll_causal" in found[6]
-    for line in map(json.loads, folder.metrics_file.open()):
+    for line in read_metrics(folder.metrics_file)[0]:
         assert "loss" not in line or found[line["step"]]["loss"] == line["loss"]
 
 

@@ -1,5 +1,6 @@
 """Slurm's daemons die in the middle of a study and are started again: nothing is lost, and nobody
-who looks or launches meanwhile meets a traceback."""
+who looks or launches meanwhile meets a traceback. The last file of this folder: nodes whose daemons
+were killed are of no use to other tests."""
 
 from __future__ import annotations
 
