@@ -97,10 +97,11 @@ class RunFolder:
         """Whether a trunk has been trained to `target` FLOPs and has its checkpoint there."""
         return checkpoint_damage(self.plateau(target)) is None
 
-    def plateaus(self) -> set[float]:
-        """The FLOPs of the plateau checkpoints that a trunk has, whole ones alone."""
+    def plateaus(self) -> dict[Path, float]:
+        """The plateau checkpoints of a trunk that are whole, with their FLOPs."""
         paths = self.checkpoints.glob("plateau-*") if self.checkpoints.is_dir() else ()
-        return {float(p.name[8:]) for p in paths if checkpoint_damage(p) is None}
+        whole = (path for path in paths if checkpoint_damage(path) is None)
+        return {path: float(path.name.removeprefix("plateau-")) for path in whole}
 
     def rolling(self, step: int) -> Path:
         """The checkpoint that is written on the way, at a step."""
@@ -226,7 +227,9 @@ class RunFolder:
         """What metrics.jsonl says of a training step; empty where it was not logged."""
         data = self.metrics_file.read_bytes() if self.metrics_file.exists() else b""
         for line in reversed(lines_of(data)):
-            values = read_line(line) or {"step": step, VALIDATION: None}  # damaged: go on
+            values = read_line(line)
+            if values is None:
+                continue
             if values["step"] < step:
                 break
             if values["step"] == step and VALIDATION not in values:

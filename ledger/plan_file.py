@@ -165,6 +165,11 @@ class PlanFile(Part):
             raise WrongValue(f"{name!r} lists {json.dumps(strange)[:80]}, which is not an object")
         return tuple(entries[name].from_dict(entry) for entry in value)
 
+    @property
+    def unit(self) -> str:
+        """What its hours are of."""
+        return "core-hours" if self.gpu == "cpu" else "GPU-hours"
+
     def with_earlier(self, earlier: PlanFile) -> PlanFile:
         """This plan with the entries of an earlier one that it does not name; without totals."""
         runs = {run.run_id: run for run in (*earlier.runs, *self.runs)}

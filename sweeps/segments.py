@@ -117,7 +117,7 @@ def _cut(
         flops = steps * point.cost.step_flops["exact"]
         checks = validation_flops(point.config, point.cost, from_step, point.steps.stable)
         name = segment_name(trunk, target)
-        begins = max((one for one in plateaus if one < target), default=0.0)
+        begins = max((one for one in plateaus.values() if one < target), default=0.0)
         step = point.cost.step_flops[point.config.flops.convention]
         begun = min(max(math.ceil(begins / step) - from_step, 0), steps)
         yield Segment(
@@ -130,7 +130,7 @@ def _cut(
             validation_flops=checks,
             gpu_hours=price.hours(point.config, flops + checks),
             depends_on=before,
-            done=folder.plateau_done(target),
+            done=folder.plateau(target) in plateaus,
             open_share=1 - begun / steps if steps else 1.0,
         )
         from_step, before = point.steps.stable, (name,)

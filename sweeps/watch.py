@@ -259,7 +259,7 @@ class StudyView:
         held = [(a.on_gpu, a.hours(now)) for s in seen for a in s.attempts]
         return Cost(
             sum(planned.values()),
-            "core-hours" if self.plan.gpu == "cpu" else "GPU-hours",
+            self.plan.unit,
             corrected if speeds else None,
             len(speeds),
             len({_shape(s.task) for s in seen if not s.task.is_data}),

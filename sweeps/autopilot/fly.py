@@ -180,9 +180,10 @@ class Autopilot:
         known, why = self._known()
         short = [one.model for one in known if not met(one, self.until)]
         candidates, refused = self._candidates(short)
-        candidates = self._priced(candidates)
+        points = self._points_of_plan()
+        candidates = self._priced(candidates, points)
         decision = decide(known, candidates, self.until, self.hours - (held - start))
-        runs = [self._chosen(one) for one in decision.runs]
+        runs = [_chosen(one, points) for one in decision.runs]
         number, digest = self._points()
         refusal = f"{REFUSED}: {refused or why}" if decision.reason == REFUSED else decision.reason
         made = Round(
@@ -269,10 +270,9 @@ class Autopilot:
         turns = max(map(len, each), default=0)
         return [some[i] for i in range(turns) for some in each if i < len(some)], refused
 
-    def _priced(self, candidates: list[Candidate]) -> list[Candidate]:
+    def _priced(self, candidates: list[Candidate], points: Points) -> list[Candidate]:
         """With seeds that the study has not used, and the price of each. Raises UserError where its
         plan has no such point."""
-        points = self._points_of_plan()
         seeded = [
             dataclasses.replace(one, seed=points.next_seed(one.model, one.size, one.budget))
             for one in candidates
@@ -286,17 +286,6 @@ class Autopilot:
             for one, config in zip(seeded, configs, strict=True)
         ]
 
-    def _chosen(self, one: Candidate) -> tuple[Chosen, Config]:
-        config = self._points_of_plan().run(one.model, one.size, one.budget, one.seed)
-        chosen = Chosen(
-            run_id=run_id(config),
-            model=one.model,
-            size=one.size,
-            budget=one.budget,
-            seed=one.seed,
-        )
-        return chosen, config
-
     def _points_of_plan(self) -> Points:
         return Points([task.config for task in self.view.tasks if task.is_run])
 
@@ -306,7 +295,7 @@ class Autopilot:
         say: Callable[[str], None] = lambda text: self.console.print(  # noqa: E731
             text, highlight=False, markup=False, soft_wrap=True
         )
-        unit = "core-hours" if self.view.plan.gpu == "cpu" else "GPU-hours"
+        unit = self.view.plan.unit
         others = made.spent - self._held_by_rounds()
         by_others = f" ({others:.3g} by runs that no round has named)" if others > 0.001 else ""
         say(
@@ -328,6 +317,14 @@ class Autopilot:
                 say(f"    {chosen.run_id}")
         else:
             say(f"  stop: {REASONS.get(made.reason, made.reason)}")
+
+
+def _chosen(one: Candidate, points: Points) -> tuple[Chosen, Config]:
+    config = points.run(one.model, one.size, one.budget, one.seed)
+    chosen = Chosen(
+        run_id=run_id(config), model=one.model, size=one.size, budget=one.budget, seed=one.seed
+    )
+    return chosen, config
 
 
 REASONS = {

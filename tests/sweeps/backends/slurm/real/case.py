@@ -31,6 +31,17 @@ def weights(run: Path) -> dict[str, bytes]:
     return {name: t.numpy().tobytes() for name, t in torch.load(out, weights_only=True).items()}
 
 
+def sweeps(folder: Path, *arguments: str) -> str:
+    """What `python -m sweeps` prints in a folder; it has to end well."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "sweeps", *arguments],
+        cwd=folder, env={**os.environ, "PYTHONPATH": str(REPO)},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
 class Case:
     """One submitted run in a folder of its own, and ways to look at it and to meddle."""
 
@@ -39,13 +50,7 @@ class Case:
         self.run = folder / "runs" / whole.name
 
     def sweeps(self, *arguments: str) -> str:
-        ended = subprocess.run(
-            [sys.executable, "-m", "sweeps", *arguments],
-            cwd=self.folder, env={**os.environ, "PYTHONPATH": str(REPO)},
-            capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
-        assert ended.returncode == 0, ended.stdout + ended.stderr
-        return ended.stdout
+        return sweeps(self.folder, *arguments)
 
     def checkpoints(self) -> list[Path]:
         return list(self.run.glob("checkpoints/step-*/meta.json"))

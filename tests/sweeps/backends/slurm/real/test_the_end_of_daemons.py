@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from ledger.attempts import AttemptLog
-from tests.sweeps.backends.slurm.real.case import RUN, SLURM, weights
+from tests.sweeps.backends.slurm.real.case import RUN, SLURM, sweeps, weights
 from tests.sweeps.backends.slurm.real.client import results, slurm, wait
 from tests.sweeps.conftest import REPO
 
@@ -79,16 +79,6 @@ class Daemons:
 
 def answers(*command: str) -> bool:
     return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0
-
-
-def sweeps(folder: Path, *arguments: str) -> str:
-    ended = subprocess.run(
-        [sys.executable, "-m", "sweeps", *arguments],
-        cwd=folder, env={**os.environ, "PYTHONPATH": str(REPO)},
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended.stdout
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
