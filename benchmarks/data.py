@@ -165,7 +165,8 @@ def reading(folder: Path, steps: int = 60) -> dict[str, float]:
 
     paths = write(folder, "jsonl", texts(8))
     values = {"kind": "files", "paths": [str(p) for p in paths], "cache_dir": str(folder / "read"),
-              "sharded": True, "shard_mb": 1, "window_tokens": BATCH * SEQ_LEN}  # fmt: skip
+              "sharded": True, "shard_mb": 1, "tokens": 1e9,
+              "window_tokens": BATCH * SEQ_LEN}  # fmt: skip
     corpus = prepare(from_dict(DataConfig, values), False)
     slow = replace(corpus, train=Slow(corpus.train))
     step_s, found = BATCH * SEQ_LEN / TOKENS_PER_S, {}
