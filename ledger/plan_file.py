@@ -22,6 +22,11 @@ PLAN_SCHEMA = 1
 PLAN = "plan.json"
 
 
+def hours_unit(gpu: str) -> str:
+    """The unit of hours planned for a device, as in "h100 GPU-hours"."""
+    return "core-hours" if gpu == "cpu" else f"{gpu} GPU-hours".strip()
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunEntry(Part):
     """A run of a plan. `extra` has its FLOPs, parameters and steps as people read them."""

@@ -226,6 +226,11 @@ class Config:
     label: str | None = where(None)  # what a study calls this run: the name of its variant
     seed: int = 0  # of the initial weights and of the data order
 
+    @property
+    def curve(self) -> str:
+        """What its curve is called: the variant of its study, or the model."""
+        return self.label or self.model.name
+
 
 # -- from a dictionary ------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from ledger.plan_file import hours_unit
 from mor.model.components import layout
 from sweeps.plan import Plan, Run
 from sweeps.recipe import recipe_lines
@@ -59,7 +60,7 @@ def plan_table(plan: Plan, width: int) -> Table:
 
 
 def _columns(plan: Plan) -> list[_Column]:
-    unit = "core-hours" if plan.gpu == "cpu" else f"{plan.gpu}\nGPU-hours"
+    unit = hours_unit(plan.gpu).replace(" ", "\n")
     named = any(run.config.label for run in plan.runs)
     variant = [_Column("variant", lambda run: run.config.label or "-", 0)] if named else []
     return [
@@ -121,7 +122,7 @@ def counted(number: int, noun: str) -> str:
 def totals_text(plan: Plan) -> str:
     """What the study costs, what sharing trunks saves, and what is left."""
     totals = plan.totals()
-    unit = "core-hours" if plan.gpu == "cpu" else f"{plan.gpu} GPU-hours"
+    unit = hours_unit(plan.gpu)
     shared, alone = totals["with_trunk_sharing"], totals["without_trunk_sharing"]
     left = totals["remaining"]
     origin = f"priced at an assumed MFU of {100 * plan.assumed_mfu:g} %"

@@ -9,7 +9,7 @@ from analysis.errors import AnalysisError
 from analysis.formatting import listing
 from analysis.points.run_store import number, plan_of
 from ledger.ids import is_trunk
-from ledger.plan_file import RunEntry
+from ledger.plan_file import RunEntry, hours_unit
 
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 NUMBER = re.compile(r"(\d+(?:\.\d*)?(?:e[+-]?\d+)?)([kmbt]?)", re.IGNORECASE)
@@ -57,7 +57,7 @@ def plan_grid(file: Path) -> pd.DataFrame:
             f"{file} holds no planned runs: write it with "
             "`python sweep.py -m ... launch=plan launch.plan_file=plan.json`."
         )
-    unit = "core-hours" if plan.gpu == "cpu" else f"{plan.gpu} GPU-hours".strip()
+    unit = hours_unit(plan.gpu)
     rows = [
         {
             "budget": number(run.budget),

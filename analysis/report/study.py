@@ -9,7 +9,7 @@ from analysis.formatting import compute, listing, plural
 from analysis.points.run_store import read_study
 from analysis.report.records import Record, read
 from ledger.attempts import AttemptLog
-from ledger.plan_file import PlanFile, RunEntry, SegmentEntry
+from ledger.plan_file import PlanFile, RunEntry, SegmentEntry, hours_unit
 from ledger.result import FINISHED
 
 
@@ -66,7 +66,7 @@ def study_facts(folder: Path, known: Mapping[str, Record]) -> StudyFacts:
         states=states,
         unfinished=[record for record in found if record.state not in FINISHED],
         spent=_spent(plan, runs, records),
-        unit="core-hours" if plan.gpu == "cpu" else f"{plan.gpu} GPU-hours",
+        unit=hours_unit(plan.gpu),
         held=_held(study.runs_dir, {*study.run_ids, *(s.trunk_id for s in plan.segments)}),
     )
 

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mor.inference.clock import Clock
-from mor.inference.request import Chunk, Ints
+from mor.inference.request import Chunk, Ints, picked
 from mor.inference.tables import Place, Pool, Streams, View
 from mor.model.layers import Adapter, Layer, rotate
 
@@ -32,7 +32,7 @@ SCORES = 2**20  # and make so many scores at once
 class Segment:
     """Queries that attend together: n tokens of each of B chunks."""
 
-    queries: slice | Tensor  # which of the batch's tokens
+    queries: slice | Tensor  # (B * n,) which of the batch's tokens
     shape: tuple[int, int]  # B, n
     slots: Tensor  # (B * width,)
     mask: Tensor | None  # (B, 1, n, width)
@@ -87,20 +87,23 @@ class Batch:
     ) -> None:
         self.chunks, self.streams, self.of, self.device = chunks, streams, of, device
         self.documents = documents
-        whole = [len(some) == chunk.length for chunk, some in zip(chunks, taking, strict=True)]
-        each = list(zip(chunks, taking, whole, strict=True))
-        self.at = [chunk.at if all_ else chunk.at[some] for chunk, some, all_ in each]
+        self.at: list[Ints] = []
+        rows: list[Ints] = []
+        written: list[int] = []
+        for chunk, some, stream in zip(chunks, taking, streams, strict=True):
+            at = picked(chunk.at, some)
+            self.at.append(at)
+            rows.append(picked(chunk.rows, some))
+            if not of.writing[stream]:
+                continue
+            if len(at) == 1:
+                written.append(chunk.request.table.write_one(stream, int(at[0])))
+            else:
+                written += chunk.request.table.write(stream, at).tolist()
         self.counts = [len(at) for at in self.at]
         self.starts = np.cumsum([0, *self.counts])
-        rows = [chunk.rows if all_ else chunk.rows[some] for chunk, some, all_ in each]
         self.rows = self._tensor(np.concatenate(rows))  # (T,)
         self.positions = self._tensor(np.concatenate(self.at))  # (T,)
-        written: list[int] = []
-        for chunk, stream, at in zip(chunks, streams, self.at, strict=True):
-            if of.writes(stream) and len(at) == 1:
-                written.append(chunk.request.table.write_one(stream, int(at[0])))
-            elif of.writes(stream):
-                written += chunk.request.table.write(stream, at).tolist()
         self.written = written
         self.groups = self._by_stream()  # the tokens of each stream
         self._segments: dict[tuple[int, ...], list[Segment]] = {}
@@ -161,58 +164,57 @@ class Batch:
                 chunk.request.table.views[read[stream]]
                 for chunk, stream in zip(self.chunks, self.streams, strict=True)
             ]
-            ends = {
-                i: [views[i].end_of(int(at[0]))] if len(at) == 1 else views[i].up_to(at)
-                for i, at in enumerate(self.at)
-            }
-            order = sorted(ends, key=lambda i: (-self.counts[i], -int(ends[i][-1])))
+            last = [view.end_of(int(at[-1])) for view, at in zip(views, self.at, strict=True)]
+            counts = self.counts
+            order = sorted(range(len(last)), key=lambda i: (counts[i], last[i]), reverse=True)
+            groups = [order]
+            if counts[order[0]] > 1:
+                groups = _alike(order, counts, [last[i] for i in order])
             self._segments[key] = [
                 segment
-                for group in _alike(order, self.counts, [int(ends[i][-1]) for i in order])
-                for segment in self._attending(group, views, [ends[i] for i in group])
+                for group in groups
+                for segment in self._attending(group, views, [last[i] for i in group])
             ]
         return self._segments[key]
 
-    def _attending(
-        self, group: list[int], views: list[View], each: Sequence[Sequence[int] | Ints]
-    ) -> list[Segment]:
-        """Chunks of about as many tokens, whose entries end at `each`, in as few calls as pay: the
-        last token of one with fewer tokens stands several times."""
-        n, widths = self.counts[group[0]], [int(one[-1]) for one in each]
-        if n > 1:
-            each = [np.pad(one, (0, n - len(one)), mode="edge") for one in each]
-        ends = np.array(each)  # (B, n)
-        width = max(widths)
-        slots = np.zeros((len(group), width), np.int64)
-        for row, i in zip(slots, group, strict=True):
+    def _attending(self, group: list[int], views: list[View], widths: list[int]) -> list[Segment]:
+        """Chunks of about as many tokens, widest cache first, in as few calls as pay."""
+        n, longest = self.counts[group[0]], max(widths)
+        slots = np.zeros((len(group), longest), np.int64)
+        for row, i, width in zip(slots, group, widths, strict=True):
             held = min(views[i].count, width)
             row[:held] = views[i].slots[:held]
-        entries = np.arange(width)
+        if n == 1:
+            ends, queries = np.array(widths)[:, None], self.starts[group][:, None]
+        else:
+            ends, queries = self._several(group, views, n)
+        entries = np.arange(longest)
         sees = entries < ends[:, :, None]  # (B, n, width)
         if self.documents:
             first = np.stack([self._first(i, views[i], n) for i in group])
-            sees = sees & (entries >= first[:, :, None])
+            sees &= entries >= first[:, :, None]
         mask = np.where(sees, np.float32(0), np.float32(-np.inf))[:, None]
-        full = np.asarray(sees.all((1, 2)))
         segments = []
         for part in _cuts(widths):
-            some, width = group[part], max(widths[part])
-            queries: slice | Tensor
-            if len(some) == 1 and self.counts[some[0]] == n:
-                queries = slice(int(self.starts[some[0]]), int(self.starts[some[0] + 1]))
-            else:
-                places = [np.minimum(np.arange(n), self.counts[i] - 1) for i in some]
-                queries = self._tensor((self.starts[some][:, None] + np.stack(places)).ravel())
-            whole = width == slots.shape[1] and full[part].all()
+            width = max(widths[part])
+            whole = width == longest and bool(sees[part].all())
             segments.append(
                 Segment(
-                    queries,
-                    (len(some), n),
+                    self._tensor(queries[part].reshape(-1)),
+                    (part.stop - part.start, n),
                     self._tensor(slots[part, :width].reshape(-1)),
                     None if whole else self._tensor(mask[part, :, :, :width]),
                 )
             )
         return segments
+
+    def _several(self, group: list[int], views: list[View], n: int) -> tuple[Ints, Ints]:
+        """Ends of what tokens see and their places in the batch, (B, n); the last token of a chunk
+        with fewer than `n` stands several times."""
+        each = [views[i].up_to(self.at[i]) for i in group]
+        ends = [np.pad(one, (0, n - len(one)), mode="edge") for one in each]
+        places = [np.minimum(np.arange(n), self.counts[i] - 1) for i in group]
+        return np.stack(ends), self.starts[group][:, None] + np.stack(places)
 
     def _first(self, i: int, view: View, n: int) -> Ints:
         """The first entry of the document of each token, the last one several times: (n,)."""

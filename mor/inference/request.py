@@ -134,3 +134,8 @@ class Chunk:
     @property
     def length(self) -> int:
         return len(self.at)
+
+
+def picked(values: Ints, some: Ints) -> Ints:
+    """Those of a chunk's values (n,) at ascending indices; as many indices are all of them."""
+    return values if len(some) == len(values) else values[some]

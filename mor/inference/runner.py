@@ -21,7 +21,7 @@ from mor.inference.batch import Batch, run_layer, sent
 from mor.inference.clock import Clock, Counts
 from mor.inference.graphs import Graphs
 from mor.inference.packed import Norm, Packed, packed
-from mor.inference.request import Chunk, Ints, Settings
+from mor.inference.request import Chunk, Ints, Settings, picked
 from mor.inference.sizing import dtype_of
 from mor.inference.tables import Pool, Streams
 from mor.model.layers import PLAIN, Adapter, Layer, rotary_tables
@@ -53,10 +53,6 @@ class States:
 
     def give_back(self, chunk: Chunk) -> None:
         self.free += chunk.rows.tolist()
-
-
-def _joined(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 class Runner:
@@ -173,19 +169,21 @@ class Runner:
             return
         course, relaxation = self.course, self.model.relaxation
         everyone = self._tokens(batch.rows, batch.positions)
-        groups = [(stream - 1, part, everyone.part(part)) for stream, part in batch.groups]
+        groups = [(stream - 1, part) for stream, part in batch.groups]
         r = groups[0][0]
-        x = _joined([course.enter(depth, tokens) for depth, _, tokens in groups])
+        x = course.enter_each(groups, everyone)
         f = self._layers(
             relaxation.enter(r, x), batch, relaxation.of_layers(r, len(self.streams.layers[1 + r]))
         )
-        f = relaxation.leave(r, f)
-        after = [course.leave(depth, tokens, f[part]) for depth, part, tokens in groups]
-        self.states.x.index_copy_(0, batch.rows, _joined(after).to(self.states.x.dtype))
+        after = course.leave_each(groups, everyone, relaxation.leave(r, f))
+        self.states.x.index_copy_(0, batch.rows, after.to(self.states.x.dtype))
         self.states.notes.index_copy_(0, batch.rows, everyone.notes)
         self._count(batch, len(groups))
         for chunk in batch.chunks:
-            chunk.depth[chunk.taking] += 1
+            if len(chunk.taking) == chunk.length:
+                chunk.depth += 1
+            else:
+                chunk.depth[chunk.taking] += 1
             chunk.r += 1
         self._settle(list(batch.chunks))
 
@@ -218,29 +216,17 @@ class Runner:
         of their tokens took this one."""
         if not chunks:
             return []
-        rows = sent(np.concatenate([c.rows[c.alive] for c in chunks]), self.device)
-        at = sent(np.concatenate([c.at[c.alive] for c in chunks]), self.device)
-        tokens, start = self._tokens(rows, at), 0
-        groups: list[tuple[list[Chunk], int]] = []  # with how many decisions were made for them
-        decisions: list[Tensor] = []
+        rows = sent(np.concatenate([picked(c.rows, c.alive) for c in chunks]), self.device)
+        at = sent(np.concatenate([picked(c.at, c.alive) for c in chunks]), self.device)
+        tokens, groups, start = self._tokens(rows, at), list[tuple[int, slice]](), 0
         for r, group in groupby(chunks, key=lambda chunk: chunk.r):
-            some = list(group)
-            end = start + sum(len(chunk.alive) for chunk in some)
-            chosen = self.course.decide(r, tokens.part(slice(start, end)))
-            groups.append((some, 0 if chosen is None else end - start))
-            decisions += [] if chosen is None else [chosen]
+            end = start + sum(len(chunk.alive) for chunk in group)
+            groups.append((r, slice(start, end)))
             start = end
+        chosen = self.course.decide_each(groups, tokens)
         self.states.notes.index_copy_(0, rows, tokens.notes)
-        takes = _joined(decisions).cpu().numpy() if decisions else None  # the host waits here, once
+        takes = None if chosen is None else chosen.cpu().numpy()  # the host waits here, once
         start, again = 0, list[Chunk]()
-        for some, n in groups:
-            again += self._take(some, None if takes is None or n == 0 else takes[start : start + n])
-            start += n
-        return again
-
-    def _take(self, chunks: list[Chunk], takes: np.ndarray | None) -> list[Chunk]:
-        """Note what was decided for chunks in front of one block; those that pass it over whole."""
-        start, again = 0, []
         for chunk in chunks:
             end = start + len(chunk.alive)
             chunk.taking = chunk.alive if takes is None else chunk.alive[takes[start:end]]
@@ -268,7 +254,7 @@ class Runner:
         for chunk in batch.chunks:
             self.states.give_back(chunk)
             self.counts.tokens += chunk.length
-            self.counts.depth += int(chunk.depth.sum())
+            self.counts.depth += sum(chunk.depth.tolist())
         gone = set(map(id, batch.chunks))
         self.flying = [chunk for chunk in self.flying if id(chunk) not in gone]
         return list(zip(batch.chunks, x.split(batch.counts), strict=True))

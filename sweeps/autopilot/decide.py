@@ -88,7 +88,7 @@ class Points:
         self._example: dict[tuple[str, str, float], Config] = {}
         self._last: dict[tuple[str, str, float], int] = {}
         for config in configs:
-            point = (config.label or config.model.name, config.size.name, config.budget)
+            point = (config.curve, config.size.name, config.budget)
             self._example.setdefault(point, config)
             self._last[point] = max(config.seed, self._last.get(point, config.seed))
 

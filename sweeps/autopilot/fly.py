@@ -215,13 +215,7 @@ class Autopilot:
 
     def _known(self) -> tuple[list[Known], str]:
         found, why = told("fit", str(self.view.folder.path), *self.mixed)
-        names = list(
-            dict.fromkeys(
-                task.config.label or task.config.model.name
-                for task in self.view.tasks
-                if task.is_run
-            )
-        )
+        names = list(dict.fromkeys(task.config.curve for task in self.view.tasks if task.is_run))
         models = (found or {}).get("models", {})
         if found and not models and len(names) == 1:  # as `fit` prints a single curve
             models = {names[0]: found}

@@ -3,8 +3,10 @@ leaves. The causal rule of `apply`, in a form that lets tokens of different bloc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from mor.config import ConfigError
@@ -27,8 +29,15 @@ class Tokens:
         return Tokens(self.x[some], self.first[some], self.notes[some], self.at[some])
 
 
+Groups = Sequence[tuple[int, slice]]  # blocks, and which of the tokens stand in front of each
+
+
 class Course:
-    """Every token takes every block."""
+    """Every token takes every block.
+
+    A router overrides `decide`, `enter` and `leave`, for tokens in front of one block; the forms
+    `*_each` take tokens in front of several, one after the other unless they can do it at once.
+    """
 
     reads_first = False  # whether it reads `Tokens.first`
     passes_over = False  # a token that does not take a block meets the next one, instead of leaving
@@ -47,6 +56,27 @@ class Course:
     def leave(self, r: int, tokens: Tokens, f: Tensor) -> Tensor:
         """The states after block `r` has made `f` (T, D) of them."""
         return f
+
+    def decide_each(self, groups: Groups, tokens: Tokens) -> Tensor | None:
+        """`decide` for tokens in groups: (T,) bool; None: all take theirs."""
+        chosen = [self.decide(r, tokens.part(some)) for r, some in groups]
+        if all(one is None for one in chosen):
+            return None
+        everyone = tokens.at.new_ones(len(tokens.at), dtype=torch.bool)
+        parts = zip(groups, chosen, strict=True)
+        return joined([everyone[some] if one is None else one for (_, some), one in parts])
+
+    def enter_each(self, groups: Groups, tokens: Tokens) -> Tensor:
+        """What the blocks of the groups read: (T, D)."""
+        return joined([self.enter(r, tokens.part(some)) for r, some in groups])
+
+    def leave_each(self, groups: Groups, tokens: Tokens, f: Tensor) -> Tensor:
+        """The states after the blocks of the groups have made `f` (T, D) of them."""
+        return joined([self.leave(r, tokens.part(some), f[some]) for r, some in groups])
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def within(limit: int | None, n_blocks: int) -> int:

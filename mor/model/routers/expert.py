@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from mor.config import RouterConfig
 from mor.model.components import router_of
 from mor.model.routers.base import Forward, Router, Scored
-from mor.model.routers.course import Course, Tokens, within
+from mor.model.routers.course import Course, Groups, Tokens, within
 from mor.model.routers.expert_spec import has_aux_router, selected
-from mor.model.routers.networks import build_router, random_scores, z_loss
+from mor.model.routers.networks import EveryDepth, build_router, random_scores, z_loss
 from mor.model.routers.routes import Routes, narrow
 from mor.model.routers.spec import is_plain, is_random
 from mor.model.spans import Span
@@ -126,15 +126,12 @@ class ExpertChoice(Router):
             before = after
 
 
-class ExpertCourse(Course):
-    """Expert choice by the inference rule: a token that is not chosen leaves."""
+class Gated(Course):
+    """Blocks of which a router decides who takes them and how much of them is added."""
 
     def __init__(self, n_blocks: int, experts: Experts) -> None:
         super().__init__(n_blocks)
         self.experts = experts
-
-    def decide(self, r: int, tokens: Tokens) -> Tensor | None:
-        return self.decide_with(r, r, tokens)
 
     def decide_with(self, router: int, r: int, tokens: Tokens) -> Tensor | None:
         """By the scores of the router with this index."""
@@ -142,8 +139,39 @@ class ExpertCourse(Course):
         tokens.notes[:, :1] = self.experts.gate(tokens.x, logits)
         return None if self.experts.capacities[r] >= 1 else rule > 0
 
+
+class ExpertCourse(Gated):
+    """Expert choice by the inference rule: a token that is not chosen leaves."""
+
+    def __init__(self, n_blocks: int, experts: Experts) -> None:
+        super().__init__(n_blocks, experts)
+        scores = experts.scores
+        self.at_once: EveryDepth | None = None
+        if isinstance(scores, LearnedScores) and scores.rules is None:
+            self.at_once = EveryDepth.of(list(scores.gates))
+        self.takes_all = [capacity >= 1 for capacity in experts.capacities]
+
+    def decide(self, r: int, tokens: Tokens) -> Tensor | None:
+        return self.decide_with(r, r, tokens)
+
+    def decide_each(self, groups: Groups, tokens: Tokens) -> Tensor | None:
+        if self.at_once is None or len(groups) == 1:
+            return super().decide_each(groups, tokens)
+        logits = self.at_once.score(groups, tokens.x)
+        tokens.notes[:, :1] = self.experts.gate(tokens.x, logits)
+        everywhere = [some for r, some in groups if self.takes_all[r]]
+        if len(everywhere) == len(groups):
+            return None
+        chosen = logits > 0
+        for some in everywhere:
+            chosen[some] = True
+        return chosen
+
     def leave(self, r: int, tokens: Tokens, f: Tensor) -> Tensor:
         return torch.addcmul(tokens.x, tokens.notes[:, :1], f)
+
+    def leave_each(self, groups: Groups, tokens: Tokens, f: Tensor) -> Tensor:
+        return self.leave(groups[0][0], tokens, f)
 
 
 class Placed(Protocol):

@@ -16,8 +16,8 @@ from mor.model.routers.base import Forward, Scored
 from mor.model.routers.course import Course, Tokens
 from mor.model.routers.expert import (
     ExpertChoice,
-    ExpertCourse,
     Experts,
+    Gated,
     chosen_among,
     expert_scores,
 )
@@ -76,7 +76,7 @@ class MixtureOfDepths(ExpertChoice):
             yield Scored(r, scores, chosen, routes.rule[i] > 0)
 
 
-class ModCourse(ExpertCourse):
+class ModCourse(Gated):
     """Whoever is not chosen goes around a layer."""
 
     passes_over = True

@@ -7,12 +7,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mor.config import RouterConfig
 from mor.model.layers import Linear
+from mor.model.routers.course import Groups
 from mor.model.routers.spec import NETWORKS
 
 
@@ -39,6 +42,30 @@ class MLPRouter(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             hidden = F.linear(x.float(), self.hidden.weight.float()) / self.temperature
             return F.linear(F.gelu(hidden), self.out.weight.float())  # (T, out)
+
+
+class EveryDepth:
+    """The linear routers of all recursions as one map, of their weights as they are now."""
+
+    def __init__(self, routers: Sequence[LinearRouter]) -> None:
+        self.weight = torch.cat([one.weight.detach().float() for one in routers])  # (Nr, D)
+        self.temperature = routers[0].temperature
+
+    @classmethod
+    def of(cls, routers: Sequence[nn.Module]) -> EveryDepth | None:
+        """None: they are not linear, of one output and one temperature."""
+        linear = [one for one in routers if isinstance(one, LinearRouter)]
+        alike = {(len(one.weight), one.temperature) for one in linear}
+        fits = len(linear) == len(routers) and [n for n, _ in alike] == [1]
+        return cls(linear) if fits else None
+
+    def score(self, groups: Groups, x: Tensor) -> Tensor:
+        """What the router of each group's recursion makes of its states x (T, D): (T,)."""
+        with torch.autocast(x.device.type, enabled=False):
+            every = F.linear(x.float(), self.weight) / self.temperature  # (T, Nr)
+        depths = [r for r, some in groups for _ in range(some.stop - some.start)]
+        which = torch.tensor(depths).to(x.device, non_blocking=True)
+        return every.gather(1, which[:, None]).squeeze(1)
 
 
 def build_router(

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from ledger.errors import UserError
+from ledger.plan_file import hours_unit
 from ledger.result import FINISHED
 from ledger.store import Ledger
 from mor.config import Config, ConfigError
@@ -123,7 +124,7 @@ def refuse_too_expensive(nodes: list[Node], plan: Plan, study: SweepConfig) -> N
     """
     cap, needed = study.launch.max_gpu_hours, gpu_hours(nodes)
     if cap is not None and needed > cap:
-        unit = "core-hours" if plan.gpu == "cpu" else f"{plan.gpu} GPU-hours"
+        unit = hours_unit(plan.gpu)
         raise ConfigError(
             "launch.max_gpu_hours",
             f"{cap:g}",
