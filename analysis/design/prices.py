@@ -4,6 +4,7 @@ shown, the median as in the plan of a new launch, or else what it was planned at
 A study's plan is often older than its first measured speed, which may be a tenth of the assumed.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -58,4 +59,5 @@ def _speeds(points: pd.DataFrame, measured: Mapping[str, Measured]) -> dict[str,
 
 def _is(device: str, gpu: str) -> bool:
     """Whether a device is the one that a plan is priced on, as in NVIDIA H100 80GB HBM3: h100."""
-    return bool(gpu) and gpu.lower() in device.lower().replace(" ", "").replace("-", "")
+    name = "[ -]?".join(re.escape(letter) for letter in gpu)
+    return bool(gpu) and bool(re.search(rf"(?<![a-z0-9]){name}(?![a-z0-9])", device, re.IGNORECASE))

@@ -68,6 +68,11 @@ def test_runs_have_the_median_speed_of_their_size_where_one_is_measured(three):
     [
         ("h100", "NVIDIA H100 80GB HBM3", True),
         ("h100", "NVIDIA A100-SXM4-80GB", False),
+        ("h200", "NVIDIA H200", True),
+        ("h200", "NVIDIA GH200 480GB", False),
+        ("gh200", "NVIDIA GH200 480GB", True),
+        ("l4", "NVIDIA L40S", False),
+        ("rtx4090", "NVIDIA GeForce RTX 4090", True),
         ("h100", "cpu", False),
         ("", "cpu", False),
     ],
