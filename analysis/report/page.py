@@ -118,7 +118,7 @@ def gather(
         "summary": _summary(points),
         "said": words.say(result, points, found, recipe),
         "frontiers": _ordered(result),
-        "variants": _variants(result, points),
+        "variants": _variants(result, points, command),
         "exponents": exponents,
         "forecasts": forecasts(points, result),
         "pilot": rounds(StudyFolder(points.study_folder)) if points.study_folder else [],
@@ -149,12 +149,13 @@ def _ordered(result: IsoflopResult) -> list[tuple[str, Any]]:
     ]
 
 
-def _variants(result: IsoflopResult, points: PointSet) -> str:
+def _variants(result: IsoflopResult, points: PointSet, written_by: str) -> str:
     """What to say in place of a line for each of many curves that have one size at each budget."""
     sizes = points.table.groupby([curve_of(points.table), "budget"])["params"].nunique()
     if len(result.models) <= 3 or sizes.max() > 1:
         return ""
-    command = f"python -m analysis figures {points.source}"
+    named = ", with this page's --columns," if "--columns" in written_by else ""
+    command = f"python -m analysis figures {points.source}{named}"
     return (
         f"{len(result.models)} variants, each of one size at a budget: there are no isoFLOP curves "
         f"to fit. Their losses are in the table of runs; {command} sets them beside the paper's."
