@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import matplotlib
+import matplotlib.backends.backend_pdf
+import matplotlib.backends.backend_svg  # here, so that workers do not import them one by one
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
