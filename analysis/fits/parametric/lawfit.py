@@ -147,8 +147,8 @@ def as_lines(done: Report) -> list[str]:
         f"Objective {sure.objective:.10g} ({_minimised(fit.problem)}, summed over "
         f"{plural(fit.problem.points, 'point')}), gradient {sure.gradient_norm:.1e}, "
         f"condition {sure.condition:.3g}.",
-        f"{sure.starts} starts scored, {sure.polished} polished, {sure.agree:.0%} of these at the "
-        f"optimum, {plural(sure.basins, 'basin')}.",
+        f"{sure.starts} starts scored, {sure.polished} polished ({sure.distinct} "
+        f"distinct), {sure.agree:.0%} of these at the optimum, {plural(sure.basins, 'basin')}.",
     ]
     if found.method is not Method.NONE:
         lines.append(

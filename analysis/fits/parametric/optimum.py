@@ -28,7 +28,8 @@ ROUNDING = 1e-20
 class Certificate:
     """Why the optimum is believed.
 
-    `gradient_norm`: Euclidean, in the coordinates of theta. `basins`: distinct
+    `gradient_norm`: Euclidean, in the coordinates of theta. `distinct`: how many of the polished
+    starts are left once their coefficients are those that suit their exponents. `basins`: distinct
     objectives among the polished starts. `agree`: share of the polished starts that end at the
     optimum. `condition`: of the curvature at the optimum with its columns centred and scaled to
     one; 1: the parameters are well identified, 1e8: they are not.
@@ -38,6 +39,7 @@ class Certificate:
     gradient_norm: float
     starts: int
     polished: int
+    distinct: int
     basins: int
     agree: float
     condition: float
@@ -87,7 +89,9 @@ def fit_law(problem: Problem, starts: int = GRID_STARTS) -> LawFit:
     refuse_too_few(law, problem.points)
     tried = make_starts(law, starts)
     best = best_starts(problem, tried)
-    ended = polish(problem, best)
+    # Starts of the same exponents have become one: each is polished once and counted as often.
+    distinct, which = np.unique(best, axis=0, return_inverse=True)
+    ended = polish(problem, distinct).each(which)
     order = np.argsort(ended.objective, kind="stable")
     lowest = ended.objective[order[0]]
     same = np.abs(ended.objective - lowest) <= _apart(lowest)
@@ -99,6 +103,7 @@ def fit_law(problem: Problem, starts: int = GRID_STARTS) -> LawFit:
         gradient_norm=float(ended.gradient[winner]),
         starts=len(tried),
         polished=len(best),
+        distinct=len(distinct),
         basins=len(basins),
         agree=float(same.mean()),
         condition=condition(problem, ended.theta[winner]),

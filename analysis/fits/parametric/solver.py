@@ -65,6 +65,10 @@ class Polished:
     gradient: Floats  # Euclidean norm, in the coordinates of theta
     steps: int
 
+    def each(self, which: NDArray[np.intp]) -> "Polished":
+        """The ends of these starts, in this order."""
+        return Polished(self.theta[which], self.objective[which], self.gradient[which], self.steps)
+
 
 def score(problem: Problem, theta: Floats) -> Floats:
     """The objective of each parameter set, (sets,)."""

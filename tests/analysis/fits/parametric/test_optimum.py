@@ -13,7 +13,7 @@ from analysis.fits.parametric.optimum import (
     fit_law,
     make_starts,
 )
-from analysis.fits.parametric.solver import Problem, score
+from analysis.fits.parametric.solver import Problem, polish, score
 from analysis.fits.resample import group_points, intervals
 from analysis.points.load import load_points
 from analysis.points.table import Wanted
@@ -78,6 +78,20 @@ def test_the_certificate_counts_what_was_done():
     assert 0 < sure.agree <= 1
     assert sure.basins >= 1
     assert sure.gradient_norm < 1e-7
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_starts_that_have_become_one_are_polished_once_and_counted_as_often(raw):
+    law = Chinchilla.of(table := law_table(0.01))
+    problem = Problem(law, np.log(table["loss"].to_numpy()), raw=raw)
+    found = fit_law(problem, GRID_STARTS)
+    best = best_starts(problem, make_starts(law, GRID_STARTS))
+    every = polish(problem, best)
+    sure = found.certificate
+    assert sure.distinct == len(np.unique(best, axis=0)) < sure.polished == len(best)
+    assert sure.objective == pytest.approx(every.objective.min(), rel=1e-6)
+    agreeing = every.objective <= every.objective.min() * (1 + 1e-6)
+    assert sure.agree == agreeing.mean()
 
 
 def test_points_with_one_loss_are_refused():
