@@ -8,9 +8,8 @@ measurement, bytes of Python's standard library in a vocabulary of 49,152, seque
 tokens. MFU is `exact` FLOPs (forward and backward of every matmul, causal attention counted in
 half) over the peak of the data sheet. `run` trains a small MoR from an empty folder to its result,
 checkpoints and causal validation included; `train:SIZE` trains that size for 2e16 exact FLOPs and
-reports its loss; `decode:SIZE` serves 32 requests at once with weights that are not trained (so the
-depth is not that of a trained router), vanilla and MoR-3. Without a GPU it says so and does
-nothing.
+reports its loss; `decode:SIZE` is `benchmarks/throughput.py` on the GPU. Without a GPU it says so
+and does nothing.
 """
 
 from __future__ import annotations
@@ -63,7 +62,6 @@ JOBS = (
     "mor3:1.7b", "vanilla:135m", "train:360m", "decode:360m", "mor_token3:360m", "mor3_shared:360m",
 )  # fmt: skip
 TRAINED = 2e16  # exact FLOPs of `train`
-AT_ONCE, NEW = 32, 128  # requests served at once, and tokens of each, of `decode`
 
 
 def config_of(model: str, size: str, batch: int, folder: Path) -> Config:
@@ -168,34 +166,26 @@ def whole_run(config: Config, folder: Path) -> dict[str, Any]:
     }
 
 
-def measure_decoding(size: str, device: str = "cuda", new: int = NEW) -> dict[str, Any]:
-    """Tokens per second of the engine, vanilla and MoR-3 with weights as they are initialised."""
-    from mor.inference import Engine, Sampling, Settings
-    from mor.model.transformer import Transformer
+SERVED = ("tokens_per_s", "speedup", "bound", "of_bound", "mean_depth", "batch")
 
-    found: dict[str, Any] = {}
-    for model in ("vanilla", "mor3"):
-        built = Transformer((MODELS | MORE_MODELS)[model], SIZES[size], 49152, 0)
-        served = built.to(device)
-        for graphs in (True, False):
-            settings = Settings(max_batch=AT_ONCE, context=256, bf16=True, graphs=graphs)
-            engine = Engine(served, settings)
-            asked = [[number + 1] for number in range(AT_ONCE)]
-            engine.generate(asked, Sampling(max_new=new))  # kernels, graphs
-            engine.runner.clock.seconds.clear()
-            began, before = time.perf_counter(), engine.statistics().new_tokens
-            engine.generate(asked, Sampling(max_new=new))  # ends with tokens on the host
-            counted = engine.statistics()
-            seconds = time.perf_counter() - began
-            found[model if graphs else f"{model}, no graphs"] = {
-                "tokens_per_s": round((counted.new_tokens - before) / seconds),
-                "mean_depth": round(counted.mean_depth, 3),
-                "host_share": {
-                    part: round(spent / seconds, 3) for part, spent in counted.seconds.items()
-                },
-            }
-            del engine
-    return found
+
+def measure_decoding(size: str, device: str = "cuda", *more: str) -> dict[str, Any]:
+    """Tokens per second of the engine by the protocol of `benchmarks.throughput`: trained routers,
+    a queue that never empties, vanilla against MoR with 2, 3 and 4 recursions."""
+    from benchmarks.throughput import arguments, measure
+
+    with tempfile.TemporaryDirectory() as folder:
+        asked = ["--cache", folder, "--size", size, "--device", device, "--pairs", "0"]
+        found = measure(arguments([*asked, "--rounds", "10", "--slice", "512", *more]))
+    return {
+        name: {
+            **{key: row[key] for key in SERVED if key in row},
+            "at_memory": {k: row["at_memory"][k] for k in SERVED if k in row["at_memory"]},
+            "time": row["time"],
+        }
+        for name, row in found.items()
+        if "tokens_per_s" in row
+    }
 
 
 def in_a_process(job: str, options: argparse.Namespace, limit: float) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 python benchmarks/throughput.py --cache FOLDER [--json] [--batch 32] [--mean-length 256]
         [--rounds 30] [--slice 128] [--kv-mib MIB] [--train-steps 160] [--threads 1] [--size 135m]
+        [--device cpu]
 
 The paper's protocol (sec. 3.3, app. D), keys and values updated in the time that is measured:
 prompts of one token, output lengths ~ Normal(mean, mean / 4), sampled at temperature 1, a queue
@@ -14,20 +15,18 @@ rounds of two speeds in one round, so that what else the machine does falls on a
 The bound is (F0 + Nr Fr) / (F0 + mean depth Fr): forward FLOPs of a token outside of the recursions
 and in one of them, the attention to a mean context included (`exact` convention), at the depth that
 was measured. Vanilla is also compared with transformers' continuous batching, greedy, where
-transformers is installed.
+transformers is installed. On a GPU (`--device cuda`) engines work in bfloat16.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import random
 import statistics
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 import torch
 
+from benchmarks.rival_engine import against_transformers
 from benchmarks.toys import HELD_OUT, MODELS, ROWS, SIZES, VOCAB, Toy, text, toy
 from ledger.errors import UserError
 from mor.flops import cost_model
@@ -45,7 +45,6 @@ from mor.inference.request import Request
 
 BASE = "vanilla"
 REFERENCE = "vanilla at the fixed batch"  # a lane among those at the stated memory
-PAGE = 32  # tokens, of transformers' cache
 TRAINED_LENGTH = 512
 
 
@@ -216,88 +215,9 @@ def fitting(
             context=2 * options.mean_length,
             kv_bytes=round(memory * 2**20),
             mean_depth=one.get("mean_depth"),
+            bf16=on_gpu(options),
         )
     return settings
-
-
-# -- transformers ---------------------------------------------------------------------------------
-
-
-def against_transformers(toy: Toy, options: argparse.Namespace) -> dict[str, Any]:
-    """Vanilla in our engine over Llama under transformers' continuous batching, the same work."""
-    if options.pairs == 0:
-        return {"left_out": "--pairs 0"}
-    theirs = continuous_batching(toy, options)
-    if theirs is None:
-        return {"left_out": "transformers is not installed"}
-    prompts = [[i % (VOCAB - 1)] for i in range(2 * options.batch)]
-    new = options.mean_length // 4
-    engine = Engine(toy.model, Settings(max_batch=options.batch, context=new + 1))
-
-    def ours() -> list[list[int]]:
-        return [done.tokens for done in engine.generate(prompts, Sampling(max_new=new))]
-
-    same = statistics.mean(a == b for a, b in zip(ours(), theirs(prompts, new), strict=True))
-    seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
-    for i in range(options.pairs):
-        say(f"transformers, pair {i + 1} of {options.pairs}")
-        for name, work in (("ours", ours), ("theirs", lambda: theirs(prompts, new))):
-            began = time.perf_counter()
-            work()
-            seconds[name].append(time.perf_counter() - began)
-    ratios = [b / a for a, b in zip(seconds["ours"], seconds["theirs"], strict=True)]
-    tokens = len(prompts) * new
-    return {
-        "speedup": round(statistics.median(ratios), 3),
-        "tokens_per_s": round(tokens / statistics.median(seconds["ours"]), 1),
-        "their_tokens_per_s": round(tokens / statistics.median(seconds["theirs"]), 1),
-        "equal_outputs": round(same, 3),
-        "requests": len(prompts),
-        "new_tokens": new,
-    }
-
-
-def continuous_batching(
-    toy: Toy, options: argparse.Namespace
-) -> Callable[[list[list[int]], int], list[list[int]]] | None:
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    try:
-        import transformers
-    except ImportError:
-        return None
-    from mor.model.exchange import llama_config, llama_name
-
-    logging.disable(logging.WARNING)
-    config = transformers.LlamaConfig(
-        **{k: v for k, v in llama_config(toy.model).items() if k != "torch_dtype"}
-    )
-    config._attn_implementation = "sdpa"
-    model = transformers.LlamaForCausalLM(config).eval()
-    weights = {llama_name(name): weight for name, weight in toy.model.state_dict().items()}
-    model.load_state_dict(weights, strict=False)
-    model.tie_weights()
-
-    def generate(prompts: list[list[int]], new: int) -> list[list[int]]:
-        pages = options.batch * (-(-(new + 1) // PAGE) + 1)  # left out, it takes most of the memory
-        batching = transformers.ContinuousBatchingConfig(
-            page_size=PAGE,
-            num_blocks=pages,
-            max_batch_tokens=4 * options.batch,
-            max_requests_per_batch=options.batch,
-            allow_block_sharing=False,
-        )
-        greedy = transformers.GenerationConfig(
-            max_new_tokens=new, do_sample=False, eos_token_id=-1, pad_token_id=0
-        )
-        done = model.generate_batch(
-            prompts,
-            generation_config=greedy,
-            continuous_batching_config=batching,
-            progress_bar=False,
-        )
-        return [one.generated_tokens for one in done.values()]
-
-    return generate
 
 
 # -- all of it ------------------------------------------------------------------------------------
@@ -307,8 +227,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     toys = {}
     for name in MODELS:
         say(f"{name}: from {options.cache}, or trained first")
-        toys[name] = toy(name, options.size, options.train_steps, TRAINED_LENGTH, options.cache)
-    common = Settings(max_batch=options.batch, context=2 * options.mean_length)
+        toys[name] = toy(
+            name, options.size, options.train_steps, TRAINED_LENGTH, options.cache, options.device
+        )
+    common = Settings(
+        max_batch=options.batch, context=2 * options.mean_length, bf16=on_gpu(options)
+    )
     lanes = lanes_at(toys, dict.fromkeys(MODELS, common), options)
     found = compare(lanes, take_turns(lanes, options))
     memory = options.kv_mib or found[BASE]["peak_kv_mib"]
@@ -335,7 +259,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     found["setting"] = {
         **{
             name: getattr(options, name)
-            for name in ("size", "batch", "mean_length", "rounds", "slice", "threads")
+            for name in ("size", "batch", "mean_length", "rounds", "slice", "threads", "device")
         },
         "kv_mib": memory,
         "trained_on": options.train_steps * ROWS * TRAINED_LENGTH,
@@ -343,6 +267,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "torch": torch.__version__,
     }
     return found
+
+
+def on_gpu(options: argparse.Namespace) -> bool:
+    return str(options.device).startswith("cuda")
 
 
 def positive(text: str) -> int:
@@ -355,7 +283,8 @@ def say(what: str) -> None:
     print(what, file=sys.stderr, flush=True)
 
 
-def main() -> None:
+def arguments(typed: list[str] | None = None) -> argparse.Namespace:
+    """What was typed; ends with a sentence where it cannot be used."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--cache", type=Path, required=True, help="folder of the trained models")
     parser.add_argument("--json", action="store_true", help="on one line")
@@ -368,17 +297,26 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=3, help="turns against transformers; 0: none")
     parser.add_argument("--train-steps", type=positive, default=160)
     parser.add_argument("--threads", type=positive, default=1)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    options = parser.parse_args(typed)
+    if on_gpu(options) and not torch.cuda.is_available():
+        parser.error("--device cuda: torch sees no GPU on this machine; leave it out")
     try:
         options.cache.mkdir(parents=True, exist_ok=True)
-        found = measure(options)
     except OSError as error:
         parser.error(
             f"--cache {options.cache}: {error.strerror}; name a folder that can be written"
         )
+    return options
+
+
+def main() -> None:
+    options = arguments()
+    torch.set_num_threads(options.threads)
+    try:
+        found = measure(options)
     except UserError as error:  # too little memory for a sequence
-        parser.error(str(error))
+        sys.exit(f"throughput.py: error: {error}")
     print(json.dumps(found) if options.json else json.dumps(found, indent=2))
 
 

@@ -2,7 +2,7 @@
 
 135M's width with 26 layers in place of 30, so that the 24 shared ones divide into 2, 3 and 4
 recursions and every model is as deep as vanilla at full depth; bytes as tokens. Trained on the
-source text of Python's standard library, under bf16 autocast where there is no GPU either. The
+source text of Python's standard library under bf16 autocast, on a GPU where one is asked for. The
 weights are kept as <folder>/<name>.npz with what they were trained by. Needs torch and NumPy.
 """
 
@@ -21,6 +21,7 @@ from mor.config import ModelConfig, RouterConfig, SizeConfig
 from mor.model.transformer import Transformer
 
 SIZES = {
+    "360m": SizeConfig("360m-26", 26, d_model=960, n_heads=15, n_kv_heads=5, d_head=64, d_ff=2560),
     "135m": SizeConfig("135m-26", 26, d_model=576, n_heads=9, n_kv_heads=3, d_head=64, d_ff=1536),
     "tiny": SizeConfig("tiny", 14, d_model=64, n_heads=2, n_kv_heads=1, d_head=32, d_ff=128),
 }
@@ -59,15 +60,15 @@ def rows(data: np.ndarray, count: int, length: int, seed: int) -> tuple[Tensor, 
     return windows[:, :-1], windows[:, 1:]
 
 
-def toy(name: str, size: str, steps: int, length: int, folder: Path) -> Toy:
-    """The model of that name: from the folder, or trained and put there."""
-    model = Transformer(MODELS[name], SIZES[size], VOCAB, seed=0)
+def toy(name: str, size: str, steps: int, length: int, folder: Path, device: str = "cpu") -> Toy:
+    """The model of that name on a device: from the folder, or trained there and put into it."""
+    model = Transformer(MODELS[name], SIZES[size], VOCAB, seed=0).to(device)
     file = folder / f"{name}-{size}-{steps}x{ROWS}x{length}.npz"
     if not file.exists():
         began = time.perf_counter()
         train(model, steps, length)
         took = time.perf_counter() - began
-        arrays = {key: value.numpy() for key, value in model.state_dict().items()}
+        arrays = {key: value.cpu().numpy() for key, value in model.state_dict().items()}
         folder.mkdir(parents=True, exist_ok=True)
         part = file.with_suffix(".part.npz")
         np.savez(part, **arrays, **{"@nll": held_out_nll(model, length), "@train_s": took})
@@ -81,12 +82,13 @@ def toy(name: str, size: str, steps: int, length: int, folder: Path) -> Toy:
 
 def train(model: Transformer, steps: int, length: int) -> None:
     data = text()[:-HELD_OUT]
+    device = model.embed.weight.device
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.95))
     for step in range(steps):
-        tokens, targets = rows(data, ROWS, length, seed=step)
+        tokens, targets = (t.to(device) for t in rows(data, ROWS, length, seed=step))
         decay = min(1.0, (steps - step) / (0.3 * steps))
         optimizer.param_groups[0]["lr"] = RATE * min(1.0, (step + 1) / WARMUP) * decay
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16):
             loss = model(tokens, targets, step=step, keep_logits=False).total_loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -96,7 +98,8 @@ def train(model: Transformer, steps: int, length: int) -> None:
 
 @torch.no_grad()
 def held_out_nll(model: Transformer, length: int) -> float:
-    tokens, targets = rows(text()[-HELD_OUT:], 16, length, seed=0)
+    device = model.embed.weight.device
+    tokens, targets = (t.to(device) for t in rows(text()[-HELD_OUT:], 16, length, seed=0))
     losses = [
         model.eval()(t[None], y[None], routing="causal", keep_logits=False).loss
         for t, y in zip(tokens, targets, strict=True)
