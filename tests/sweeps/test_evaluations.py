@@ -27,7 +27,13 @@ from sweeps.launches import add_to_study, new_launch
 from sweeps.plan import Plan, build_plan
 from sweeps.ranks import Order
 from sweeps.tasks import Kind, Task, TaskGraph, tasks_of
-from tests.sweeps.backends.slurm.test_jobs import LARGE, SMALL, job_of, submitted, trunk, waits_for
+from tests.sweeps.backends.slurm.test_jobs import (
+    chains,
+    job_of,
+    submitted,
+    trunk,
+    waits_for,
+)
 from tests.sweeps.store import Store
 
 BUDGETS = [1e8, 2e8]
@@ -240,20 +246,9 @@ def with_evaluations(nodes: list[Node], seconds: float) -> list[Node]:
     return sorted([*nodes, *scored], key=lambda n: (n.budget, n.task.rank, n.seconds))
 
 
-chains = st.lists(
-    st.tuples(
-        st.lists(st.sampled_from([60.0, 600.0, 6000.0]), min_size=1, max_size=3),
-        st.sampled_from([SMALL, LARGE]),
-        st.integers(1, 2),
-    ),
-    min_size=1,
-    max_size=6,
-)
-
-
 @settings(max_examples=100, deadline=None)
 @given(
-    chains, st.sampled_from([5.0, 900.0]), st.sampled_from([0.0, 900.0, 1e5]), st.integers(1, 4),
+    chains(6), st.sampled_from([5.0, 900.0]), st.sampled_from([0.0, 900.0, 1e5]), st.integers(1, 4),
     st.data(),
 )  # fmt: skip
 def test_an_evaluation_stands_with_its_run_or_waits_for_it(

@@ -5,10 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import random
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +22,7 @@ from mor.train.loop import Stopped
 from mor.train.run import Hooks, _trainer, train_run, train_trunk
 from mor.train.schedule import Points, schedule
 from mor.validate import validate
-from tests.mor.train.test_run import ALL, KILLED, _size, _tensors, final
+from tests.mor.train.test_run import ALL, _tensors, final, kill_at_random
 
 
 def lines(folder: RunFolder) -> tuple[list[dict], list[dict]]:
@@ -129,18 +125,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_points(toy_run, tmp_path):
     train_run(config, whole, None, Hooks())
     folder = RunFolder(tmp_path / "killed")
     create_folder(folder, config)
-    moments, kills = random.Random(1), 0
-    for _ in range(3):
-        before = _size(folder.metrics_file)
-        process = subprocess.Popen([sys.executable, "-c", KILLED, str(folder.path)])
-        while process.poll() is None and _size(folder.metrics_file) <= before:
-            time.sleep(0.005)
-        time.sleep(moments.uniform(0.0, 0.4))
-        if process.poll() is None:
-            process.kill()
-            kills += 1
-        process.wait()
-    assert kills >= 2
+    assert kill_at_random(folder, times=3, seed=1) >= 2
     train_run(config, folder, None, Hooks())
     assert lines(folder) == lines(whole)
     assert final(folder.path) == final(whole.path)

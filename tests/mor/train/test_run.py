@@ -132,25 +132,30 @@ def test_killed_at_any_moment_and_started_again_ends_with_the_same_bits(toy_run,
     whole = train(config, tmp_path / "whole")
     folder = RunFolder(tmp_path / "killed")
     create_folder(folder, config)
-    moments = random.Random(0)
-    kills = 0
-    for _ in range(4):
-        lines = _size(folder.metrics_file)
-        process = subprocess.Popen([sys.executable, "-c", KILLED, str(folder.path)])
-        while process.poll() is None and _size(folder.metrics_file) <= lines:
-            time.sleep(0.005)
-        time.sleep(moments.uniform(0.0, 0.4))
-        if process.poll() is None:
-            process.kill()
-            kills += 1
-        process.wait()
-    assert kills >= 2
+    assert kill_at_random(folder, times=4, seed=0) >= 2
     assert (
         subprocess.run([sys.executable, "-c", KILLED, str(folder.path)], check=False).returncode
         == 0
     )
     assert folder.result().loss == whole.loss
     assert final(folder.path) == final(tmp_path / "whole")
+
+
+def kill_at_random(folder: RunFolder, times: int, seed: int) -> int:
+    """Start the run in processes and kill -9 each at a moment after it got further; how many were
+    still running then."""
+    moments, kills = random.Random(seed), 0
+    for _ in range(times):
+        before = _size(folder.metrics_file)
+        process = subprocess.Popen([sys.executable, "-c", KILLED, str(folder.path)])
+        while process.poll() is None and _size(folder.metrics_file) <= before:
+            time.sleep(0.005)
+        time.sleep(moments.uniform(0.0, 0.4))
+        if process.poll() is None:
+            process.kill()
+            kills += 1
+        process.wait()
+    return kills
 
 
 def _size(path: Path) -> int:
