@@ -12,7 +12,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet calculates a cell th
 
 
 def make_folder(folder: Path) -> None:
-    """Make `folder` with its parents, or say in one sentence why it cannot be."""
+    """Make `folder` with its parents. Raises AnalysisError where that is not possible."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -40,7 +40,10 @@ def write_for_transformers(
 
 
 def tokenizer_of(source: Path) -> Tokenizer | None:
-    """The tokenizer of a run's corpus, or the one beside published weights, if any."""
+    """The tokenizer of a run's corpus, or the one beside published weights, if any.
+
+    Raises UserError for one that cannot be read.
+    """
     if final_checkpoint(source).exists():
         return prepare(read_config(RunFolder(source)).data).tokenizer()
     if not (source / FILE).exists():

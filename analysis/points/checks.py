@@ -17,7 +17,10 @@ BYTES = "compare them in bits per byte (isoflop, compare or report with --loss b
 def usable(
     table: pd.DataFrame, names: pd.Series, shown: pd.DataFrame, source: str
 ) -> tuple[pd.DataFrame, list[Caution]]:
-    """The rows that a fit can use, and a warning naming the others; `shown`: the needed columns."""
+    """The rows that a fit can use, and a warning naming the others; `shown`: the needed columns.
+
+    Raises AnalysisError where none is left.
+    """
     needed = list(shown.columns)
     numbers = table[needed].to_numpy(float)
     zero_is_fine = np.array([column == MAY_BE_ZERO for column in needed])

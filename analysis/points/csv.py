@@ -32,7 +32,10 @@ SCALED = re.compile(
 
 
 def read_csv(path: Path, wanted: Wanted | None = None) -> tuple[pd.DataFrame, list[Caution]]:
-    """The points of a CSV with at least the wanted numbers; and warnings."""
+    """The points of a CSV with at least the wanted numbers; and warnings.
+
+    Raises AnalysisError for a file or a column that is missing or cannot be read as numbers.
+    """
     wanted = wanted or Wanted()
     if path.suffix.lower() != ".csv":
         raise AnalysisError(f"POINTS {str(path)!r} is not a .csv file: export the points as CSV.")

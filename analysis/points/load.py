@@ -30,6 +30,7 @@ def load_points(
     `loss` (causal, topk), `params` (nonembedding, total) and `study` (the name of a study beside
     the run store) choose among what a run store holds; a CSV has one loss and one params column.
     `wanted` is what the fit needs of each point; default: params, tokens, loss and budget.
+    Raises AnalysisError where there are no points, or none that can be used together.
     """
     wanted = wanted or Wanted()
     if not path.exists() and not wandb_runs.is_address(path):

@@ -73,7 +73,8 @@ def read_runs(
 ) -> tuple[list[dict[str, Any]], list[Caution]]:
     """Points of the finished runs in `store` (only those `wanted`, if given), and warnings.
 
-    A run with a label has it as its curve: a study's variants are its curves.
+    A run with a label has it as its curve: a study's variants are its curves. Raises AnalysisError
+    where no run has a result, or a result lacks what is asked for.
     """
     present = sorted(
         folder.name for folder in store.iterdir() if folder.is_dir() and not is_trunk(folder.name)
@@ -131,7 +132,10 @@ def rows_of(
     params: str,
     labels: Mapping[str, str] | None = None,
 ) -> tuple[list[dict[str, Any]], list[Caution]]:
-    """Points of the results that are done, and warnings; each result with where it is kept."""
+    """Points of the results that are done, and warnings; each result with where it is kept.
+
+    Raises AnalysisError where none is done.
+    """
     rows = []
     warnings: list[Caution] = []
     skipped: dict[str, list[str]] = {}

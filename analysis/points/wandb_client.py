@@ -35,7 +35,7 @@ def connect() -> Any:
 
 @contextmanager
 def one_reason() -> Iterator[None]:
-    """Turn whatever the client or the server has against a request into one sentence."""
+    """Raises AnalysisError, one sentence, for whatever client or server have against a request."""
     try:
         yield
     except AnalysisError:

@@ -115,7 +115,8 @@ def _listing(data: DataConfig, commit: str | None, names: list[str]) -> HubListi
 def hub_tokenizer(name: str) -> Path:
     """The tokenizer.json of a model repository, `<owner>/<name>` or `<owner>/<name>@<commit>`.
 
-    A copy that the hub's client has cached is used without asking the hub.
+    A copy that the hub's client has cached is used without asking the hub. Raises ConfigError where
+    there is none and the hub gives none.
     """
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError

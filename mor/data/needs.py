@@ -46,7 +46,7 @@ def need_of_tokens(data: DataConfig, tokens: float) -> Need:
 
 
 def window_rows(data: DataConfig, seq_len: int) -> int:
-    """Rows that are shuffled together."""
+    """Rows that are shuffled together. Raises ConfigError for a window that holds none."""
     rows = data.window_tokens // seq_len
     if rows < 1:
         raise ConfigError(

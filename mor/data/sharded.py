@@ -121,7 +121,10 @@ def _nothing_of_a_mistake(folder: Path) -> Iterator[None]:
 
 
 def open_shards(data: DataConfig, folder: Path, need: Need) -> Corpus:
-    """The tokens that are there; the held-out ones up to the shard that completes `need.val`."""
+    """The tokens that are there; the held-out ones up to the shard that completes `need.val`.
+
+    Raises UserError for a complete corpus that lacks tokens for training or for validation.
+    """
     manifest = read_manifest(folder)
     state, shards = held(data, manifest), manifest.prefix()
     if state.complete and not (state.train and state.val):

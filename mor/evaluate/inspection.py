@@ -140,7 +140,7 @@ def _precision(config: Config | None, device: torch.device) -> torch.autocast:
 
 
 def held_out(config: Config | None, source: Path) -> Text:
-    """The rows that the run was validated on."""
+    """The rows that the run was validated on. Raises UserError for weights without a run."""
     if config is None:
         raise UserError(f"{source}: exported weights have no held-out text; add --text FILE")
     corpus = prepare(config.data, need=Need(val=config.train.val_tokens))

@@ -26,7 +26,8 @@ def kv_statistics(
     """Mean Euclidean norm at each depth as executed, and mean cosine between any two depths.
 
     The vector of a token is that of all heads together. Keys are taken after their rotation, which
-    changes neither: two depths of one position are rotated alike.
+    changes neither: two depths of one position are rotated alike. Raises ValueError for a routed
+    model, whose depths hold different tokens.
     """
     if router_of(model.model).routes:
         raise ValueError("depths of a routed model hold different tokens")

@@ -25,7 +25,10 @@ from mor.model.transformer import Transformer
 
 
 def sources(way: str, layout: Layout, n_layers: int, seed: int = 0) -> dict[int, tuple[int, ...]]:
-    """For each unique layer the layers of the full model that it is the mean of."""
+    """For each unique layer the layers of the full model that it is the mean of.
+
+    Raises ConfigError for a way that is not known, and where the full model has too few layers.
+    """
     one_of("train.init_method", way, INIT_METHODS)
     edge = len(layout.prologue)
     inner = range(edge, n_layers - len(layout.epilogue))

@@ -52,6 +52,7 @@ def train_trunk(config: Config, folder: RunFolder, hooks: Hooks) -> None:
 
     Starts from the furthest checkpoint before it, so a larger budget asked for later goes on from
     where the trunk stands, and a smaller one is trained again from the plateau before it.
+    Raises Diverged, also where it has diverged before that point already, and Stopped.
     """
     plan, ranks = schedule(config), join()
     known = ranks.shared(known_divergence(folder, plan.plateau_end))

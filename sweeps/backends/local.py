@@ -63,7 +63,10 @@ def this_machine(runs: Iterable[Config]) -> ClusterConfig:
 
 
 def pool_size(plan: Plan, launch: LaunchConfig) -> int:
-    """Workers at a time: as set, or one for each GPU, or CPU cores over threads per run."""
+    """Workers at a time: as set, or one for each GPU, or CPU cores over threads per run.
+
+    Raises ConfigError for a number below 1.
+    """
     if launch.workers is not None:
         if launch.workers < 1:
             raise ConfigError(

@@ -56,7 +56,10 @@ def ask() -> Cluster:
 
 
 def partitions(sinfo: str) -> tuple[Partition, ...]:
-    """The partitions that are up, from lines of name|up|limit|cpus|MB|gres|nodes."""
+    """The partitions that are up, from lines of name|up|limit|cpus|MB|gres|nodes.
+
+    Raises UserError for a line of another form.
+    """
     found: dict[str, Partition] = {}
     for line in sinfo.splitlines():
         if line.count("|") != 6:
