@@ -102,8 +102,7 @@ class Batch:
                 written += chunk.request.table.write(stream, at).tolist()
         self.counts = [len(at) for at in self.at]
         self.starts = np.cumsum([0, *self.counts])
-        self.rows = self._tensor(np.concatenate(rows))  # (T,)
-        self.positions = self._tensor(np.concatenate(self.at))  # (T,)
+        self.rows, self.positions = sent_together(rows, self.at, device)  # (T,) each
         self.written = written
         self.groups = self._by_stream()  # the tokens of each stream
         self._segments: dict[tuple[int, ...], list[Segment]] = {}
@@ -223,6 +222,14 @@ class Batch:
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return sent(array, self.device)
+
+
+def sent_together(
+    rows: Sequence[Ints], at: Sequence[Ints], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Rows and positions of some chunks' tokens on a device, (T,) each: one transfer for both."""
+    both = sent(np.stack((np.concatenate(rows), np.concatenate(at))), device)
+    return both[0], both[1]
 
 
 def sent(array: np.ndarray, device: torch.device) -> Tensor:

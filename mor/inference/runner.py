@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mor.inference.batch import Batch, run_layer, sent
+from mor.inference.batch import Batch, run_layer, sent, sent_together
 from mor.inference.clock import Clock, Counts
 from mor.inference.graphs import Graphs
 from mor.inference.packed import Norm, Packed, packed
@@ -216,8 +216,11 @@ class Runner:
         of their tokens took this one."""
         if not chunks:
             return []
-        rows = sent(np.concatenate([picked(c.rows, c.alive) for c in chunks]), self.device)
-        at = sent(np.concatenate([picked(c.at, c.alive) for c in chunks]), self.device)
+        rows, at = sent_together(
+            [picked(chunk.rows, chunk.alive) for chunk in chunks],
+            [picked(chunk.at, chunk.alive) for chunk in chunks],
+            self.device,
+        )
         tokens, groups, start = self._tokens(rows, at), list[tuple[int, slice]](), 0
         for r, group in groupby(chunks, key=lambda chunk: chunk.r):
             end = start + sum(len(chunk.alive) for chunk in group)

@@ -64,7 +64,7 @@ class EveryDepth:
         with torch.autocast(x.device.type, enabled=False):
             every = F.linear(x.float(), self.weight) / self.temperature  # (T, Nr)
         depths = [r for r, some in groups for _ in range(some.stop - some.start)]
-        which = torch.tensor(depths).to(x.device, non_blocking=True)
+        which = torch.tensor(depths, pin_memory=x.is_cuda).to(x.device, non_blocking=True)
         return every.gather(1, which[:, None]).squeeze(1)
 
 
