@@ -6,7 +6,7 @@ why, and which command makes the runs.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import pandas as pd
@@ -49,6 +49,30 @@ class Material:
     params: str = "nonembedding"
     throughput: Path | None = None
     allow_mixed: bool = False
+    only_beside: bool = False  # the published numbers beside the user's runs, never alone
+
+    def shows_paper(self, own: bool) -> bool:
+        """Whether an entry has the published numbers; `own`: runs of the user's feed it."""
+        return self.use_paper and (own or not self.only_beside)
+
+    @cached_property
+    def own_points(self) -> tuple[PointSet | None, str]:
+        """The points of the user's isoFLOP study, or None and what is missing."""
+        if not self.use_runs:
+            return None, ""
+        if self.points is None:
+            return None, "there are no runs"
+        if self.points.is_file():
+            return load_points(self.points, allow_mixed=self.allow_mixed), ""
+        try:
+            found = feeding(list(self.studies), "paper", _is_isoflop, _is_isoflop)
+            if found is None:
+                return None, "no study has three sizes at two budgets"
+            return load_points(
+                found.path, loss=self.loss, params=self.params, allow_mixed=self.allow_mixed
+            ), ""
+        except AnalysisError as error:
+            return None, f"the points cannot be used ({error})"
 
     @property
     def loss_label(self) -> str:
@@ -92,33 +116,11 @@ def _is_isoflop(runs: tuple[Run, ...]) -> bool:
     return len(budgets) > 1 and len(sizes) > 2
 
 
-def _points_of_runs(material: Material) -> tuple[PointSet | None, str]:
-    """The points of the user's isoFLOP study, or None and what is missing."""
-    if not material.use_runs:
-        return None, ""
-    if material.points is None:
-        return None, "there are no runs"
-    if material.points.is_file():
-        return load_points(material.points, allow_mixed=material.allow_mixed), ""
-    try:
-        found = feeding(list(material.studies), "paper", _is_isoflop, _is_isoflop)
-        if found is None:
-            return None, "no study has three sizes at two budgets"
-        return load_points(
-            found.path,
-            loss=material.loss,
-            params=material.params,
-            allow_mixed=material.allow_mixed,
-        ), ""
-    except AnalysisError as error:
-        return None, f"the points cannot be used ({error})"
-
-
 def _loss_vs_budget(material: Material, name: str) -> Outcome:
-    points, missing = _points_of_runs(material)
-    paper = load_table9() if material.use_paper else None
+    points, missing = material.own_points
     if points is not None and not loss_vs_budget.can_draw(points):
         points, missing = None, "the points name no sizes, or have one budget"
+    paper = load_table9() if material.shows_paper(points is not None) else None
     saved, sources = [], []
     if points is not None and paper is not None and loss_vs_budget.same_sizes(points, paper):
         saved = [loss_vs_budget.draw(points, material.folder, name, paper)]
@@ -132,8 +134,8 @@ def _loss_vs_budget(material: Material, name: str) -> Outcome:
 
 
 def _isoflop(material: Material, name: str) -> Outcome:
-    points, missing = _points_of_runs(material)
-    paper = load_table9() if material.use_paper else None
+    points, missing = material.own_points
+    paper = load_table9() if material.shows_paper(points is not None) else None
     saved, sources = [], []
     for which, stem in ((points, name), (paper, f"{name}_paper")):
         if which is not None:
@@ -166,11 +168,12 @@ def _rows_of_runs(
 def _table(table: Table, material: Material, name: str) -> Outcome:
     rows, study, missing = _rows_of_runs(table, material)
     command = _study_command(table.study)
-    if rows is None and not material.use_paper:
+    published = material.shows_paper(rows is not None)
+    if rows is None and not published:
         return Outcome(missing=missing, command=command)
-    sources = [*([_label(study)] if study else []), *([PAPER] if material.use_paper else [])]
+    sources = [*([_label(study)] if study else []), *([PAPER] if published else [])]
     source = "; ".join(sources)
-    saved = save_table(table, rows, material.use_paper, material.folder, source)
+    saved = save_table(table, rows, published, material.folder, source)
     return Outcome((saved,), tuple(sources), missing, command)
 
 
@@ -185,7 +188,7 @@ def _from_rows(
     if rows is not None and study is not None:
         parts.append(rows.assign(source=_label(study)))
         sources.append(_label(study))
-    if material.use_paper:
+    if material.shows_paper(bool(parts)):
         parts.append(table.published_rows().assign(source="paper"))
         sources.append(PAPER)
     command = _study_command(table.study)

@@ -14,14 +14,8 @@ def draw_entries(entries: list[Entry], material: Material, also_published: bool)
     """Draw each entry. Without `also_published` only those that the runs feed keep the paper's
     numbers beside them, and the others are left out."""
     make_folder(material.folder)
-    drawn = []
-    for entry in entries:
-        if also_published or not material.use_paper:
-            drawn.append((entry, entry.draw(material, entry.name)))
-            continue
-        own = entry.draw(replace(material, use_paper=False), entry.name)
-        drawn.append((entry, entry.draw(material, entry.name) if own.saved else own))
-    return drawn
+    material = replace(material, only_beside=not also_published)
+    return [(entry, entry.draw(material, entry.name)) for entry in entries]
 
 
 def write_gallery(drawn: Drawn, folder: Path, command: str) -> Path:

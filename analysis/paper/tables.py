@@ -6,6 +6,7 @@ runs stand in the order of the published rows where they are the same variant, t
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import pandas as pd
@@ -219,9 +220,15 @@ def _token_row(run: Run) -> Row | None:
     return router_cells(cells)
 
 
+@cache
+def _same_models() -> frozenset[str]:
+    return frozenset(load_published("same_parameters_10b")["model"])
+
+
 def _same_row(run: Run) -> Row | None:
-    compared = set(load_published("same_parameters_10b")["model"])
-    return {**_shape(run), "model": run.architecture} if run.architecture in compared else None
+    if run.architecture not in _same_models():
+        return None
+    return {**_shape(run), "model": run.architecture}
 
 
 def _variants(row: Callable[[Run], Row | None], *keys: str) -> Callable[[tuple[Run, ...]], bool]:
