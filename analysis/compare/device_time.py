@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from analysis.compare import equal_compute
 from analysis.compare.equal_compute import (
@@ -23,6 +22,7 @@ from analysis.compare.equal_compute import (
     compute_reaching,
     resampled_losses,
 )
+from analysis.fits.bootstrap import student_quantile
 from analysis.fits.isoflop import IsoflopResult
 from analysis.fits.minimum import Minimum
 from analysis.fits.parabola import Floats
@@ -175,7 +175,7 @@ class _Clock:
 
     def range(self, error: float) -> float:
         """Half width (95 %) of the logarithm of the ratio."""
-        return float(stats.t.ppf(0.975, self.freedom) * error)
+        return student_quantile(self.freedom) * error
 
 
 def _no_curve(baseline: str, base: list[Minimum], times: Floats) -> str:
