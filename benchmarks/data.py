@@ -1,6 +1,6 @@
 """Preparing a corpus against raw tokenisation of the same text, and reading it from a slow disk.
 
-    python benchmarks/data.py [--json] [--mb 60] [--repeats 3]
+    python benchmarks/data.py [--json] [--mb 60] [--repeats 3] [--steps 60]
 
 The text is this Python's standard library over and over, documents changed so that none repeats, as
 parquet and as JSON lines; the tokenizer is a BPE of 4,096 entries trained on it. `raw` is
@@ -13,6 +13,7 @@ takes 2 ms longer, as on a cold network file system.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import resource
@@ -40,12 +41,13 @@ def texts(mb: float) -> list[str]:
     """Documents of the standard library, each marked with its number."""
     root = Path(sysconfig.get_path("stdlib"))
     found = [p.read_text(errors="replace") for p in sorted(root.glob("*/*.py"))]
-    many, size = [], 0.0
-    while size < mb * 1e6:
-        for text in found:
-            many.append(f"# {len(many)}\n{text}")
-            size += len(text)
-    return many
+    many, size = list[str](), 0
+    for text in itertools.cycle(found):
+        many.append(f"# {len(many)}\n{text}")
+        size += len(text)
+        if size >= mb * 1e6:
+            return many
+    raise OSError(f"{root} holds no modules")
 
 
 def write(folder: Path, form: str, documents: list[str]) -> list[Path]:
@@ -157,13 +159,13 @@ class Slow:
         return self._tokens[part]
 
 
-def reading(folder: Path, steps: int = 60) -> dict[str, float]:
+def reading(folder: Path, steps: int) -> dict[str, float]:
     """Share of a step that waits for its rows, with and without reading ahead."""
     from mor.data.ahead import Ahead
     from mor.data.batches import Batches
     from mor.data.prepare import prepare
 
-    paths = write(folder, "jsonl", texts(8))
+    paths = write(folder, "jsonl", texts(1.2e-6 * steps * BATCH * SEQ_LEN + 1))
     values = {"kind": "files", "paths": [str(p) for p in paths], "cache_dir": str(folder / "read"),
               "sharded": True, "shard_mb": 1, "tokens": 1e9,
               "window_tokens": BATCH * SEQ_LEN}  # fmt: skip
@@ -189,10 +191,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--mb", type=float, default=60, help="text, MB")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=60, help="steps that read rows")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rows = preparing(Path(folder), options.mb, options.repeats)
-        waits = reading(Path(folder))
+        waits = reading(Path(folder), options.steps)
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if options.json:
         print(json.dumps({"preparing": rows, "benchmark_mb": own, "wait": waits}, indent=1))

@@ -155,8 +155,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--steps", type=int, default=150)
-    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--seeds", type=int, default=4, help="2 or more")
     options = parser.parse_args()
+    if options.seeds < 2:
+        parser.error(f"--seeds {options.seeds}: one seed has no scatter; type --seeds 2 or more")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as made:
         report = {
