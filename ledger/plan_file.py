@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Iterable
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ledger.damage import read_whole, write_digest
-from ledger.errors import MalformedFile, UserError
+from ledger.errors import DamagedFile, MalformedFile, UserError
 from ledger.files import check_schema, json_object, write_json
 from ledger.part import OPTIONAL, Part, WrongValue
 
@@ -303,6 +304,30 @@ class StudyFolder:
         """All launches, oldest first."""
         found = (path for path in (self.path / "launches").glob("*") if path.is_dir())
         return [LaunchFolder(path) for path in sorted(found)]
+
+
+def launch_plans(study: StudyFolder) -> list[PlanFile]:
+    """The plans of a study's launches, oldest first, those left out that cannot be read."""
+    found = []
+    for launch in study.launches():
+        with contextlib.suppress(UserError):
+            found.append(read_plan(launch.plan_file))
+    return found
+
+
+def study_plan(study: StudyFolder) -> PlanFile:
+    """The plan of a study; of one that is damaged, those of its launches together. Raises as
+    `read_plan` does, DamagedFile where no launch has one."""
+    try:
+        return read_plan(study.plan_file)
+    except DamagedFile:
+        plans = launch_plans(study)
+        if not plans:
+            raise
+    whole = plans[-1]
+    for plan in reversed(plans[:-1]):
+        whole = whole.with_earlier(plan)
+    return whole
 
 
 def study_folders(studies_dir: Path) -> list[StudyFolder]:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import time
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from ledger.damage import set_aside
-from ledger.errors import DamagedFile, UserError
+from ledger.errors import DamagedFile
 from ledger.files import write_json
-from ledger.plan_file import LaunchFolder, PlanFile, StudyFolder, digest_of, read_plan, write_plan
+from ledger.plan_file import (
+    LaunchFolder,
+    StudyFolder,
+    digest_of,
+    launch_plans,
+    read_plan,
+    write_plan,
+)
 from ledger.store import Ledger
 from mor.config import to_dict
 from sweeps.config import SweepConfig
@@ -57,18 +64,10 @@ def add_to_study(launch: Launch) -> None:
     except DamagedFile:
         set_aside(study.plan_file)
         set_aside(digest_of(study.plan_file))
-        others = (other for other in study.launches() if other != launch.folder)
-        earlier = [plan for other in others if (plan := _readable(other.plan_file)) is not None]
+        earlier = launch_plans(study)  # this launch's again, which changes nothing
     for plan in reversed(earlier):
         new = new.with_earlier(plan)
     write_plan(study.plan_file, new)
-
-
-def _readable(file: Path) -> PlanFile | None:
-    try:
-        return replace(read_plan(file), runs_dir=None)
-    except UserError:
-        return None
 
 
 def keep_settings(study: SweepConfig, mode: str) -> None:

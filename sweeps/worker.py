@@ -164,6 +164,8 @@ def _run(
         order = Order(task, start)
         crew.give(order)
         order.carry_out(hooks)
+        if not task.finished(queue.ledger):  # or it would be taken up again without end
+            raise UserError(f"{folder.path}: ended, but what it was to write is not there whole")
         status.end("done", "finished")
     except Stopped as stopped:
         status.end("stopped", *_why_stopped(task, queue, stop), error=str(stopped))

@@ -10,7 +10,7 @@ from pathlib import Path
 from ledger.errors import UserError
 from ledger.folder import RunFolder
 from ledger.ids import folder_of
-from ledger.plan_file import StudyFolder, read_plan, study_folders
+from ledger.plan_file import StudyFolder, study_folders, study_of, study_plan
 from ledger.store import Ledger
 from sweeps.tasks import Task
 from sweeps.watch import StudyView, study_plan_file
@@ -49,11 +49,17 @@ def find_target(name: str, studies_dir: Path) -> Target:
     """A study, or a task of the newest study that has it. Raises UserError."""
     if file := plan_named(name, studies_dir):
         return Target(_view(file))
-    views = []
+    views, broken = [], list[UserError]()
     for plan in _plans(studies_dir):
-        views.append(_view(plan))
+        try:
+            views.append(_view(plan))
+        except UserError as error:  # of another study, perhaps
+            broken.append(error)
+            continue
         if whole := _task(views[-1], name):
             return Target(views[-1], whole)
+    if broken and not any(_task_like(view, name) for view in views):
+        raise broken[0]
     named = "@" in name  # an evaluation, or a segment
     ids = {t.task_id for view in views for t in view.tasks if named or not t.is_evaluation}
     if not ids:
@@ -69,6 +75,10 @@ def find_target(name: str, studies_dir: Path) -> Target:
     return next(Target(view, task) for view in views if (task := _task(view, found)))
 
 
+def _task_like(view: StudyView, beginning: str) -> bool:
+    return any(task.task_id.startswith(beginning) for task in view.tasks)
+
+
 def _task(view: StudyView, task_id: str) -> Task | None:
     return next((task for task in view.tasks if task.task_id == task_id), None)
 
@@ -78,7 +88,10 @@ def find_folder(name: str, studies_dir: Path, runs_dir: Path) -> RunFolder:
     stores = {runs_dir.absolute()}
     planned: dict[str, Path] = {}
     for plan_file in _plans(studies_dir):
-        plan = read_plan(plan_file)
+        try:
+            plan = study_plan(study_of(plan_file))
+        except UserError:  # its runs are found in the store
+            continue
         store = Path(plan.runs_dir or runs_dir)
         stores.add(store)
         planned.update({run.run_id: store / run.run_id for run in plan.runs})
@@ -123,5 +136,5 @@ def _plans(studies_dir: Path) -> list[Path]:
 
 
 def _view(plan_file: Path) -> StudyView:
-    plan = read_plan(plan_file)
+    plan = study_plan(study_of(plan_file))
     return StudyView(plan_file, Ledger(Path(plan.runs_dir or "runs")), plan)

@@ -29,4 +29,4 @@ def build(folder: Path) -> Path:
 def load(library: Path) -> None:
     """Put the stub in place. Call it before anything imports torch."""
     ctypes.CDLL(str(torch_folder() / "lib" / "libtorch_cpu.so"), mode=ctypes.RTLD_GLOBAL)
-    ctypes.CDLL(str(library))
+    ctypes.CDLL(str(library.resolve()))  # without a slash it is looked for among the system's

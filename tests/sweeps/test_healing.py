@@ -11,13 +11,19 @@ from pathlib import Path
 
 import pytest
 
+from analysis.points.run_store import read_study
+from ledger.attempts import AttemptLog
 from ledger.damage import META, aside
+from ledger.errors import DamagedFile
 from ledger.folder import RunFolder
-from ledger.plan_file import StudyFolder, read_plan
+from ledger.plan_file import StudyFolder, read_plan, study_plan
 from mor.config import Config
 from sweeps import backends
 from sweeps.__main__ import _again
+from sweeps.backends.base import LaunchFailed
+from sweeps.commands.find import find_folder, find_target, study_view
 from sweeps.config import sweep_config
+from sweeps.ranks import Order
 from sweeps.study import launch_configs
 from tests.conftest import toy_runs
 from tests.sweeps.inline import Inline
@@ -322,3 +328,36 @@ def test_a_result_alone_is_whole_and_said(store, undisturbed, capsys):
     assert run.result_file.read_text() == text
     assert not run.checkpoints.exists()
     assert "1 of the runs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("harm", [truncate, empty, flip])
+def test_a_damaged_plan_of_a_study_is_read_from_its_launches(store, harm):
+    whole = read_plan(store.study.plan_file)
+    harm(store.study.plan_file)
+    assert {run.run_id for run in study_plan(store.study).runs} == {r.run_id for r in whole.runs}
+    view = study_view("healed", store.root / "studies")
+    assert {row.state for row in view.rows()} == {"done"}
+    assert view.ledger.runs_dir == Path(whole.runs_dir)
+    assert len(read_study(store.study.path).run_ids) == len(whole.runs)
+
+
+def test_a_damaged_plan_of_another_study_stands_in_nobodys_way(store):
+    studies = store.root / "studies"
+    other = StudyFolder(studies / "other")
+    shutil.copytree(store.study.path, other.path)
+    shutil.rmtree(other.path / "launches")
+    truncate(other.plan_file)
+    run = store.ended[0].run_id
+    assert find_target(run, studies).view.study == "healed"
+    assert find_folder(run, studies, store.runs).run_id == run
+    with pytest.raises(DamagedFile):
+        find_target("nothing-of-the-kind", studies)
+
+
+def test_a_task_that_ends_without_what_it_was_to_write_fails_once(tmp_path, toy_run, monkeypatch):
+    store = Store(tmp_path, [toy_run("vanilla")])
+    monkeypatch.setattr(Order, "carry_out", lambda order, hooks: None)
+    with pytest.raises(LaunchFailed):
+        store.launch()
+    attempts = [len(AttemptLog(folder.path).read()) for folder in store.folders("")]
+    assert max(attempts) == 1
