@@ -35,6 +35,18 @@ def flags_first(arguments: list[str]) -> list[str]:
     return many[:1] + [a for a in arguments if a not in many]
 
 
+def _as_mapping(override: str) -> str:
+    """`a.8b.c=1` as 'a={8b: {c: 1}}', which Hydra reads; "" where no name begins with a digit."""
+    key, _, value = override.partition("=")
+    first = re.search(r"\.(?=\d)", key)
+    if first is None or not value:
+        return ""
+    names = re.findall(r"\d+(?:\.\d\w*)*\w*|\w+", key[first.end() :])
+    for name in reversed(names):
+        value = f"{{{name}: {value}}}"
+    return f"'{key[: first.start()]}={value}'"
+
+
 def explain(error: BaseException) -> str:
     """One sentence for an error that Hydra or OmegaConf raised on the command line."""
     text = " ".join(str(link) for link in _chain(error))
@@ -45,6 +57,8 @@ def explain(error: BaseException) -> str:
     if isinstance(error, OverrideParseException):
         if quoted := quoted_form(error.override):
             return f"{error.override}: cannot be read without quotes; type {quoted}"
+        if mapping := _as_mapping(error.override):
+            return f"{error.override}: no name before = may begin with a digit; type {mapping}"
         return (
             f"{error.override}: cannot be read; type key=value, a list as 'key=[a,b]', and several "
             "values of a study as key=a,b"

@@ -50,6 +50,10 @@ CASES = [
     ([QUICK, "modle=mor"], ["modle", "mean model?"]),
     ([QUICK, "budget"], ["budget", "key=value"]),
     ([QUICK, "model=mor", "model.capacity=[1"], ["model.capacity=[1", "'key=[a,b]'"]),
+    (
+        [QUICK, "launch.slurm.per_size.1.7b.mem_gb=3"],
+        ["launch.slurm.per_size.1.7b.mem_gb=3", "'launch.slurm.per_size={1.7b: {mem_gb: 3}}'"],
+    ),
     (["-m", QUICK, "--seeds=3"], ["--seeds=3", "no such flag"]),
     (["-m", "budget=5e18", "launch=local"], ["launch.max_hours=24", "study=quick for"]),
 ]
