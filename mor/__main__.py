@@ -192,6 +192,7 @@ def import_llama(
     out: Out,
 ) -> None:
     """Read a Llama checkpoint, write it in float32 and say how to start a run from it."""
+    from mor.data.tokenizer import ByteTokenizer
     from mor.model.exchange import load, save
 
     _refuse_used(out)
@@ -207,6 +208,8 @@ def import_llama(
     if tokenizer:
         shutil.copy(checkpoint / TOKENIZER, out / TOKENIZER)
         data["data.tokenizer"] = out / TOKENIZER
+    elif shape.vocab_size == ByteTokenizer.entries:  # the default corpus has a tokenizer of its own
+        data = {"data": "stdlib", **data}
     rest = {"model.norm_eps": model.norm_eps, "model.rope_theta": model.rope_theta}
     start: dict[str, object] = {
         "train.init_from": out,
