@@ -172,8 +172,9 @@ def test_sync_without_a_key_is_one_sentence(store, monkeypatch):
     monkeypatch.setenv("NETRC", str(store.folder / "none"))
     monkeypatch.setenv("HOME", str(store.folder))
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    with pytest.raises(UserError, match=r"no API key.*wandb login"):
+    with pytest.raises(UserError, match=r"no API key.*WANDB_API_KEY.*wandb login") as refused:
         sweeps("sync", "s")
+    assert "runtime.wandb" not in str(refused.value)  # they are tracked offline already
 
 
 def test_a_run_of_no_study_is_synced_and_found_by_its_folder(store):
