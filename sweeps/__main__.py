@@ -113,6 +113,8 @@ def watch(
             time.sleep(REFRESH_QUEUE_S if in_queue else REFRESH_S)
             look = view.look()
         live.update(board(look, _width(console)), refresh=True)
+    if not console.is_terminal:  # where Live leaves the last line open
+        print()
 
 
 @app.command()

@@ -54,6 +54,12 @@ def test_a_study_goes_by_name_or_path_and_a_run_by_any_unique_beginning(store):
         find_target("mor-9k", store.studies_dir)
 
 
+def test_a_watch_that_is_no_window_ends_with_its_line(store):
+    for run in store.runs():
+        store.result(run)
+    assert sweeps("watch", "s").endswith("0\n")
+
+
 def test_logs_show_and_follow_until_the_run_is_let_go(store):
     run = store.runs()[0]
     with pytest.raises(UserError, match="has not begun"):
