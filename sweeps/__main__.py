@@ -113,6 +113,8 @@ def watch(
             time.sleep(REFRESH_QUEUE_S if in_queue else REFRESH_S)
             look = view.look()
         live.update(board(look, _width(console)), refresh=True)
+    if not console.is_terminal:  # where Live leaves the last line open
+        print()
 
 
 @app.command()
@@ -250,7 +252,7 @@ def _again(name: str, studies_dir: Path, *, failed: bool, diverged: bool) -> Non
 
     target = find_target(name, studies_dir)
     if target.task is not None and damaged_aside(target.view, target.task):
-        print(f"{target.task.task_id}: its final weights were damaged and are made again")
+        print(f"{target.task.task_id}: its final weights are damaged and were set aside")
     chosen, kept_out = runs_to_retry(
         target.view.look(), target.task, failed=failed, diverged=diverged
     )

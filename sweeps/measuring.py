@@ -16,6 +16,7 @@ import submitit
 from rich.console import Console
 
 from ledger.errors import UserError
+from ledger.plan_file import StudyFolder
 from ledger.speeds import Speed, read_speed, speed_file, write_speed
 from ledger.store import Ledger
 from mor.config import Config, from_dict, to_dict
@@ -53,7 +54,16 @@ def calibrate(
         )
         runs_dir.mkdir(parents=True, exist_ok=True)
         backend.measure(Measurements(left, study.launch.calibrate_s, runs_dir, study, console))
-    return [found for c in chosen.values() if (found := read_speed(file_of(runs_dir, c)))]
+    found = [one for c in chosen.values() if (one := read_speed(file_of(runs_dir, c)))]
+    if not left and not found:
+        launched = StudyFolder(Path(study.studies_dir) / study.study.name).plan_file.is_file()
+        again_with = f"; python -m sweeps benchmark {study.study.name} --again measures them"
+        console.print(
+            "every model and size has the speed of a finished run" + again_with * launched,
+            highlight=False,
+            soft_wrap=True,
+        )
+    return found
 
 
 def file_of(runs_dir: Path, config: Config) -> Path:
@@ -139,14 +149,17 @@ def as_rows(found: Iterable[Speed]) -> list[tuple[str, ...]]:
 
 
 def print_speeds(found: Iterable[Speed], console: Console) -> None:
-    """The table of what was measured."""
+    """The table of what was measured, if anything was."""
     from rich import box
     from rich.table import Table
 
+    rows = as_rows(found)
+    if not rows:
+        return
     columns = ("model", "size", "device", "tokens/s", "MFU", "memory", "micro-batch", "steps")
     table = Table(box=box.SIMPLE_HEAD)
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i < 3 else "right")
-    for row in as_rows(found):
+    for row in rows:
         table.add_row(*row)
     console.print(table, highlight=False)

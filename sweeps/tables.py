@@ -14,6 +14,7 @@ from ledger.plan_file import hours_unit
 from mor.model.components import layout
 from sweeps.plan import Plan, Run
 from sweeps.recipe import recipe_lines
+from sweeps.telling import UNSET, telling_settings
 from sweeps.terminal import plain_console
 
 SHOWN = 60  # rows of a printed plan
@@ -46,6 +47,7 @@ class _Column:
     heading: str
     cell: Callable[[Run], str]
     wanted: int  # 0: always there; the highest goes first where the window is narrow
+    words: bool = False  # words stand to the left, numbers to the right
 
 
 def plan_table(plan: Plan, width: int) -> Table:
@@ -62,11 +64,9 @@ def plan_table(plan: Plan, width: int) -> Table:
 def _columns(plan: Plan) -> list[_Column]:
     unit = hours_unit(plan.gpu).replace(" ", "\n")
     named = any(run.config.label for run in plan.runs)
-    variant = [_Column("variant", lambda run: run.config.label or "-", 0)] if named else []
-    return [
-        *variant,
-        _Column("run", lambda run: run.run_id, 0),
-        *_recipe_columns(plan),
+    variant = [_Column("variant", lambda run: run.config.label or "-", 0, True)] if named else []
+    recipe = _recipe_columns(plan)
+    others = [
         _Column("layers\nunique/eff.", _layers, 4),
         _Column("params\nnon-emb.", lambda run: count(run.cost.params.nonembedding), 0),
         _Column("params\ntotal", lambda run: count(run.cost.params.total), 5),
@@ -76,8 +76,28 @@ def _columns(plan: Plan) -> list[_Column]:
         _Column("FLOPs\nexact", lambda run: f"{run.flops['exact']:.2e}", 1),
         _Column("FLOPs\n6nd", lambda run: f"{run.flops['6nd']:.2e}", 6),
         _Column(unit, lambda run: f"{run.gpu_hours:.3g}" + "*" * run.measured, 0),
-        _Column("state", lambda run: run.status, 0),
+        _Column("state", lambda run: run.status, 0, True),
     ]
+    telling = _telling_columns(plan, [*variant, *recipe], [*recipe, *others])
+    return [*variant, _Column("run", lambda run: run.run_id, 0, True), *telling, *recipe, *others]
+
+
+def _telling_columns(plan: Plan, told: list[_Column], headed: list[_Column]) -> list[_Column]:
+    """What differs between runs whose ids differ in their hash alone."""
+    ids = [run.run_id.rpartition("-")[0] for run in plan.runs]
+    seen = [
+        (one, *(column.cell(run) for column in told))
+        for one, run in zip(ids, plan.runs, strict=True)
+    ]
+    taken = {word for column in headed for word in column.heading.split()}
+    found = telling_settings([run.config for run in plan.runs], seen, taken)
+    return [_telling_column(plan, name, values) for name, values in found.items()]
+
+
+def _telling_column(plan: Plan, name: str, values: list[str]) -> _Column:
+    by_run = dict(zip((run.run_id for run in plan.runs), values, strict=True))
+    words = not all(map(_is_number, values))
+    return _Column(name, lambda run: by_run[run.run_id], 0, words)
 
 
 def _recipe_columns(plan: Plan) -> list[_Column]:
@@ -98,6 +118,14 @@ def _recipe_columns(plan: Plan) -> list[_Column]:
     ]
 
 
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return text == UNSET
+    return True
+
+
 def _layers(run: Run) -> str:
     depths = layout(run.config.model, run.config.size)
     return f"{depths.unique_layers}/{depths.effective_layers}"
@@ -107,8 +135,7 @@ def _table(plan: Plan, columns: list[_Column]) -> Table:
     title = f"study {plan.study}: {counted(len(plan.runs), 'run')}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        text = column.heading in ("variant", "run", "state")
-        table.add_column(column.heading, justify="left" if text else "right", no_wrap=True)
+        table.add_column(column.heading, justify="left" if column.words else "right", no_wrap=True)
     for run in plan.runs[:SHOWN]:
         table.add_row(*(column.cell(run) for column in columns))
     return table

@@ -10,13 +10,13 @@ import yaml
 
 from analysis.errors import AnalysisError
 from analysis.points.run_store import need, number, read_study, result_of
-from analysis.points.series import flatten
 from ledger.errors import DamagedFile, UserError
 from ledger.evaluation import PAPER
 from ledger.folder import RunFolder
 from ledger.ids import is_trunk
 from ledger.plan_file import StudyFolder, study_folders
 from ledger.result import LOSS_KEYS, Result
+from ledger.settings import flatten
 
 NEEDED = ("run_id", "model", "size", "budget", "tokens", "n_params_nonembedding")
 # Routers that make an architecture of its own of the unshared stack that they stand in.

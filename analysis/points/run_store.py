@@ -9,12 +9,13 @@ from analysis.cautions import Caution, Code
 from analysis.errors import AnalysisError
 from analysis.formatting import listing, plural
 from analysis.points.corpora import with_corpora
-from analysis.points.series import flatten, name_series
+from analysis.points.series import name_series
 from ledger.errors import DamagedFile, MalformedFile, UserError
 from ledger.folder import RunFolder
 from ledger.ids import is_trunk
 from ledger.plan_file import PlanFile, StudyFolder, read_plan, study_plan
 from ledger.result import BYTE_KEYS, DONE, LOSS_KEYS, Result
+from ledger.settings import flatten
 
 RESULT = RunFolder(Path()).result_file.name
 PARAMS_KEYS = {"nonembedding": "n_params_nonembedding", "total": "n_params"}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from analysis.cautions import Caution, Code
+from ledger.settings import differing, flatten
 
 AXES = ("budget", "seed", "size.", "data.", "flops.")  # data and flops: refused when mixed
 DATA = "data."
@@ -40,26 +41,26 @@ def name_series(
     told = [row for row in rows if row["run_id"] in known]
     # What distinguishes a variant from the others of its model has to be typed with `model=`.
     for own in _groups(told, lambda row: str(row["model"])).values():
-        differing = _differing([known[row["run_id"]] for row in own])
+        apart = _differing([known[row["run_id"]] for row in own])
         for row in own:
             values = known[row["run_id"]]
-            if differing:
-                row["overrides"] = " ".join(f"{key}={values.get(key)}" for key in differing)
+            if apart:
+                row["overrides"] = " ".join(f"{key}={values.get(key)}" for key in apart)
     _with_recipes(told, known)
     notes = []
     for name, own in _groups(told, lambda row: row.get("curve") or str(row["model"])).items():
         runs = [known[row["run_id"]] for row in own]
-        differing = [*_differing(runs), *(_differing_data(runs) if corpora else ())]
-        if not differing:
+        apart = [*_differing(runs), *(_differing_data(runs) if corpora else ())]
+        if not apart:
             continue
         for row in own:
             values = known[row["run_id"]]
-            shown = ", ".join(f"{key.split('.')[-1]}={values.get(key)}" for key in differing)
+            shown = ", ".join(f"{key.split('.')[-1]}={values.get(key)}" for key in apart)
             row["curve"] = f"{name} ({shown})"
         notes.append(
             Caution(
                 Code.SPLIT_MODEL,
-                f"The runs of {name} differ in {', '.join(differing)}: each combination is a curve "
+                f"The runs of {name} differ in {', '.join(apart)}: each combination is a curve "
                 "of its own.",
                 name,
             )
@@ -93,26 +94,13 @@ def _groups(
 
 def _differing_data(runs: list[dict[str, Any]]) -> list[str]:
     """What distinguishes their data: its settings, or its fingerprint where they are the same."""
-    keys = sorted({key for run in runs for key in run if key.startswith(DATA)})
-    found = [key for key in keys if len({repr(run.get(key)) for run in runs}) > 1]
+    found = [key for key in differing(runs) if key.startswith(DATA)]
     told = [key for key in found if key != f"{DATA}fingerprint"]
     return told or found
 
 
 def _differing(runs: list[dict[str, Any]]) -> list[str]:
-    keys = sorted(key for key in set().union(*runs) if not key.startswith(AXES))
-    return [key for key in keys if not _same(key, runs)]
-
-
-def _same(key: str, runs: list[dict[str, Any]]) -> bool:
-    """Whether all runs have the same value, of the same type: 1 is neither 1.0 nor true."""
-    values = [run.get(key) for run in runs]
-    first = values[0]
-    alike = set(map(type, values)) == {type(first)} and values.count(first) == len(values)
-    if alike and type(first) is not list:
-        return True
-    written = repr(first)
-    return all(repr(value) == written for value in values)
+    return [key for key in differing(runs) if not key.startswith(AXES)]
 
 
 def as_number(value: object) -> float | None:
@@ -124,18 +112,3 @@ def as_number(value: object) -> float | None:
     except ValueError:
         return None
     return found if 0 < found < float("inf") else None
-
-
-def flatten(settings: dict[str, Any]) -> dict[str, Any]:
-    """Nested settings by their dotted names."""
-    flat: dict[str, Any] = {}
-    _flatten(settings, "", flat)
-    return flat
-
-
-def _flatten(settings: dict[str, Any], path: str, flat: dict[str, Any]) -> None:
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            _flatten(value, f"{path}{key}.", flat)
-        else:
-            flat[path + key] = value

@@ -30,9 +30,9 @@ START_S = 15.0  # for W&B to take the run
 FINISH_S = 10.0  # for what is not sent yet, after training
 UNSENT = "unsent"  # marks what was tracked online and did not reach the server
 _KEPT = "the run is kept in its folder instead, python -m sweeps sync uploads it"
+GET_KEY = "set WANDB_API_KEY or type .venv/bin/wandb login"
 API_KEY_HELP = (
-    "set WANDB_API_KEY or type .venv/bin/wandb login, or set runtime.wandb=offline and upload "
-    "later with python -m sweeps sync"
+    f"{GET_KEY}, or set runtime.wandb=offline and upload later with python -m sweeps sync"
 )
 
 

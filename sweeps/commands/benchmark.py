@@ -40,7 +40,4 @@ def benchmark(
     if as_json:
         print(json.dumps({"speeds": [one.to_dict() for one in found]}, indent=1))
         return
-    if not found:
-        console.print("every model and size has the speed of a finished run; --again measures them")
-    else:
-        print_speeds(found, console)
+    print_speeds(found, console)

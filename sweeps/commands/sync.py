@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ledger.errors import UserError
 from ledger.folder import RunFolder
-from mor.train.tracking import API_KEY_HELP, api_key_known, offline_parts
+from mor.train.tracking import GET_KEY, api_key_known, offline_parts
+from sweeps.tables import counted
 
 TIMEOUT_S = 600.0  # for one run
 
@@ -27,7 +28,8 @@ def sync(name: str, folders: Iterable[RunFolder], say: Callable[[str], object]) 
         return
     if not api_key_known():
         raise UserError(
-            f"{name}: {len(waiting)} runs wait for W&B, but there is no API key; " + API_KEY_HELP
+            f"{name}: {counted(len(waiting), 'run')} tracked offline and no API key for W&B; "
+            f"{GET_KEY}, then type this again"
         )
     failed = {}
     for path, parts in waiting.items():

@@ -14,7 +14,7 @@ import pytest
 from analysis.points.run_store import read_study
 from ledger.attempts import AttemptLog
 from ledger.damage import META, aside
-from ledger.errors import DamagedFile
+from ledger.errors import DamagedFile, UserError
 from ledger.folder import RunFolder
 from ledger.plan_file import StudyFolder, read_plan, study_plan
 from mor.config import Config
@@ -234,6 +234,29 @@ def test_retry_of_a_run_finds_flipped_bits_of_its_weights(store, undisturbed, ca
         _again(run.run_id, Path(studies), failed=True, diverged=False)
         assert bool(aside(run.path)) is damaged
     capsys.readouterr()
+    is_whole(store, undisturbed)
+
+
+def test_a_retry_that_is_refused_says_only_what_was_done(store, undisturbed, capsys, monkeypatch):
+    store.launch()
+    run = store.ended[0]
+    flip(run.final / "__0_0.distcp")
+    studies = store.root / "studies"
+
+    def silent(*_: object) -> None:
+        raise UserError("no answer")
+
+    capsys.readouterr()
+    with monkeypatch.context() as broken:
+        broken.setattr(Inline, "prepare", silent)
+        with pytest.raises(UserError):
+            _again(run.run_id, studies, failed=True, diverged=False)
+    said = capsys.readouterr().out
+    assert run.run_id in said
+    assert "set aside" in said
+    assert "made again" not in said.splitlines()[0]
+    assert aside(run.path)
+    _again(run.run_id, studies, failed=True, diverged=False)
     is_whole(store, undisturbed)
 
 

@@ -153,6 +153,8 @@ def test_what_cannot_be_measured_is_said_and_priced_as_before(sweep, tmp_path: P
                   "launch.plan_file=plan.json")  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     assert "vanilla 9k: not measured" in ended.stdout
+    assert "has the speed" not in ended.stdout
+    assert "tokens/s" not in ended.stdout
     assert "Traceback" not in ended.stdout + ended.stderr
     assert {run["price"] for run in plan_of(tmp_path)["runs"]} == {"assumed"}
 
@@ -168,6 +170,10 @@ def test_benchmark_measures_a_study_that_was_launched(sweep, tmp_path: Path) -> 
 
     known = benchmark()
     assert json.loads(known.stdout) == {"speeds": []}  # finished runs tell it
+    assert "benchmark quick --again" in known.stderr
+    planned = sweep(*TWO, "model=vanilla", "launch=plan", "launch.calibrate=true")
+    assert "benchmark quick --again" in planned.stdout
+    assert "tokens/s" not in planned.stdout
     found = json.loads(benchmark("--again", "--seconds", "0.05").stdout)["speeds"]
     assert [(one["model"], one["size"]) for one in found] == [("vanilla", "9k")]
     wrong = benchmark("--seconds", "0")

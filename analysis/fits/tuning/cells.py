@@ -12,6 +12,7 @@ from analysis.errors import AnalysisError
 from analysis.fits.parabola import Floats
 from analysis.formatting import listing, plural
 from analysis.points.series import AXES, as_number
+from ledger.settings import differing
 
 MOST = 2  # settings that one fit can hold
 # Where they differ the runs measure the same thing all the same.
@@ -126,8 +127,8 @@ def _swept(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _differing(rows: list[dict[str, Any]]) -> list[str]:
-    names = sorted({k for row in rows for k in row["settings"] if not k.startswith(NOT_CONDITIONS)})
-    return [n for n in names if len({repr(row["settings"].get(n)) for row in rows}) > 1]
+    names = differing([row["settings"] for row in rows])
+    return [name for name in names if not name.startswith(NOT_CONDITIONS)]
 
 
 def _check_over(asked: tuple[str, ...], rows: list[dict[str, Any]], found: list[str]) -> None:
@@ -203,10 +204,10 @@ def _trunk(row: dict[str, Any]) -> str:
 
 def _conditions(rows: list[dict[str, Any]], over: tuple[str, ...]) -> dict[str, Any]:
     first = rows[0]["settings"]
-    differing = {*_differing(rows), *over}
+    varying = {*_differing(rows), *over}
     kept = {k: v for k, v in first.items() if not k.startswith(NOT_CONDITIONS)}
     kept |= {k: v for k, v in first.items() if k == "data.fingerprint"}
-    return {k: None if k in differing else v for k, v in kept.items()}
+    return {k: None if k in varying else v for k, v in kept.items()}
 
 
 def _only(rows: list[dict[str, Any]], name: str) -> float | None:

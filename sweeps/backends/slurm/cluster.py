@@ -10,7 +10,8 @@ from ledger.errors import UserError
 from sweeps.backends.base import BackendSilent
 from sweeps.backends.slurm import client
 
-HERE = "type launch=local to train here"
+# Refused are launches of sweep.py and of python -m sweeps, which takes no settings.
+HERE = "python sweep.py with the study's settings and launch=local trains here"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -64,7 +65,7 @@ def queue(job_ids: Iterable[str]) -> dict[str, SlurmJob]:
     if ended.returncode:
         if "Invalid job id" in ended.stderr:  # none of them is known any more
             return {}
-        raise BackendSilent(ended.stderr.strip() or f"squeue: exit code {ended.returncode}")
+        raise BackendSilent(_failure("squeue", ended))
     try:
         jobs = [_queued(line) for line in ended.stdout.splitlines() if line.strip()]
     except ValueError as error:  # an unknown job must not look like one that has left the queue
@@ -105,7 +106,7 @@ def cancel(job_ids: Iterable[str]) -> None:
     if ids:
         ended = client.call("scancel", *ids)
         if ended.returncode:
-            raise BackendSilent(ended.stderr.strip() or f"scancel: exit code {ended.returncode}")
+            raise BackendSilent(_failure("scancel", ended))
 
 
 def seconds_left() -> float | None:
@@ -118,6 +119,12 @@ def seconds_left() -> float | None:
     except BackendSilent:
         return None
     return found.left_s if found else None
+
+
+def _failure(command: str, ended: subprocess.CompletedProcess[str]) -> str:
+    """One line: without a controller each step of looking for it is an error of its own."""
+    said = client.reason(ended.stderr) if ended.stderr.strip() else None
+    return f"{command}: {said or f'exit code {ended.returncode}'}"
 
 
 def _arrays(job_ids: Iterable[str]) -> list[str]:

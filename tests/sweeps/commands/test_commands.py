@@ -54,6 +54,12 @@ def test_a_study_goes_by_name_or_path_and_a_run_by_any_unique_beginning(store):
         find_target("mor-9k", store.studies_dir)
 
 
+def test_a_watch_that_is_no_window_ends_with_its_line(store):
+    for run in store.runs():
+        store.result(run)
+    assert sweeps("watch", "s").endswith("0\n")
+
+
 def test_logs_show_and_follow_until_the_run_is_let_go(store):
     run = store.runs()[0]
     with pytest.raises(UserError, match="has not begun"):
@@ -172,8 +178,9 @@ def test_sync_without_a_key_is_one_sentence(store, monkeypatch):
     monkeypatch.setenv("NETRC", str(store.folder / "none"))
     monkeypatch.setenv("HOME", str(store.folder))
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    with pytest.raises(UserError, match=r"no API key.*wandb login"):
+    with pytest.raises(UserError, match=r"no API key.*WANDB_API_KEY.*wandb login") as refused:
         sweeps("sync", "s")
+    assert "runtime.wandb" not in str(refused.value)  # they are tracked offline already
 
 
 def test_a_run_of_no_study_is_synced_and_found_by_its_folder(store):

@@ -72,6 +72,11 @@ def test_a_controller_that_does_not_answer_is_not_an_empty_queue(tmp_path, monke
     program.chmod(0o755)
     with pytest.raises(BackendSilent, match="Unable to contact"):
         slurm_queue.queue(["12_0"])
+    lines = "squeue: error: no DNS record\nsqueue: error: no config\nsqueue: fatal: no source\n"
+    program.write_text(f"#!/bin/sh\nprintf '{lines}' >&2; exit 1\n")
+    with pytest.raises(BackendSilent) as silent:
+        slurm_queue.queue(["12_0"])
+    assert str(silent.value) == "squeue: no source"
     program.write_text("#!/bin/sh\nexec sleep 30\n")
     monkeypatch.setattr(client, "TIMEOUT_S", 0.3)
     with pytest.raises(BackendSilent):
