@@ -255,7 +255,7 @@ def _without_baseline(result: IsoflopResult, baseline: str) -> Caution | None:
     return Caution(
         Code.NOT_COMPARED,
         f"Not compared, as {baseline} has no points at these budgets: {'; '.join(shown)}. Train "
-        f"{baseline} there, or name another --baseline.",
+        f"{baseline} there, or type another model after compare --baseline.",
     )
 
 
