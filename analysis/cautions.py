@@ -49,6 +49,7 @@ class Code(StrEnum):
     OUTLIERS = "outliers"
     # Comparisons
     UPPER_BOUND = "upper_bound"
+    NOT_COMPARED = "not_compared"
     LEADER_UNCLEAR = "leader_unclear"
     EXTRAPOLATED = "extrapolated"
     MULTIPLIERS_APART = "multipliers_apart"

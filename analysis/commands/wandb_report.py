@@ -80,9 +80,13 @@ def _place(found: "PointSet", project: str | None, group: str | None) -> "Place"
     scheme, _, rest = found.source.partition("://")
     parts = rest.split("/") if scheme == "wandb" else []
     named = project.split("/") if project else parts[:2]
+    if not project and not parts:
+        raise AnalysisError(
+            "--project is missing, which names where the page goes: type --project entity/project."
+        )
     if len(named) != 2 or not all(named):
         raise AnalysisError(
-            f"--project {project or ''} does not name where the page goes: write it as "
+            f"--project {'/'.join(named)!r} does not name where the page goes: type "
             "--project entity/project."
         )
     study = found.study_folder.resolve().name if found.study_folder else None

@@ -242,6 +242,23 @@ def _correction(result: IsoflopResult) -> Caution:
     return Caution(Code.NOT_CORRECTED if refused else Code.BIAS_CORRECTED, " ".join(told))
 
 
+def _without_baseline(result: IsoflopResult, baseline: str) -> Caution | None:
+    """Budgets that have points of other models and none of the baseline."""
+    base = {minimum.budget for minimum in result.models[baseline].minima}
+    there: dict[float, list[str]] = {}
+    for name, frontier in result.models.items():
+        for budget in {minimum.budget for minimum in frontier.minima} - base:
+            there.setdefault(budget, []).append(name)
+    if not there:
+        return None
+    shown = [f"{listing(models, 8)} at {compute(at)}" for at, models in sorted(there.items())]
+    return Caution(
+        Code.NOT_COMPARED,
+        f"Not compared, as {baseline} has no points at these budgets: {'; '.join(shown)}. Train "
+        f"{baseline} there, or type another model after compare --baseline.",
+    )
+
+
 def _warnings(result: IsoflopResult, baseline: str, comparisons: list[Comparison]) -> list[Caution]:
     bounds = [
         f"{name} at {compute(m.budget)}"
@@ -259,6 +276,9 @@ def _warnings(result: IsoflopResult, baseline: str, comparisons: list[Comparison
                 f"best, without an interval): {listing(bounds)}.",
             )
         )
+    lacking = _without_baseline(result, baseline)
+    if lacking:
+        said.append(lacking)
     flipped = [c for c in comparisons if c.gap * c.measured_gap < 0]
     if flipped:
         shown = [f"{c.model} at {compute(c.budget)} ({c.measured_gap:+.4f})" for c in flipped]

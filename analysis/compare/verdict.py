@@ -6,7 +6,7 @@ import numpy as np
 
 from analysis.cautions import Code
 from analysis.fits.isoflop import IsoflopResult, ModelFrontier, PowerLaw
-from analysis.fits.minimum import Minimum, Status
+from analysis.fits.minimum import WIDER, Minimum, Status
 from analysis.formatting import compute, count, listing, plural
 from analysis.points.table import PointSet
 from ledger.result import BYTE_KEYS
@@ -99,7 +99,11 @@ def _advice(frontier: ModelFrontier) -> str:
     ):
         if minima:
             parts.append(f"{need} at {listing(compute(m.budget) for m in minima)}")
-    return f"To have more: train {'; '.join(parts)}." if parts else ""
+    said = [f"train {'; '.join(parts)}"] if parts else []
+    narrow = [m for m in refused if m.status is Status.NARROW]
+    if narrow:
+        said.append(f"type --window {WIDER} for {listing(compute(m.budget) for m in narrow)}")
+    return f"To have more: {', and '.join(said)}." if said else ""
 
 
 def _falls_towards(minimum: Minimum) -> str | None:

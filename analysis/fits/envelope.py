@@ -20,7 +20,7 @@ from analysis.errors import AnalysisError
 from analysis.fits.isoflop import PowerLaw, fit_power_law
 from analysis.fits.parametric.laws import Floats
 from analysis.fits.resample import percentiles
-from analysis.formatting import listing, plural
+from analysis.formatting import count, listing, plural
 
 GRID = 200  # computes, evenly spaced in logs over what the curves cover
 LEAST_SIZES = 3
@@ -88,7 +88,7 @@ def fit_envelope(
         reason = (
             f"the best size changes {_changes(best, interior)} times among computes "
             "where it is neither the smallest nor the largest there; a law needs one change. "
-            f"Sizes: {listing(f'{size:.3g}' for size in params)}."
+            f"Sizes: {listing(map(count, params))}."
         )
         warnings += [Caution(Code.NO_EXPONENT, f"No exponent: {reason}", model, reason)]
         params_law, tokens_law = PowerLaw(), PowerLaw()

@@ -18,6 +18,7 @@ from analysis.formatting import count, plural
 WIDE_GRID = 7
 REACH = 2.0
 LEAST_SIZES = 3  # on either side
+WIDER = 2  # sizes on either side that always keep three of three or more
 
 
 class Status(StrEnum):
@@ -27,6 +28,7 @@ class Status(StrEnum):
     EDGE = "edge"
     NOT_CONVEX = "not convex"
     TOO_FEW = "too few points"
+    NARROW = "narrow window"
     MISFIT = "poor fit"
 
 
@@ -82,7 +84,15 @@ def fit_minimum(points: pd.DataFrame, *, window: int | None = None) -> Minimum:
     lowest = int(np.argmin(mean_loss))
     inside = in_window(sizes, lowest, window)[size_of]
     measured = float(sizes[lowest]), float(mean_loss[lowest])
-    if len(np.unique(size_of[inside])) < 3:
+    kept = len(np.unique(size_of[inside]))
+    if kept < 3 <= len(sizes):
+        # Only the lowest at an end has fewer than two neighbours within a window.
+        reason = (
+            f"--window {window} keeps {kept} of {plural(len(sizes), 'size')} tested, and a "
+            f"parabola needs three: type --window {WIDER}"
+        )
+        return Minimum(budget, Status.NARROW, reason, int(inside.sum()), *measured)
+    if kept < 3:
         reason = f"{plural(len(sizes), 'size')} tested, a parabola needs three"
         return Minimum(budget, Status.TOO_FEW, reason, int(inside.sum()), *measured)
     parabola = fit_parabola(np.log(params[inside]), loss[inside])

@@ -1,6 +1,5 @@
 """What a study asked for, and what it cost against its plan."""
 
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,8 @@ from pathlib import Path
 from analysis.formatting import compute, listing, plural
 from analysis.points.run_store import read_study
 from analysis.report.records import Record, read
-from ledger.attempts import AttemptLog
+from ledger.attempts import Attempt, AttemptLog
+from ledger.ids import folder_of
 from ledger.plan_file import PlanFile, RunEntry, SegmentEntry, hours_unit
 from ledger.result import FINISHED
 
@@ -17,8 +17,9 @@ from ledger.result import FINISHED
 class Spent:
     """One line of plan against spent: all runs of a model, or the whole study.
 
-    FLOPs are exact ones (forward and backward of every matmul); hours are device hours: planned at
-    the plan's speed, spent at the speed that the runs measured.
+    FLOPs are exact ones (forward and backward of every matmul), spent by whichever study trained
+    them. Hours are device hours: planned at the plan's speed, spent at the speed that the runs
+    measured, and at most what the attempts at these tasks held.
     """
 
     name: str
@@ -42,7 +43,7 @@ class StudyFacts:
     unfinished: list[Record]
     spent: list[Spent]
     unit: str
-    held: float | None  # hours of all attempts, from start to end; None: not recorded
+    held: dict[str, float]  # by unit, of all attempts from start to end; empty: not recorded
 
 
 def study_facts(folder: Path, known: Mapping[str, Record]) -> StudyFacts:
@@ -58,6 +59,7 @@ def study_facts(folder: Path, known: Mapping[str, Record]) -> StudyFacts:
     for record in records.values():
         states[record.state] = states.get(record.state, 0) + 1
     found = list(records.values())
+    attempts = _attempts(study.runs_dir, plan)
     return StudyFacts(
         name=plan.study or folder.name,
         asked=_asked(runs.values()),
@@ -65,17 +67,35 @@ def study_facts(folder: Path, known: Mapping[str, Record]) -> StudyFacts:
         where=listing(sorted({r.device for r in found if r.device})) or "not recorded by the runs",
         states=states,
         unfinished=[record for record in found if record.state not in FINISHED],
-        spent=_spent(plan, runs, records),
+        spent=_spent(plan, runs, records, attempts),
         unit=hours_unit(plan.gpu),
-        held=_held(study.runs_dir, {*study.run_ids, *(s.trunk_id for s in plan.segments)}),
+        held=_held(attempts),
     )
 
 
-def _held(store: Path, folders: Iterable[str]) -> float | None:
-    """Device-hours of the attempts at these runs and trunks that have ended."""
-    attempts = [a for name in folders for a in AttemptLog(store / name).read()]
-    hours = [attempt.hours(attempt.ended) for attempt in attempts if attempt.ended is not None]
-    return sum(hours) if hours else None
+def _attempts(store: Path, plan: PlanFile) -> dict[str, list[Attempt]]:
+    """The attempts at each task of the plan; a task whose folder has kept none at any task is left
+    out. A trunk's folder has those of other studies and launches, too."""
+    tasks = [run.run_id for run in plan.runs]
+    tasks += [segment.segment_id for segment in plan.segments]
+    tasks += [one.evaluation_id for one in plan.evaluations or ()]
+    tasks += [one.data_id for one in plan.data or ()]
+    logs = {name: AttemptLog(store / name).read() for name in {folder_of(task) for task in tasks}}
+    return {
+        task: [attempt for attempt in log if attempt.task_id == task]
+        for task in dict.fromkeys(tasks)
+        if (log := logs[folder_of(task)])
+    }
+
+
+def _held(attempts: Mapping[str, list[Attempt]]) -> dict[str, float]:
+    """Device-hours of the attempts that have ended, by unit."""
+    held: dict[str, float] = {}
+    for attempt in (one for found in attempts.values() for one in found):
+        unit = "GPU-hours" if attempt.on_gpu else "core-hours"
+        if attempt.ended is not None:
+            held[unit] = held.get(unit, 0.0) + attempt.hours(attempt.ended)
+    return held
 
 
 def _asked(runs: Iterable[RunEntry]) -> str:
@@ -111,45 +131,81 @@ def _minute(stamp: str) -> str:
 class _Piece:
     """What is trained in one go: a run's own part (its cool-down), or a segment of a trunk."""
 
+    task_id: str
     model: str
+    size: str
     exact_flops: float
     planned_hours: float
     trained: bool
     spent_flops: float
-    flops_per_s: float | None
+    measured: float | None = None  # its own exact FLOPs a second of one device
 
 
-def _spent(plan: PlanFile, runs: dict[str, RunEntry], records: dict[str, Record]) -> list[Spent]:
+def _spent(
+    plan: PlanFile,
+    runs: dict[str, RunEntry],
+    records: dict[str, Record],
+    attempts: Mapping[str, list[Attempt]],
+) -> list[Spent]:
     """A line for each model and one for all; none where the plan holds no costs."""
     if not runs or not all(run.flops and run.has("gpu_hours") for run in runs.values()):
         return []
-    pieces = _pieces(plan, runs, records)
+    pieces = _pieces(plan, runs, records, attempts)
+    hours = _step_hours(pieces, attempts)
     models = list(dict.fromkeys(run.model for run in runs.values()))
-    lines = [_line(name, [name], pieces, runs, records) for name in models]
-    return [*lines, _line("all", models, pieces, runs, records)] if len(lines) > 1 else lines
+    lines = [_line(name, [name], pieces, hours, runs, records) for name in models]
+    if len(lines) == 1:
+        return lines
+    return [*lines, _line("all", models, pieces, hours, runs, records)]
 
 
-def _pieces(plan: PlanFile, runs: dict[str, RunEntry], records: dict[str, Record]) -> list[_Piece]:
-    speed = _speeds(records.values())
+def _pieces(
+    plan: PlanFile,
+    runs: dict[str, RunEntry],
+    records: dict[str, Record],
+    attempts: Mapping[str, list[Attempt]],
+) -> list[_Piece]:
     segments = {segment.segment_id: segment for segment in plan.segments}
     owner: dict[str, RunEntry] = {}  # a run that needs the segment, a finished one first
     pieces = []
     for name, run in runs.items():
-        exact = run.flops["exact"]
+        exact, record = run.flops["exact"], records[name]
         own = exact if run.own_exact_flops is None else run.own_exact_flops
-        ended = records[name].state in FINISHED
-        counted = records[name].flops.get("exact", exact) * own / exact
-        pace = speed.get((run.model, run.size))
+        ended = record.state in FINISHED
+        counted = record.flops.get("exact", exact) * own / exact
         hours = run.gpu_hours * own / exact if run.own_hours is None else run.own_hours
-        pieces.append(_Piece(run.model, own, hours, ended, counted, pace))
+        mine = attempts.get(name)
+        devices = mine[-1].devices if mine else record.devices
+        speed = record.exact_flops_per_s
+        pace = speed / devices if speed else None
+        pieces.append(_Piece(name, run.model, run.size, own, hours, ended, counted, pace))
         for above in _ancestors(run.depends_on, segments):
             if ended or above not in owner:
                 owner[above] = run
-    for segment_id, run in owner.items():
-        segment, pace = segments[segment_id], speed.get((run.model, run.size))
-        flops, ended = segment.exact_flops, records[run.run_id].state in FINISHED
-        pieces.append(_Piece(run.model, flops, segment.gpu_hours, ended, flops, pace))
+    trained = [name for name, run in owner.items() if records[run.run_id].state in FINISHED]
+    parts = _parts(trained, segments)
+    for name, run in owner.items():
+        segment = segments[name]
+        flops, hours = segment.exact_flops, segment.gpu_hours
+        pieces.append(
+            _Piece(name, run.model, run.size, flops, hours, name in parts, parts.get(name, 0.0))
+        )
     return pieces
+
+
+def _parts(names: Iterable[str], segments: dict[str, SegmentEntry]) -> dict[str, float]:
+    """Exact FLOPs that each segment adds to its trunk: what one launch has cut into two segments
+    is a single one, from the trunk's beginning, in another launch's plan."""
+    reach = {
+        name: sum(segments[one].exact_flops for one in _ancestors([name], segments))
+        for name in names
+    }
+    parts, highest = {}, dict[str, float]()
+    for name in sorted(reach, key=lambda name: reach[name]):
+        trunk = segments[name].trunk_id
+        parts[name] = reach[name] - highest.get(trunk, 0.0)
+        highest[trunk] = reach[name]
+    return parts
 
 
 def _ancestors(names: Sequence[str], segments: dict[str, SegmentEntry]) -> list[str]:
@@ -162,17 +218,46 @@ def _ancestors(names: Sequence[str], segments: dict[str, SegmentEntry]) -> list[
     return found
 
 
+def _step_hours(
+    pieces: Iterable[_Piece], attempts: Mapping[str, list[Attempt]]
+) -> dict[str, float | None]:
+    """Device-hours of the steps of each piece that is trained; None: no speed is known.
+
+    By its own speed, else by that of the measured pieces of its model and size together (their
+    FLOPs over their seconds), and at most what the attempts at it held: a segment may go on from
+    where another study has trained its trunk to.
+    """
+    trained = [piece for piece in pieces if piece.trained]
+    pooled: dict[tuple[str, str], tuple[float, float]] = {}
+    for piece in trained:
+        if piece.measured:
+            flops, seconds = pooled.get((piece.model, piece.size), (0.0, 0.0))
+            more = piece.spent_flops / piece.measured
+            pooled[piece.model, piece.size] = flops + piece.spent_flops, seconds + more
+    hours: dict[str, float | None] = {}
+    for piece in trained:
+        flops, seconds = pooled.get((piece.model, piece.size), (0.0, 0.0))
+        pace = piece.measured or (flops / seconds if seconds else None)
+        steps = piece.spent_flops / pace / 3600 if pace else None
+        mine = attempts.get(piece.task_id)
+        if steps is not None and mine is not None and all(a.ended is not None for a in mine):
+            steps = min(steps, sum(_held({"": mine}).values()))
+        hours[piece.task_id] = steps
+    return hours
+
+
 def _line(
     name: str,
     models: list[str],
     pieces: list[_Piece],
+    hours: Mapping[str, float | None],
     runs: dict[str, RunEntry],
     records: dict[str, Record],
 ) -> Spent:
     mine = [piece for piece in pieces if piece.model in models]
     trained = [piece for piece in mine if piece.trained]
-    paces = [piece.flops_per_s for piece in trained]
-    seconds = [piece.spent_flops / p for piece, p in zip(trained, paces, strict=True) if p]
+    steps = [hours[piece.task_id] for piece in trained]
+    known = [one for one in steps if one is not None]
     ids = [run_id for run_id, run in runs.items() if run.model in models]
     return Spent(
         name,
@@ -181,14 +266,5 @@ def _line(
         planned_flops=sum(piece.exact_flops for piece in mine),
         spent_flops=sum(piece.spent_flops for piece in trained),
         planned_hours=sum(piece.planned_hours for piece in mine),
-        spent_hours=sum(seconds) / 3600 if all(paces) else None,
+        spent_hours=sum(known) if len(known) == len(steps) else None,
     )
-
-
-def _speeds(records: Iterable[Record]) -> dict[tuple[str, str], float]:
-    """Median exact FLOP/s of each (model, size)."""
-    found: dict[tuple[str, str], list[float]] = {}
-    for record in records:
-        if record.exact_flops_per_s:
-            found.setdefault((record.model, record.size), []).append(record.exact_flops_per_s)
-    return {key: statistics.median(values) for key, values in found.items()}

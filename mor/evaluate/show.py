@@ -5,7 +5,8 @@ from __future__ import annotations
 from ledger.evaluation import Evaluation
 from mor.evaluate.task_sets import BITS
 
-SHOWN = ("acc", "acc_norm", "acc_bytes", "exact_match", "perplexity", "nll", "bpb")
+SHARES = ("acc", "acc_norm", "acc_bytes", "exact_match")
+UNITS = {**dict.fromkeys(SHARES, " %"), "perplexity": "", "nll": " nats per answer", "bpb": ""}
 TASKS_SHOWN = 20  # at most; MMLU alone has 57
 
 
@@ -30,9 +31,13 @@ def lines_of(found: Evaluation) -> list[str]:
 
 def _measures(each: dict[str, float]) -> str:
     said = [f"{each['n']:5.0f} documents"]
-    for name in SHOWN:
+    for name, unit in UNITS.items():
         if name in each:
+            # Files keep the harness's shares of one; people and the paper's tables read percent.
+            factor = 100.0 if name in SHARES else 1.0
             error = each.get(f"{name}_stderr")
-            beside = "" if error is None else f" ± {error:.3f}"
-            said.append(f"{name} {each[name]:.4g}{beside}")
+            beside = "" if error is None else f" ± {factor * error:.{1 if name in SHARES else 3}f}"
+            value = factor * each[name]
+            shown = f"{value:.1f}" if name in SHARES else f"{value:.4g}"
+            said.append(f"{name} {shown}{beside}{unit}")
     return "  ".join(said)

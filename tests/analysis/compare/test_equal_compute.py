@@ -31,6 +31,17 @@ def test_a_known_multiplier_comes_back(make_table):
     assert any("extrapolated: mor at 1e12" in warning.text for warning in done.warnings)
 
 
+def test_a_budget_without_the_baseline_is_named(make_table):
+    table = falling(make_table(), {"vanilla": 1.0, "mor": 1.5})
+    told = compare(fit_isoflop(table, resamples=0), "vanilla").warnings
+    assert Code.NOT_COMPARED not in {warning.code for warning in told}
+    table = table[(table["model"] == "mor") | (table["budget"] < 1e12)]
+    done = compare(fit_isoflop(table, resamples=0), "vanilla")
+    assert {c.budget for c in done.comparisons} == {1e10, 1e11}
+    [lacking] = [warning for warning in done.warnings if warning.code is Code.NOT_COMPARED]
+    assert "mor at 1e12" in lacking.text
+
+
 def test_swapping_the_models_inverts_the_multiplier(make_table):
     result = fit_isoflop(falling(make_table(), {"vanilla": 1.0, "mor": 1.5}), resamples=0)
     there, back = compare(result, "vanilla"), compare(result, "mor")

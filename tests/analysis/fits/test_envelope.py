@@ -10,6 +10,7 @@ from analysis.cautions import Code
 from analysis.commands.cli import app
 from analysis.errors import AnalysisError
 from analysis.fits.envelope import fit_envelope
+from analysis.formatting import count
 from analysis.points.curves import from_metrics, from_points
 from analysis.points.load import load_points
 from analysis.points.table import LAW_NUMBERS, Wanted
@@ -66,7 +67,8 @@ def test_one_best_size_is_no_law():
     table = table[table["compute"].between(1e19, 2e19)]
     done = fit_envelope("vanilla", table, resamples=10)
     assert done.params_law.exponent is None
-    assert any(warning.code is Code.NO_EXPONENT for warning in done.warnings)
+    [told] = [warning for warning in done.warnings if warning.code is Code.NO_EXPONENT]
+    assert all(count(size) in told.text for size in table["params"].unique())
 
 
 def test_noise_that_makes_the_best_size_fall_back_is_said():

@@ -105,6 +105,16 @@ def test_two_sizes_are_too_few_however_many_seeds():
     assert minimum.n_points == 4
 
 
+@pytest.mark.parametrize(("window", "status"), [(1, Status.NARROW), (2, Status.EDGE)])
+def test_a_window_that_leaves_two_of_the_sizes_is_named(window, status):
+    minimum = fit_minimum(at_budget(GRID, [1, 2, 3.5, 5, 7]), window=window)
+    assert minimum.status is status
+    assert minimum.n_points == window + 1
+    if status is Status.NARROW:
+        for fact in ("--window 1", f"2 of {len(GRID)} sizes", "--window 2"):
+            assert fact in minimum.reason
+
+
 def test_seeds_of_one_size_are_averaged_before_the_lowest_is_sought():
     # One lucky seed at the end of the grid is no edge.
     params = [1e4, 1e4, 1e5, 1e5, 1e6, 1e6]

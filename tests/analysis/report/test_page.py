@@ -100,14 +100,15 @@ def test_spent_is_counted_from_what_ended_only(tmp_path):
 
 def test_hours_of_all_attempts_stand_beside_those_of_the_steps(tmp_path):
     folder = build(tmp_path)
-    assert gather(tmp_path, *fitted(folder), False, "")["study"].held is None
+    assert gather(tmp_path, *fitted(folder), False, "")["study"].held == {}
     held = 0.0
     for name in ("vanilla-3k-1e+10-0", "mor-3k-1e+10-0"):
         log = AttemptLog(tmp_path / "runs" / name)
         log.end(log.begin(name, "launch", devices=7, on_gpu=False), "finished")
         log.begin(name, "launch", devices=7, on_gpu=False)  # still open: not counted
         held += log.read()[0].hours(0.0)
-    assert gather(tmp_path, *fitted(folder), False, "")["study"].held == pytest.approx(held)
+    told = gather(tmp_path, *fitted(folder), False, "")["study"].held
+    assert told == {"core-hours": pytest.approx(held)}
     assert held > 0
 
 

@@ -86,7 +86,10 @@ def test_points_of_a_project_are_published_beside_them(backend):
 
 def test_without_a_key_or_a_place_it_is_one_sentence(study, backend, monkeypatch):
     place = invoke(study)
-    assert "--project entity/project" in place.stderr
+    for fact in ("--project is missing", "--project entity/project"):
+        assert fact in place.stderr
+    half = invoke(study, "--project", "us")
+    assert "--project 'us'" in half.stderr
     monkeypatch.delenv("WANDB_API_KEY")
     key = invoke(study, "--project", "us/study")
     assert "There is no W&B key" in key.stderr
@@ -96,7 +99,7 @@ def test_without_a_key_or_a_place_it_is_one_sentence(study, backend, monkeypatch
     monkeypatch.setattr("analysis.points.wandb_client.TIMEOUT_S", 1)
     dead = invoke(study, "--project", "us/study", "--bootstrap", 0)
     assert "did not take the request" in dead.stderr
-    for result in (place, key, dead):
+    for result in (place, half, key, dead):
         assert result.exit_code == 2
         assert result.stderr.count("\n") == 1
         assert backend.views == []

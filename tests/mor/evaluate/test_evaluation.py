@@ -58,6 +58,15 @@ def test_tasks_without_bits_per_byte_are_named(run: RunFolder, tmp_path: Path) -
     assert line.endswith(": asked")
 
 
+def test_measures_are_printed_with_their_units_and_kept_as_the_harness_has_them() -> None:
+    measured = {"n": 64.0, "acc": 0.3125, "acc_stderr": 0.0584, "nll": 275.83, "bpb": 3.9382}
+    found = Evaluation(run_id="r", task_set="corpus", unit="bits per byte", tasks={"a": measured})
+    [line] = [line for line in lines_of(found) if line.startswith("a ")]
+    for fact in ("acc 31.2 ± 5.8 %", "nll 275.8 nats per answer", "bpb 3.938"):
+        assert fact in line
+    assert found.to_dict()["tasks"]["a"] == measured
+
+
 def test_scores_stand_in_the_ledger_with_where_they_come_from(
     run: RunFolder, tmp_path: Path
 ) -> None:
