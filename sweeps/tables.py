@@ -83,19 +83,19 @@ def _columns(plan: Plan) -> list[_Column]:
 
 
 def _telling_columns(plan: Plan, told: list[_Column], headed: list[_Column]) -> list[_Column]:
-    """What differs between runs whose ids differ in their hash alone."""
-    ids = [run.run_id.rpartition("-")[0] for run in plan.runs]
+    """What differs between runs whose ids differ in their hash alone, of those that are shown."""
+    runs = plan.runs[:SHOWN]
+    ids = [run.run_id.rpartition("-")[0] for run in runs]
     seen = [
-        (one, *(column.cell(run) for column in told))
-        for one, run in zip(ids, plan.runs, strict=True)
+        (one, *(column.cell(run) for column in told)) for one, run in zip(ids, runs, strict=True)
     ]
     taken = {word for column in headed for word in column.heading.split()}
-    found = telling_settings([run.config for run in plan.runs], seen, taken)
+    found = telling_settings([run.config for run in runs], seen, taken)
     return [_telling_column(plan, name, values) for name, values in found.items()]
 
 
 def _telling_column(plan: Plan, name: str, values: list[str]) -> _Column:
-    by_run = dict(zip((run.run_id for run in plan.runs), values, strict=True))
+    by_run = dict(zip((run.run_id for run in plan.runs[:SHOWN]), values, strict=True))
     words = not all(map(_is_number, values))
     return _Column(name, lambda run: by_run[run.run_id], 0, words)
 
