@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -199,8 +200,20 @@ class PlanFile(Part):
 
 
 def read_plan(path: Path) -> PlanFile:
-    """A plan file. Raises UserError where it is missing, DamagedFile where it is not what was
-    written, MalformedFile where it is not a plan, LedgerVersionError."""
+    """A plan file; of a study's that is damaged, the plans of its launches together. Raises as
+    `read_whole_plan` does, where no launch has a plan either."""
+    try:
+        return read_whole_plan(path)
+    except DamagedFile:
+        plans = launch_plans(StudyFolder(path.parent))
+        if not plans:
+            raise
+        return together(plans)
+
+
+def read_whole_plan(path: Path) -> PlanFile:
+    """A plan file as it was written. Raises UserError where it is missing, DamagedFile where it is
+    not what was written, MalformedFile where it is not a plan, LedgerVersionError."""
     data = read_whole(path, digest_of(path))
     if data is None:
         raise UserError(f"{path}: there is no such plan; launch the study again")
@@ -210,6 +223,20 @@ def read_plan(path: Path) -> PlanFile:
         return PlanFile.from_dict(values)
     except WrongValue as wrong:
         raise MalformedFile(f"{path}: not a plan ({wrong}); launch the study again") from None
+
+
+def launch_plans(study: StudyFolder) -> list[PlanFile]:
+    """The plans of a study's launches, oldest first, those left out that cannot be read."""
+    found = []
+    for launch in study.launches():
+        with contextlib.suppress(UserError):
+            found.append(read_whole_plan(launch.plan_file))
+    return found
+
+
+def together(plans: Sequence[PlanFile]) -> PlanFile:
+    """The newest plan, which is the last one, with the entries of the earlier ones."""
+    return functools.reduce(PlanFile.with_earlier, reversed(plans))
 
 
 def write_plan(path: Path, plan: PlanFile) -> None:
@@ -304,30 +331,6 @@ class StudyFolder:
         """All launches, oldest first."""
         found = (path for path in (self.path / "launches").glob("*") if path.is_dir())
         return [LaunchFolder(path) for path in sorted(found)]
-
-
-def launch_plans(study: StudyFolder) -> list[PlanFile]:
-    """The plans of a study's launches, oldest first, those left out that cannot be read."""
-    found = []
-    for launch in study.launches():
-        with contextlib.suppress(UserError):
-            found.append(read_plan(launch.plan_file))
-    return found
-
-
-def study_plan(study: StudyFolder) -> PlanFile:
-    """The plan of a study; of one that is damaged, those of its launches together. Raises as
-    `read_plan` does, DamagedFile where no launch has one."""
-    try:
-        return read_plan(study.plan_file)
-    except DamagedFile:
-        plans = launch_plans(study)
-        if not plans:
-            raise
-    whole = plans[-1]
-    for plan in reversed(plans[:-1]):
-        whole = whole.with_earlier(plan)
-    return whole
 
 
 def study_folders(studies_dir: Path) -> list[StudyFolder]:

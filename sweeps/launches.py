@@ -15,7 +15,8 @@ from ledger.plan_file import (
     StudyFolder,
     digest_of,
     launch_plans,
-    read_plan,
+    read_whole_plan,
+    together,
     write_plan,
 )
 from ledger.store import Ledger
@@ -58,16 +59,14 @@ def add_to_study(launch: Launch) -> None:
     A study's plan that is damaged is set aside and made again from those of its launches.
     """
     study = launch.folder.study
-    new = read_plan(launch.folder.plan_file)
+    new = read_whole_plan(launch.folder.plan_file)
     try:
-        earlier = [read_plan(study.plan_file)] if study.plan_file.exists() else []
+        earlier = [read_whole_plan(study.plan_file)] if study.plan_file.exists() else []
     except DamagedFile:
         set_aside(study.plan_file)
         set_aside(digest_of(study.plan_file))
         earlier = launch_plans(study)  # this launch's again, which changes nothing
-    for plan in reversed(earlier):
-        new = new.with_earlier(plan)
-    write_plan(study.plan_file, new)
+    write_plan(study.plan_file, together([*earlier, new]))
 
 
 def keep_settings(study: SweepConfig, mode: str) -> None:

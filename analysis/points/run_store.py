@@ -13,7 +13,7 @@ from analysis.points.series import name_series
 from ledger.errors import DamagedFile, MalformedFile, UserError
 from ledger.folder import RunFolder
 from ledger.ids import is_trunk
-from ledger.plan_file import PlanFile, StudyFolder, read_plan, study_plan
+from ledger.plan_file import PlanFile, StudyFolder, read_plan
 from ledger.result import BYTE_KEYS, DONE, LOSS_KEYS, Result
 from ledger.settings import flatten
 
@@ -36,10 +36,7 @@ class Study:
 
 def read_study(folder: Path) -> Study:
     """The plan of `studies/<name>/`: its runs and the run store named by `runs_dir`."""
-    try:
-        plan = study_plan(StudyFolder(folder))
-    except UserError as error:
-        raise AnalysisError(str(error)) from None
+    plan = plan_of(StudyFolder(folder).plan_file)
     wanted = [run.run_id for run in plan.runs if not is_trunk(run.run_id)]
     labels = {run.run_id: run.label for run in plan.runs if run.label}
     store = _find_store(folder, Path(plan.runs_dir or "runs"))

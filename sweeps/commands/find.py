@@ -10,7 +10,7 @@ from pathlib import Path
 from ledger.errors import UserError
 from ledger.folder import RunFolder
 from ledger.ids import folder_of
-from ledger.plan_file import StudyFolder, study_folders, study_of, study_plan
+from ledger.plan_file import StudyFolder, read_plan, study_folders
 from ledger.store import Ledger
 from sweeps.tasks import Task
 from sweeps.watch import StudyView, study_plan_file
@@ -58,10 +58,10 @@ def find_target(name: str, studies_dir: Path) -> Target:
             continue
         if whole := _task(views[-1], name):
             return Target(views[-1], whole)
-    if broken and not any(_task_like(view, name) for view in views):
-        raise broken[0]
     named = "@" in name  # an evaluation, or a segment
     ids = {t.task_id for view in views for t in view.tasks if named or not t.is_evaluation}
+    if broken and not any(one.startswith(name) for one in ids):
+        raise broken[0]
     if not ids:
         raise UserError(f"{name}: no study in {studies_dir}; name a study or a run of one")
     if not any(one.startswith(name) for one in ids):
@@ -75,10 +75,6 @@ def find_target(name: str, studies_dir: Path) -> Target:
     return next(Target(view, task) for view in views if (task := _task(view, found)))
 
 
-def _task_like(view: StudyView, beginning: str) -> bool:
-    return any(task.task_id.startswith(beginning) for task in view.tasks)
-
-
 def _task(view: StudyView, task_id: str) -> Task | None:
     return next((task for task in view.tasks if task.task_id == task_id), None)
 
@@ -89,7 +85,7 @@ def find_folder(name: str, studies_dir: Path, runs_dir: Path) -> RunFolder:
     planned: dict[str, Path] = {}
     for plan_file in _plans(studies_dir):
         try:
-            plan = study_plan(study_of(plan_file))
+            plan = read_plan(plan_file)
         except UserError:  # its runs are found in the store
             continue
         store = Path(plan.runs_dir or runs_dir)
@@ -136,5 +132,5 @@ def _plans(studies_dir: Path) -> list[Path]:
 
 
 def _view(plan_file: Path) -> StudyView:
-    plan = study_plan(study_of(plan_file))
+    plan = read_plan(plan_file)
     return StudyView(plan_file, Ledger(Path(plan.runs_dir or "runs")), plan)

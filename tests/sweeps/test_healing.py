@@ -16,7 +16,7 @@ from ledger.attempts import AttemptLog
 from ledger.damage import META, aside
 from ledger.errors import DamagedFile, UserError
 from ledger.folder import RunFolder
-from ledger.plan_file import StudyFolder, read_plan, study_plan
+from ledger.plan_file import StudyFolder, read_plan
 from mor.config import Config
 from sweeps import backends
 from sweeps.__main__ import _again
@@ -357,7 +357,9 @@ def test_a_result_alone_is_whole_and_said(store, undisturbed, capsys):
 def test_a_damaged_plan_of_a_study_is_read_from_its_launches(store, harm):
     whole = read_plan(store.study.plan_file)
     harm(store.study.plan_file)
-    assert {run.run_id for run in study_plan(store.study).runs} == {r.run_id for r in whole.runs}
+    assert {run.run_id for run in read_plan(store.study.plan_file).runs} == {
+        r.run_id for r in whole.runs
+    }
     view = study_view("healed", store.root / "studies")
     assert {row.state for row in view.rows()} == {"done"}
     assert view.ledger.runs_dir == Path(whole.runs_dir)
