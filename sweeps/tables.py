@@ -91,11 +91,11 @@ def _telling_columns(plan: Plan, told: list[_Column], headed: list[_Column]) -> 
     ]
     taken = {word for column in headed for word in column.heading.split()}
     found = telling_settings([run.config for run in runs], seen, taken)
-    return [_telling_column(plan, name, values) for name, values in found.items()]
+    return [_telling_column(runs, name, values) for name, values in found.items()]
 
 
-def _telling_column(plan: Plan, name: str, values: list[str]) -> _Column:
-    by_run = dict(zip((run.run_id for run in plan.runs[:SHOWN]), values, strict=True))
+def _telling_column(runs: list[Run], name: str, values: list[str]) -> _Column:
+    by_run = dict(zip((run.run_id for run in runs), values, strict=True))
     words = not all(map(_is_number, values))
     return _Column(name, lambda run: by_run[run.run_id], 0, words)
 

@@ -165,7 +165,10 @@ def _run(
         crew.give(order)
         order.carry_out(hooks)
         if not task.finished(queue.ledger):  # or it would be taken up again without end
-            raise UserError(f"{folder.path}: ended, but what it was to write is not there whole")
+            raise UserError(
+                f"{folder.path}: ended, but what it was to write is not there whole; type "
+                f"python -m sweeps retry {task.task_id}"
+            )
         status.end("done", "finished")
     except Stopped as stopped:
         status.end("stopped", *_why_stopped(task, queue, stop), error=str(stopped))

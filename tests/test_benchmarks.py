@@ -25,10 +25,10 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("typed", SMALL)
-def test_a_benchmark_still_runs(typed: str) -> None:
+def run(*typed: str) -> str:
+    """What a benchmark prints."""
     done = subprocess.run(
-        [sys.executable, *typed.split()],
+        [sys.executable, *typed],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), "MOR_PUBLIC_POINTS": ""},
         check=False,
@@ -36,20 +36,17 @@ def test_a_benchmark_still_runs(typed: str) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert set(SMALL[typed]) <= set(json.loads(done.stdout))
+    return done.stdout
+
+
+@pytest.mark.parametrize("typed", SMALL)
+def test_a_benchmark_still_runs(typed: str) -> None:
+    assert set(SMALL[typed]) <= set(json.loads(run(*typed.split())))
 
 
 def test_every_command_of_a_large_store_still_runs(tmp_path: Path) -> None:
     file = tmp_path / "found.json"
-    done = subprocess.run(
-        [sys.executable, "benchmarks/scale.py", "--runs", "24", "--variants", "1", "--json", file],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    run("benchmarks/scale.py", "--runs", "24", "--variants", "1", "--json", str(file))
     assert {"plan", "status", "why", "isoflop", "compare", "figures", "report"} <= set(
         json.loads(file.read_text())["commands"]
     )

@@ -241,7 +241,7 @@ def _step_hours(
         steps = piece.spent_flops / pace / 3600 if pace else None
         mine = attempts.get(piece.task_id)
         if steps is not None and mine is not None and all(a.ended is not None for a in mine):
-            steps = min(steps, sum(_held({"": mine}).values()))
+            steps = min(steps, sum(a.hours(a.ended) for a in mine if a.ended is not None))
         hours[piece.task_id] = steps
     return hours
 
