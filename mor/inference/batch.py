@@ -22,6 +22,7 @@ from mor.inference.clock import Clock
 from mor.inference.request import Chunk, Ints, picked
 from mor.inference.tables import Place, Pool, Streams, View
 from mor.model.layers import Adapter, Layer, rotate
+from mor.model.transfer import sent, sent_together
 
 PADDING = 256  # slots that caches may be padded by, together: what another call costs
 ALIKE = 0.75  # chunks of so much of the longest one's tokens attend together
@@ -222,22 +223,6 @@ class Batch:
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return sent(array, self.device)
-
-
-def sent_together(
-    rows: Sequence[Ints], at: Sequence[Ints], device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Rows and positions of some chunks' tokens on a device, (T,) each: one transfer for both."""
-    both = sent(np.stack((np.concatenate(rows), np.concatenate(at))), device)
-    return both[0], both[1]
-
-
-def sent(array: np.ndarray, device: torch.device) -> Tensor:
-    """An array on a device, without waiting for what the device is doing."""
-    tensor = torch.from_numpy(array)
-    if device.type == "cpu":
-        return tensor
-    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def _alike(order: list[int], counts: list[int], widths: list[int]) -> list[list[int]]:

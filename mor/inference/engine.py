@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from mor.inference.sizing import make_pools
 from mor.inference.tables import Table, pages_of, streams_of
 from mor.model.components import router_of
 from mor.model.routers.course import Course
+from mor.model.transfer import sent
 from mor.model.transformer import Transformer
 
 
@@ -189,27 +191,39 @@ class Engine:
             return []
         states = torch.cat([x for _, x in wanted])
         logits = self.runner.head(states).float()  # (n, V)
+        self._score(wanted, logits)
         ready, start = list[tuple[Request, int]](), 0
         for chunk, x in wanted:
-            if chunk.request.sampling.score:
-                self._score(chunk, logits[start : start + len(x)])
             start += len(x)
             if chunk.request.done == len(chunk.request.tokens):
                 ready.append((chunk.request, start - 1))
         if len(ready) < len(logits):
-            logits = logits[[end for _, end in ready]]
+            ends = np.array([end for _, end in ready], np.int64)
+            logits = logits.index_select(0, sent(ends, logits.device))
         return self._next([request for request, _ in ready], logits)
 
-    def _score(self, chunk: Chunk, logits: Tensor) -> None:
-        """Log-probabilities of the prompt's tokens after the last ones of a chunk."""
-        request, first = chunk.request, int(chunk.at[-1]) + 2 - len(logits)
-        targets = request.tokens[first : min(first + len(logits), request.prompt)]
-        if first < request.sampling.score_from or not targets:
+    def _score(self, wanted: list[tuple[Chunk, Tensor]], logits: Tensor) -> None:
+        """Log-probabilities of the prompts' tokens after the last ones of chunks: (2, n) numbers,
+        read at once."""
+        scored, found, start = list[tuple[Request, int]](), list[Tensor](), 0
+        for chunk, x in wanted:
+            request, first = chunk.request, int(chunk.at[-1]) + 2 - len(x)
+            targets = request.tokens[first : min(first + len(x), request.prompt)]
+            if request.sampling.score and first >= request.sampling.score_from and targets:
+                known = logits[start : start + len(targets)]
+                ids = sent(np.array(targets), logits.device)
+                logprobs = known.log_softmax(-1).gather(1, ids[:, None]).squeeze(1)
+                found.append(torch.stack((logprobs, (known.argmax(-1) == ids).float())))
+                scored.append((request, len(targets)))
+            start += len(x)
+        if not scored:
             return
-        known, ids = logits[: len(targets)], torch.tensor(targets, device=logits.device)
-        logprobs = known.log_softmax(-1).gather(1, ids[:, None]).squeeze(1)
-        request.logprobs += logprobs.tolist()
-        request.greedy += (known.argmax(-1) == ids).tolist()
+        logprobs, greedy = torch.cat(found, 1).tolist()
+        start = 0
+        for request, n in scored:
+            request.logprobs += logprobs[start : start + n]
+            request.greedy += map(bool, greedy[start : start + n])
+            start += n
 
     def _next(self, requests: list[Request], logits: Tensor) -> list[Event]:
         """What follows from the logits (R, V) behind the last token of each request."""

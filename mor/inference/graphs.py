@@ -17,11 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mor.inference.batch import Batch, Reads, Segment, run_layer, sent
+from mor.inference.batch import Batch, Reads, Segment, run_layer
 from mor.inference.clock import Clock
 from mor.inference.tables import Place, Pool, Streams
 from mor.model.layers import Adapter, Layer
 from mor.model.spans import Tables
+from mor.model.transfer import sent
 
 WIDTH = 64  # slots of the smallest bucket
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mor.inference.batch import Batch, run_layer, sent, sent_together
+from mor.inference.batch import Batch, run_layer
 from mor.inference.clock import Clock, Counts
 from mor.inference.graphs import Graphs
 from mor.inference.packed import Norm, Packed, packed
@@ -26,6 +26,7 @@ from mor.inference.sizing import dtype_of
 from mor.inference.tables import Pool, Streams
 from mor.model.layers import PLAIN, Adapter, Layer, rotary_tables
 from mor.model.routers.course import Course, Tokens
+from mor.model.transfer import sent, sent_together
 from mor.model.transformer import Transformer
 
 Reserve = Callable[[int, Chunk, int], None]

@@ -26,6 +26,9 @@ from torch import nn
 from mor.config import Config, DataConfig, ModelConfig, RuntimeConfig, TrainConfig
 from mor.data.tokenizer import ByteTokenizer
 from mor.evaluate.validation import final_validation, validation_on_the_way
+from mor.inference import Engine, Sampling, Settings
+from mor.inference.graphs import Graphs
+from mor.model.transformer import Transformer
 from mor.train.trainer import Trainer
 from tests.fake_gpu.pretend import twice
 from tests.mor.model.test_looped import looped
@@ -96,6 +99,30 @@ def config_of(model: ModelConfig, precision: str, **runtime: Any) -> Config:
     )
 
 
+def serves(model: ModelConfig, graphs: bool, bf16: bool = True) -> dict[str, Any]:
+    """Where the host waits while the engine serves requests of every kind, and what it did."""
+    counts: dict[str, Any] = {}
+    asked = [
+        *(Sampling(max_new=6), Sampling(max_new=6, temperature=1.0)),
+        *(Sampling(max_new=6, temperature=1.0, top_p=0.9), Sampling(max_new=0, score=True)),
+        Sampling(max_new=6, temperature=1.0, top_k=5, seed=1),
+    ]
+
+    def serve(device: torch.device) -> None:
+        torch.manual_seed(0)
+        built = Transformer(model, SIZE, VOCAB, 1, separator=SEPARATOR)
+        small = Settings(
+            max_batch=3, chunk=4, context=32, page=2, pool_tokens=26, bf16=bf16, graphs=graphs
+        )
+        engine = Engine(moved(built, device), small)  # type: ignore[arg-type]
+        engine.generate([[3, SEPARATOR, 5, 1, 7, 2][: 2 + i] for i in range(5)], asked)
+        done = engine.runner.counts
+        counts.update(ticks=done.ticks, block_runs=done.block_runs)
+
+    found = twice(serve, shortest=10**6)
+    return {"serve": found, **counts}
+
+
 def waits(model: ModelConfig, precision: str = "bf16", **runtime: Any) -> dict[str, list[str]]:
     """Where the host waits in a training step and in validations."""
     config = config_of(model, precision, **runtime)
@@ -138,6 +165,15 @@ EVERY: dict[str, dict[str, Any]] = {
     "token-recursion": {"model": ALL["token"], "recompute": "recursion", "loss_chunk": 256},
     "dense": {"model": ALL["expert-shared"], "masks": "dense"},
 }
+SERVED = (
+    *("vanilla", "recursive-documents", "recursive-dora", "expert", "expert-hybrid-first-too"),
+    *("expert-aux-router", "token-shared", "mod", "looped"),
+)
+SERVING: dict[str, dict[str, Any]] = {
+    **{f"serve-{name}": {"model": EVERY[name]["model"], "graphs": True} for name in SERVED},
+    "serve-vanilla-eager": {"model": ALL["vanilla"], "graphs": False, "bf16": False},
+    "serve-expert-eager": {"model": ALL["expert"], "graphs": False, "bf16": False},
+}
 CASES = [name for name in EVERY if name in CHOSEN or name not in ALL]
 
 
@@ -150,12 +186,13 @@ def main() -> None:
     torch.optim.Optimizer._accelerator_graph_capture_health_check = lambda _: None
     torch.cuda.amp.common.amp_definitely_not_available = lambda: False
     nn.Module.to = moved  # type: ignore[method-assign, assignment]
+    Graphs._captured = lambda graphs, run: run  # type: ignore[method-assign]
     results: dict[str, Any] = {}
-    chosen = [name for name in sys.argv[3:] if name != "-v"] or CASES
-    chosen = list(EVERY) if chosen == ["all"] else chosen
+    chosen = [name for name in sys.argv[3:] if name != "-v"] or [*CASES, *SERVING]
+    chosen = [*EVERY, *SERVING] if chosen == ["all"] else chosen
     for name in chosen:
         try:
-            results[name] = waits(**EVERY[name])
+            results[name] = serves(**SERVING[name]) if name in SERVING else waits(**EVERY[name])
         except Exception as error:
             if "-v" in sys.argv:
                 traceback.print_exc()

@@ -8,11 +8,13 @@ on values) comes from the first run; each is a place where a GPU makes the host 
 
 from __future__ import annotations
 
+import copy
 import traceback
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,8 +27,9 @@ from mor.model import masks
 
 READS = (
     *(Tensor.item, Tensor.tolist, Tensor.__bool__, Tensor.__int__, Tensor.__float__),
-    *(Tensor.__index__,),
+    *(Tensor.__index__, Tensor.numpy),
 )  # fmt: skip
+COPIES = (Tensor.to, Tensor.cpu, Tensor.cuda)
 SIZED = (torch.nonzero, Tensor.nonzero, torch.bincount, Tensor.bincount)
 FLASH = (torch.bfloat16, torch.float16)
 
@@ -45,7 +48,7 @@ class Recorder(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = func(*args, **(kwargs or {}))
         if func in READS:
-            self.tape.append((func.__name__, found))
+            self.tape.append((func.__name__, copy.copy(found)))
         elif func in SIZED or _by_mask(func, args):
             self.tape.append((func.__name__, tuple(found.shape)))
         return found
@@ -57,7 +60,7 @@ class Player(TorchFunctionMode):
     def __init__(self, tape: list[tuple[str, Any]]) -> None:
         super().__init__()
         self._tape, self._at = tape, 0
-        self.waits: list[str] = []  # readings of tensors on the GPU
+        self.waits: list[str] = []  # readings of the GPU, copies to it that do not go ahead
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -70,10 +73,13 @@ class Player(TorchFunctionMode):
             rows = torch.zeros(shape[0], dtype=torch.long, device=args[0].device)
             return args[0].flatten(0, args[1].dim() - 1).index_select(0, rows)
         if func is torch.tensor and kwargs.get("device") is not None:
-            device = kwargs.pop("device")
+            device = torch.device(kwargs.pop("device"))
             made = torch.tensor(*args, **kwargs)
+            self._note(device.type == "cuda")
             return torch.zeros(made.shape, dtype=made.dtype, device=device)
         found = func(*args, **kwargs)
+        if func in COPIES and not kwargs.get("non_blocking"):
+            self._note("cuda" in {args[0].device.type} ^ {found.device.type})
         if func is torch.tensor and isinstance(found, FakeTensor):
             found.constant = None  # a single number would keep its value, and be moved for real
         return found
@@ -83,9 +89,12 @@ class Player(TorchFunctionMode):
         if name != func.__name__:
             raise Fault(f"the host reads otherwise than on a CPU: {func.__name__}, not {name}")
         self._at += 1
-        if tensor.device.type == "cuda":
+        self._note(tensor.device.type == "cuda")
+        return copy.copy(value)
+
+    def _note(self, waits: bool) -> None:
+        if waits:
             self.waits.append(_caller())
-        return value
 
 
 def _by_mask(func: Any, args: Any) -> bool:
@@ -129,6 +138,11 @@ def _in_blocks(
     return q + 0 * (k.sum() + v.sum())
 
 
+def _without_values(array: np.ndarray, given: Any = torch.from_numpy) -> Tensor:
+    """A single number would keep its value on its way to the GPU, and be moved for real."""
+    return torch.zeros(array.shape, dtype=given(array).dtype)
+
+
 class Allocations(TorchDispatchMode):
     """Fails where a tensor on the GPU has two dimensions of a sequence's length: a matrix of
     scores, or a mask of their size."""
@@ -165,6 +179,7 @@ def twice(work: Callable[[torch.device], Any], shortest: int) -> list[str]:
         # by name, and not as a mode: what is recomputed runs in a thread of autograd's
         mock.patch.object(F, "scaled_dot_product_attention", _attended),
         mock.patch.object(masks, "_compiled_flex", _in_blocks),
+        mock.patch.object(torch, "from_numpy", _without_values),
         mock.patch.object(FakeTensor, "tolist", lambda one: Tensor.tolist(one)),
         fake,
         Allocations(shortest),

@@ -1,6 +1,6 @@
-"""Every architecture's training step and validation on a GPU that is not there: no tensor is on
-another device or of another type than its operator takes, none holds n x n numbers, and attention
-never falls to the kernel that holds the scores."""
+"""Every architecture's training step and validation, and the engine, on a GPU that is not there: no
+tensor is on another device or of another type than its operator takes, none holds n x n numbers,
+and attention never falls to the kernel that holds the scores."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tests.conftest import REPO
 from tests.fake_gpu import card
-from tests.fake_gpu.cases import CASES, EVERY
+from tests.fake_gpu.cases import CASES, EVERY, SERVING
 from tests.fake_gpu.pretend import Allocations, Fault, Player, Recorder, _attended, _in_blocks
 
 pytestmark = pytest.mark.slow
@@ -57,11 +57,25 @@ LOAD = {"trainer.py:_own_load"}  # of the whole batch, once, for the balancing l
 @pytest.mark.parametrize("name", [name for name in CASES if name != "dense"])
 def test_a_step_waits_for_the_gpu_once(name, results):
     waits = Counter(results[name]["train"])
+    waits.pop("trainer.py:__init__")  # the model's weights, once
     assert waits.pop("trainer.py:_add_up") == 1
     for where, times in waits.items():
         assert where in ROUTING | LOAD, waits
         assert EVERY[name]["model"].router.type == "token"
         assert times <= (2 if where in ROUTING else 1) * 2
+
+
+@pytest.mark.parametrize("name", SERVING)
+def test_the_engine_waits_for_decisions_and_tokens_only(name, results):
+    """Once for the decisions before and behind a block, once for the tokens of everybody, drawn or
+    the likeliest, and once for the scores of prompts: whatever is asked for, and of how many."""
+    assert isinstance(results[name], dict), results[name]
+    waits, ticks = Counter(results[name]["serve"]), results[name]["ticks"]
+    waits.pop("torch")  # the model's weights, once
+    assert 0 < waits.pop("sampling.py:choose") <= ticks
+    assert 0 < waits.pop("engine.py:_score") <= ticks
+    assert waits.pop("runner.py:_decide", 0) <= ticks + results[name]["block_runs"]
+    assert not waits
 
 
 # -- the harness itself: what it must find -----------------------------------------------------
@@ -109,7 +123,17 @@ def test_readings_are_played_back_and_counted():
 
     planted(work)
     assert seen == [(5.0, 2, 2)] * 2
-    assert len(planted.waits) == 3  # type: ignore[attr-defined]
+    assert len(planted.waits) == 4  # type: ignore[attr-defined]
+
+
+def test_copies_that_do_not_go_ahead_are_counted():
+    def work(device: torch.device) -> None:
+        torch.ones(3).to(device)
+        torch.tensor([1.0, 2.0], device=device)
+        torch.ones(3).to(device, non_blocking=True)
+
+    planted(work)
+    assert len(planted.waits) == 2  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mor.inference import Engine, Sampling, Settings
+from mor.inference.sampling import choose
 from mor.model.transformer import Transformer
 from tests.gpu.test_training import MODELS, SIZE
 from tests.mor.inference.test_engine import NEW, prompts, served
@@ -45,6 +46,14 @@ def test_bf16_scores_are_those_under_autocast(model: str, gpu: torch.device) -> 
         wanted = logits[:-1].float().log_softmax(-1).cpu()[range(len(tokens) - 1), tokens[1:]]
         near += ((torch.tensor(one.logprobs) - wanted).abs() < 0.02).tolist()
     assert sum(near) >= 0.9 * len(near)
+
+
+@pytest.mark.parametrize("limits", [{}, {"top_k": 40}, {"top_p": 0.9}])
+def test_tokens_are_drawn_as_on_the_cpu(limits: dict, gpu: torch.device) -> None:
+    """Of logits in bf16, many of which are equal."""
+    logits = torch.randn(64, 5000, generator=torch.Generator().manual_seed(0)).bfloat16().float()
+    each = [Sampling(temperature=0.9, seed=i, **limits) for i in range(64)]
+    assert choose(logits.to(gpu), each, range(64)) == choose(logits, each, range(64))
 
 
 @pytest.mark.parametrize("model", ["vanilla", "expert", "token-shared"])

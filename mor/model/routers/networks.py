@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from mor.config import RouterConfig
 from mor.model.layers import Linear
 from mor.model.routers.course import Groups
 from mor.model.routers.spec import NETWORKS
+from mor.model.transfer import sent
 
 
 class LinearRouter(Linear):
@@ -63,8 +65,8 @@ class EveryDepth:
         """What the router of each group's recursion makes of its states x (T, D): (T,)."""
         with torch.autocast(x.device.type, enabled=False):
             every = F.linear(x.float(), self.weight) / self.temperature  # (T, Nr)
-        depths = [r for r, some in groups for _ in range(some.stop - some.start)]
-        which = torch.tensor(depths, pin_memory=x.is_cuda).to(x.device, non_blocking=True)
+        depths = np.repeat([r for r, _ in groups], [some.stop - some.start for _, some in groups])
+        which = sent(depths, x.device)
         return every.gather(1, which[:, None]).squeeze(1)
 
 

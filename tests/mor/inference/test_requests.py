@@ -59,16 +59,36 @@ def test_samples_do_not_depend_on_the_engine(
 
 def test_samples_have_the_probabilities_asked_for() -> None:
     logits = torch.tensor([2.0, 0.0, 1.0, -1.0])
-    tokens, kept = allowed(logits, Sampling(temperature=2.0, top_k=3))
-    assert tokens.tolist() == [0, 2, 1]
+    (top,), (kept,) = allowed(logits[None], 3, [Sampling(temperature=2.0, top_k=3)])
+    assert top.tolist() == [0, 2, 1]
     torch.testing.assert_close(kept, torch.tensor([1.0, 0.5, 0.0]).double().softmax(0))
-    assert allowed(logits, Sampling(temperature=1.0, top_p=0.7))[0].tolist() == [0, 2]
-    assert allowed(logits, Sampling(temperature=1.0, top_p=0.1))[0].tolist() == [0]
+    each = [Sampling(temperature=1.0, top_p=p) for p in (0.7, 0.1, 0.999, 1.0)]
+    tokens, held = allowed(logits.expand(4, -1), 4, each)
+    assert tokens.tolist() == [[0, 2, 1, 3]] * 4
+    assert (held > 0).sum(-1).tolist() == [2, 1, 4, 4]
     for top_k in (None, 4):  # all tokens in either case, drawn together or one by one
         asked = [Sampling(temperature=1.0, top_k=top_k, seed=s) for s in range(4000)]
         draws = choose(logits.expand(4000, -1), asked, [0] * 4000)
         share = torch.bincount(torch.tensor(draws), minlength=4) / 4000
         torch.testing.assert_close(share, logits.softmax(0), atol=0.03, rtol=0)
+
+
+def test_of_equal_logits_the_first_is_the_likeliest() -> None:
+    ties = torch.tensor([[1.0, -3.0, 1.0, 0.0, -3.0, 1.0, -0.5, float("-inf")]])
+    expected = [0, 2, 5, 3, 6, 1, 4, 7]
+    for count in range(1, 9):
+        tokens, _ = allowed(ties, count, [Sampling(temperature=1.0, top_k=count)])
+        assert tokens[0].tolist() == expected[:count]
+
+
+@pytest.mark.parametrize("limits", [{}, {"top_k": 3}, {"top_p": 0.9}, {"top_k": 100}])
+def test_extreme_temperatures_are_greedy_and_even(limits: dict) -> None:
+    logits = torch.tensor([[3.0, 7.0, -2.0, 6.9]])
+    cold = [Sampling(temperature=t, seed=s, **limits) for t in (1e-300, 1e-6) for s in range(50)]
+    assert set(choose(logits.expand(100, -1), cold, [0] * 100)) == {1}
+    hot = [Sampling(temperature=1e300, seed=s, **limits) for s in range(200)]
+    allowed_then = {0, 1, 3} if limits.get("top_k") == 3 else {0, 1, 2, 3}
+    assert set(choose(logits.expand(200, -1), hot, [0] * 200)) == allowed_then
 
 
 def test_a_draw_does_not_depend_on_the_others() -> None:
