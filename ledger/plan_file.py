@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -180,7 +180,7 @@ class PlanFile(Part):
     def with_earlier(self, earlier: PlanFile) -> PlanFile:
         """This plan with the entries of an earlier one that it does not name; without totals."""
         runs = {run.run_id: run for run in (*earlier.runs, *self.runs)}
-        segments = {s.segment_id: s for s in (*earlier.segments, *self.segments)}
+        segments = in_line({s.segment_id: s for s in (*earlier.segments, *self.segments)})
         every = (*(earlier.evaluations or ()), *(self.evaluations or ()))
         evaluations = {one.evaluation_id: one for one in every}
         data = {one.data_id: one for one in (*(earlier.data or ()), *(self.data or ()))}
@@ -220,9 +220,44 @@ def read_whole_plan(path: Path) -> PlanFile:
     values = json_object(data, path)
     check_schema(values, PLAN_SCHEMA, path)
     try:
-        return PlanFile.from_dict(values)
+        plan = PlanFile.from_dict(values)
     except WrongValue as wrong:
         raise MalformedFile(f"{path}: not a plan ({wrong}); launch the study again") from None
+    segments = in_line({segment.segment_id: segment for segment in plan.segments})
+    return dataclasses.replace(plan, segments=tuple(segments.values()))
+
+
+def in_line(segments: Mapping[str, SegmentEntry]) -> dict[str, SegmentEntry]:
+    """Segments that begin where the one before them ends. What one launch has cut into two is one,
+    from the trunk's beginning, in another launch's plan; a study counts each stretch once."""
+    trunks: dict[str, list[SegmentEntry]] = {}
+    for segment in segments.values():
+        trunks.setdefault(segment.trunk_id, []).append(segment)
+    found = dict(segments)
+    for own in trunks.values():
+        if len({segment.depends_on for segment in own}) == len(own):
+            continue
+        before: SegmentEntry | None = None
+        reached = 0.0
+        for segment in sorted(own, key=lambda segment: segment.target_flops):
+            reach = _reach(segment, segments)
+            share = (reach - reached) / (segment.exact_flops or 1.0)
+            found[segment.segment_id] = dataclasses.replace(
+                segment,
+                steps=round(segment.steps * share),
+                exact_flops=reach - reached,
+                gpu_hours=segment.gpu_hours * share,
+                validation_flops=segment.validation_flops and segment.validation_flops * share,
+                depends_on=(before.segment_id,) if before else (),
+            )
+            before, reached = segment, reach
+    return found
+
+
+def _reach(segment: SegmentEntry, segments: Mapping[str, SegmentEntry]) -> float:
+    """Exact FLOPs from the trunk's beginning to the end of a segment."""
+    above = (segments[name] for name in segment.depends_on if name in segments)
+    return segment.exact_flops + sum(_reach(one, segments) for one in above)
 
 
 def launch_plans(study: StudyFolder) -> list[PlanFile]:

@@ -182,30 +182,11 @@ def _pieces(
         for above in _ancestors(run.depends_on, segments):
             if ended or above not in owner:
                 owner[above] = run
-    trained = [name for name, run in owner.items() if records[run.run_id].state in FINISHED]
-    parts = _parts(trained, segments)
     for name, run in owner.items():
-        segment = segments[name]
-        flops, hours = segment.exact_flops, segment.gpu_hours
-        pieces.append(
-            _Piece(name, run.model, run.size, flops, hours, name in parts, parts.get(name, 0.0))
-        )
+        flops, hours = segments[name].exact_flops, segments[name].gpu_hours
+        trained = records[run.run_id].state in FINISHED
+        pieces.append(_Piece(name, run.model, run.size, flops, hours, trained, flops * trained))
     return pieces
-
-
-def _parts(names: Iterable[str], segments: dict[str, SegmentEntry]) -> dict[str, float]:
-    """Exact FLOPs that each segment adds to its trunk: what one launch has cut into two segments
-    is a single one, from the trunk's beginning, in another launch's plan."""
-    reach = {
-        name: sum(segments[one].exact_flops for one in _ancestors([name], segments))
-        for name in names
-    }
-    parts, highest = {}, dict[str, float]()
-    for name in sorted(reach, key=lambda name: reach[name]):
-        trunk = segments[name].trunk_id
-        parts[name] = reach[name] - highest.get(trunk, 0.0)
-        highest[trunk] = reach[name]
-    return parts
 
 
 def _ancestors(names: Sequence[str], segments: dict[str, SegmentEntry]) -> list[str]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ledger.errors import LedgerVersionError, MalformedFile, UserError
 from ledger.folder import RunFolder
-from ledger.plan_file import PlanFile, StudyFolder, read_plan, study_of, write_plan
+from ledger.plan_file import PlanFile, StudyFolder, read_plan, study_of, together, write_plan
 from ledger.result import Flops, Result, Throughput
 
 WRITTEN = Result(
@@ -92,6 +95,50 @@ def test_a_study_grows_by_what_a_launch_adds():
     assert [run.run_id for run in both.runs] == ["a", "b"]
     assert [segment.segment_id for segment in both.segments] == ["t@1e8"]
     assert "totals" not in both.to_dict()
+
+
+def cut(targets: list[float], price: float = 1.0, trunk: str = "t") -> PlanFile:
+    """A launch's plan of one trunk: 10 FLOPs a step, cut at these FLOPs."""
+    begins = [0.0, *targets]
+    entries = [
+        {
+            **{"segment_id": f"{trunk}@{end:g}", "trunk_id": trunk, "target_flops": end},
+            **{"steps": (end - start) / 10, "exact_flops": end - start, "status": "planned"},
+            **{"gpu_hours": price * (end - start), "validation_flops": 0.1 * (end - start)},
+            "depends_on": [f"{trunk}@{start:g}"] if start else [],
+        }
+        for start, end in pairwise(begins)
+    ]
+    entries = [{**one, "steps": int(one["steps"])} for one in entries]
+    return PlanFile.from_dict({"schema": 1, "study": "s", "segments": entries})
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    st.lists(
+        st.lists(st.integers(1, 12), min_size=1, max_size=5, unique=True), min_size=1, max_size=4
+    )
+)
+def test_launches_that_cut_a_trunk_differently_count_each_stretch_once(launches):
+    plans = [cut([100.0 * t for t in sorted(one)]) for one in launches]
+    plan = together(plans)
+    ends = sorted({100.0 * target for one in launches for target in one})
+    segments = sorted(plan.segments, key=lambda segment: segment.target_flops)
+    whole = cut(ends).segments
+    assert [one.segment_id for one in segments] == [one.segment_id for one in whole]
+    for found, expected in zip(segments, whole, strict=True):
+        assert found.depends_on == expected.depends_on
+        assert found.steps == expected.steps
+        for name in ("exact_flops", "gpu_hours", "validation_flops"):
+            assert getattr(found, name) == pytest.approx(getattr(expected, name))
+
+
+def test_a_stretch_that_is_cut_off_keeps_the_newest_price():
+    plan = together([cut([400.0], price=1.0), cut([100.0, 200.0], price=0.5)])
+    hours = {one.segment_id: one.gpu_hours for one in plan.segments}
+    assert hours == pytest.approx({"t@100": 50.0, "t@200": 50.0, "t@400": 200.0})
+    other = together([plan, cut([50.0], trunk="u")])
+    assert {one.trunk_id for one in other.segments} == {"t", "u"}
 
 
 def test_a_cancelled_task_is_named_in_the_launch(tmp_path):
