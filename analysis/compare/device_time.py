@@ -3,10 +3,11 @@
 Speed (exact FLOPs a second of one device) belongs to a model and its size, not to a budget: it is
 pooled over all runs of a curve and size, their FLOPs over their seconds. The device time of a run
 is its exact FLOPs over that speed; that of a model at a budget is read at its best size, along
-straight lines in (log N, log T). The baseline's best losses over their device times, joined in
-(log T, log L), say what it reaches in the time that another model takes, and the time that it needs
-for the other's loss. Intervals hold the noise of the losses alone; how far single runs scatter
-about the pooled speeds is said, and no order turns that this scatter could turn as well.
+straight lines in (log N, log T). The baseline's best losses over their device times, joined as over
+compute (`analysis.compare.reaching`), say what it reaches in the time that another model takes, and
+the time that it needs for the other's loss. Intervals hold the noise of the losses alone; how far
+single runs scatter about the pooled speeds is said, and no order turns that this scatter could turn
+as well.
 """
 
 from collections.abc import Mapping
@@ -16,12 +17,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.compare import equal_compute
-from analysis.compare.equal_compute import (
-    Compared,
-    best_loss,
-    compute_reaching,
-    resampled_losses,
-)
+from analysis.compare.equal_compute import Compared
+from analysis.compare.reaching import Curves, baseline_of, resampled_losses
 from analysis.fits.bootstrap import student_quantile
 from analysis.fits.isoflop import IsoflopResult
 from analysis.fits.minimum import Minimum
@@ -90,27 +87,23 @@ def at_equal_time(
     times = np.array([clock.seconds(done.baseline, minimum) for minimum in base])
     if reason := _no_curve(done.baseline, base, times):
         return AtEqualTime(reason=reason)
-    curve = np.array([[best_loss(minimum) for minimum in base]])
-    drawn = [resampled_losses(result.models[done.baseline], minimum) for minimum in base]
-    known = [samples for samples in drawn if samples is not None]
-    curves = np.stack(known, axis=1) if len(known) == len(base) else None
+    reference = baseline_of(result.models[done.baseline], base, times)
     found = []
     for told in done.comparisons:
         frontier = result.models[told.model]
         minimum = next(m for m in frontier.minima if m.budget == told.budget)
         seconds = clock.seconds(told.model, minimum)
         at = [m.budget for m in base].index(told.budget)
-        there = float(_losses_at(times, curve, seconds)[0])
-        reached = compute_reaching(times, curve, np.array([told.loss]))[0]
+        there = float(reference.curve.losses_at(seconds)[0])
         mine = resampled_losses(frontier, minimum)
         error = clock.error((told.model, minimum), (done.baseline, base[at]))
         unsure = error is None or _changes_sign(
-            told.loss, times, curve, seconds, clock.range(error)
+            told.loss, reference.curve, seconds, clock.range(error)
         )
-        gap_interval = multiplier_interval = None
-        if curves is not None and mine is not None:
-            gap_interval = percentiles(mine - _losses_at(times, curves, seconds))
-            multiplier_interval = percentiles(compute_reaching(times, curves, mine) / seconds)
+        gap_interval = None
+        if reference.drawn is not None and mine is not None:
+            gap_interval = percentiles(mine - reference.drawn.losses_at(seconds))
+        k, k_interval, _ = reference.multiplier(told.loss, mine, seconds)
         found.append(
             Timed(
                 told.model,
@@ -121,8 +114,8 @@ def at_equal_time(
                 there,
                 told.loss - there,
                 gap_interval,
-                float(reached / seconds) if np.isfinite(reached) else None,
-                multiplier_interval,
+                k,
+                k_interval,
                 bool(not times[0] <= seconds <= times[-1]),
                 unsure,
                 not unsure and equal_compute.turns(told, told.loss - there, gap_interval),
@@ -192,22 +185,12 @@ def _no_curve(baseline: str, base: list[Minimum], times: Floats) -> str:
     )
 
 
-def _changes_sign(loss: float, times: Floats, curve: Floats, seconds: float, off: float) -> bool:
+def _changes_sign(loss: float, curve: Curves, seconds: float, off: float) -> bool:
     """Whether the gap at equal time has two signs while seconds are off by so much."""
     ends = [
-        loss - float(_losses_at(times, curve, seconds * factor)[0])
-        for factor in (np.exp(-off), np.exp(off))
+        loss - float(curve.losses_at(seconds * factor)[0]) for factor in (np.exp(-off), np.exp(off))
     ]
     return bool(ends[0] * ends[1] < 0)
-
-
-def _losses_at(times: Floats, curves: Floats, seconds: float) -> Floats:
-    """What each curve (sets, times) is at a time; the first and last line go on beyond."""
-    x, y = np.log(times), np.log(curves)
-    i = int(np.clip(np.searchsorted(x, np.log(seconds)) - 1, 0, len(x) - 2))
-    slope = (y[:, i + 1] - y[:, i]) / (x[i + 1] - x[i])
-    found: Floats = np.exp(y[:, i] + slope * (np.log(seconds) - x[i]))
-    return found
 
 
 def turned(timed: AtEqualTime) -> str:

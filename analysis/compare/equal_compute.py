@@ -2,7 +2,7 @@
 
 At each budget every model has a best loss: the minimum of its isoFLOP parabola where the points
 enclose one, otherwise the lowest loss that was measured, which then is an upper bound. The
-baseline's best losses, joined by straight lines in (log C, log L), say at which compute it reaches
+baseline's best losses, joined as `analysis.compare.reaching` says, tell at which compute it reaches
 the other's best loss; that compute over C is the effective compute multiplier k: "mor at C equals
 vanilla at k C". Outside of the baseline's budgets the last line is extrapolated, and k is marked
 extrapolated. Intervals rest on the noise pooled over budgets and models (see
@@ -19,16 +19,14 @@ from typing import Protocol
 import numpy as np
 
 from analysis.cautions import Caution, Code
+from analysis.compare.reaching import Baseline, baseline_of, best_loss, resampled_losses
 from analysis.errors import AnalysisError
 from analysis.fits import bootstrap
 from analysis.fits.isoflop import IsoflopResult, ModelFrontier
 from analysis.fits.minimum import Minimum, Status
-from analysis.fits.parabola import Floats
-from analysis.fits.resample import percentiles
 from analysis.formatting import compute, listing
 
 Interval = tuple[float, float] | None
-FLAT = 1e-9
 LACK_OF_FIT = (Code.OUTLIERS, Code.ONE_SIDED_SIZE, Code.BEST_LOSS_RISES, Code.BEST_SIZE_FALLS)
 LEVEL = 0.05  # chance of one false ahead or behind among all comparisons together
 
@@ -103,8 +101,12 @@ def compare(result: IsoflopResult, baseline: str) -> Compared:
             f"All points are of one model ({baseline}): a comparison needs another one."
         )
     base = {m.budget: m for m in result.models[baseline].minima}
+    budgets = sorted(base)
+    reference = baseline_of(
+        result.models[baseline], [base[budget] for budget in budgets], np.array(budgets)
+    )
     comparisons = [
-        _compare(name, minimum, baseline, base, result)
+        _compare(name, minimum, baseline, base, reference, result)
         for name, frontier in result.models.items()
         for minimum in frontier.minima
         if name != baseline and minimum.budget in base
@@ -123,18 +125,6 @@ def compare(result: IsoflopResult, baseline: str) -> Compared:
     ]
     warnings = _warnings(result, baseline, comparisons)
     return Compared(baseline, tuple(comparisons), tuple(plateaus), tuple(warnings))
-
-
-def best_loss(minimum: Minimum) -> float:
-    """The minimum that the points enclose, else the lowest measured loss (nats per token)."""
-    return minimum.lowest_loss if minimum.loss is None else minimum.loss
-
-
-def resampled_losses(frontier: ModelFrontier, minimum: Minimum) -> Floats | None:
-    """Resampled best losses; None where the study has no spare point or no enclosed minimum."""
-    if minimum.status is not Status.INTERIOR:
-        return None
-    return frontier.drawn.loss.get(minimum.budget)
 
 
 def _gap_error(own: ModelFrontier, other: ModelFrontier, budget: float) -> float | None:
@@ -160,26 +150,21 @@ def _compare(
     minimum: Minimum,
     baseline: str,
     base: dict[float, Minimum],
+    reference: Baseline,
     result: IsoflopResult,
 ) -> Comparison:
     own, other_frontier = result.models[model], result.models[baseline]
     budget, other = minimum.budget, base[minimum.budget]
     loss, base_loss = best_loss(minimum), best_loss(other)
-    budgets = np.array(sorted(base))
-    curve = np.array([[best_loss(base[b]) for b in budgets]])
-    reached = compute_reaching(budgets, curve, np.array([loss]))[0]
     mine = resampled_losses(own, minimum)
-    curves = [resampled_losses(other_frontier, base[b]) for b in budgets]
+    k, k_interval, outside = reference.multiplier(loss, mine, budget)
     gap = loss - base_loss
     error = _gap_error(own, other_frontier, budget) if result.resamples else None
-    gap_interval = p_value = multiplier_interval = None
+    gap_interval = p_value = None
     if error is not None and error > 0:
         half = bootstrap.student_quantile(result.noise.degrees_of_freedom) * error
         gap_interval = (gap - half, gap + half)
         p_value = bootstrap.p_value(gap / error, result.noise)
-    if mine is not None and all(samples is not None for samples in curves):
-        stacked = np.stack([samples for samples in curves if samples is not None], axis=1)
-        multiplier_interval = percentiles(compute_reaching(budgets, stacked, mine) / budget)
     return Comparison(
         model,
         budget,
@@ -193,26 +178,10 @@ def _compare(
         p_value,
         None,
         False,
-        float(reached / budget) if np.isfinite(reached) else None,
-        multiplier_interval,
-        bool(not budgets[0] <= reached <= budgets[-1]),
+        k,
+        k_interval,
+        outside,
     )
-
-
-def compute_reaching(budgets: Floats, curves: Floats, losses: Floats) -> Floats:
-    """The compute at which each curve (sets, budgets) reaches its loss; NaN where it is flat."""
-    x, y = np.log(budgets), np.log(curves)
-    wanted = np.log(losses)[:, None]
-    if len(budgets) < 2:
-        return np.full(len(losses), np.nan)
-    # The segment that holds the loss: curves fall, so count the inner joints that lie above it.
-    segment = np.sum(y[:, 1:-1] > wanted, axis=1)
-    rows = np.arange(len(y))
-    left, right = y[rows, segment], y[rows, segment + 1]
-    slope = (right - left) / (x[segment + 1] - x[segment])
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        found = np.exp(x[segment] + (wanted[:, 0] - left) / slope)
-    return np.where(slope < -FLAT, found, np.nan)
 
 
 def _plateau(model: str, minimum: Minimum) -> Plateau:

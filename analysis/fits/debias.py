@@ -55,8 +55,9 @@ class Shift:
 @dataclass(frozen=True)
 class Correction:
     """Shifts by budget, or the reason why there are none. `index` are the model's points, in the
-    order of the slopes; `predicted` their losses by the law. Relative errors move its parameters by
-    `follows` (parameters, points) and these its losses by `jacobian` (points, parameters)."""
+    order of the slopes; `predicted` their losses by the law, whose parameters (the last is log E)
+    are `theta`. Relative errors move them by `follows` (parameters, points) and these its losses by
+    `jacobian` (points, parameters)."""
 
     reason: str
     shifts: dict[float, Shift]
@@ -64,6 +65,11 @@ class Correction:
     predicted: Floats
     jacobian: Floats
     follows: Floats
+    theta: Floats
+
+    def floors(self, errors: Floats) -> Floats:
+        """E of the law, nats per token, under relative errors (sets, points): (sets,)."""
+        return np.asarray(np.exp(self.theta[-1] + errors @ self.follows[-1]))
 
     def places(self, minimum: Minimum) -> list[int]:
         """Where the points under a parabola stand among the model's."""
@@ -101,7 +107,7 @@ def correct(
             "the points give the bend of the law less well than the minima that it would correct"
         )
     predicted = np.exp(fit.problem.law.log_loss(fit.theta[None])[0])
-    found = Correction("", shifts, index, predicted, jacobian, follows)
+    found = Correction("", shifts, index, predicted, jacobian, follows, fit.theta)
     within = noise_of.combine(residuals(minima, found, trunk))
     reason = _misfit(fit, within.relative, within.degrees_of_freedom)
     return refused(reason) if reason else found
@@ -110,7 +116,7 @@ def correct(
 def refused(reason: str) -> Correction:
     """No correction."""
     nothing = np.empty((0, 0))
-    return Correction(reason, {}, np.empty(0, int), np.empty(0), nothing, nothing)
+    return Correction(reason, {}, np.empty(0, int), np.empty(0), nothing, nothing, np.empty(0))
 
 
 def residuals(

@@ -22,10 +22,11 @@ from analysis.formatting import count
 @dataclass(frozen=True)
 class Samples:
     """By budget: log(params) of the minimum, NaN where a resample has none among the sizes, and
-    the best loss, both (resamples,)."""
+    the best loss, both (resamples,). `floor` is E of the law that corrects them, (resamples,)."""
 
     log_params: dict[float, Floats]
     loss: dict[float, Floats]
+    floor: Floats | None = None
 
 
 NONE = Samples({}, {})
@@ -49,6 +50,7 @@ def draw(
     fits = {m.budget: bootstrap.refits(p, drawn[m.budget]) for m, p in enclosed}
     log_params = {m.budget: bootstrap.vertices(p, fits[m.budget]) for m, p in enclosed}
     loss = {m.budget: bootstrap.lowest(fits[m.budget]) for m, _ in enclosed}
+    floor = None
     if correction.shifts:
         errors = bootstrap.errors(len(correction.index), scale, rng)  # of points under no parabola
         for minimum, _ in enclosed:
@@ -56,7 +58,8 @@ def draw(
         for budget, shift in correction.shifts.items():
             log_params[budget] -= shift.log_params + errors @ shift.log_params_slope
             loss[budget] -= shift.loss + errors @ shift.loss_slope
-    return Samples(log_params, loss)
+        floor = correction.floors(errors)
+    return Samples(log_params, loss, floor)
 
 
 def corrected(minimum: Minimum, correction: Correction) -> Minimum:

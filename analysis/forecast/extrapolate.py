@@ -20,6 +20,7 @@ import pandas as pd
 from analysis.cautions import Code
 from analysis.fits import bootstrap
 from analysis.fits.debias import SQUARES, STARTS
+from analysis.fits.floored import through as floored_through
 from analysis.fits.isoflop import ModelFrontier
 from analysis.fits.noise import Noise
 from analysis.fits.parametric.frontier import bend, best_log_loss, best_size, plane_of
@@ -31,7 +32,6 @@ from analysis.formatting import plural
 
 NORMAL = 1e6  # degrees of freedom
 LAST = 3  # minima of the local line
-GAMMAS = np.geomspace(0.005, 1.0, 80)
 Interval = tuple[float, float] | None
 
 
@@ -228,24 +228,13 @@ def _local(log_budgets: Floats, losses: Floats, at: float) -> Floats:
 
 
 def _floor(log_budgets: Floats, losses: Floats, at: float) -> Floats:
-    """log L by E + K C^-gamma through all minima: least squares over E >= 0, K and gamma. Without
-    one that falls and has a floor, the power law through all of them."""
+    """log L by E + K C^-gamma through all minima. Without one that falls and has a floor, the power
+    law through all of them."""
     if not len(losses):
         return np.empty(0)
-    x = log_budgets - log_budgets.mean()
-    found = _line(log_budgets, np.log(losses), at)
-    least = np.full(len(losses), np.inf)
-    for gamma in GAMMAS:
-        powers = np.exp(-gamma * x)
-        design = np.stack([np.ones_like(x), powers], axis=1)
-        fits = losses @ np.linalg.pinv(design).T  # (sets, 2)
-        missed = ((losses - fits @ design.T) ** 2).sum(axis=1)
-        better = (missed < least) & (fits >= 0).all(axis=1)
-        ahead = np.array([1.0, np.exp(-gamma * (at - log_budgets.mean()))])
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found = np.where(better, np.log(fits @ ahead), found)
-        least = np.where(better, missed, least)
-    return found
+    with np.errstate(divide="ignore", invalid="ignore"):
+        floored = np.log(floored_through(log_budgets, losses).loss(at))
+    return np.where(np.isnan(floored), _line(log_budgets, np.log(losses), at), floored)
 
 
 LAWS = (_local, _floor)

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from analysis.compare import device_time, mistuning, peak_memory, verdict
-from analysis.compare.equal_compute import Compared, Comparison, best_loss, compare
+from analysis.compare.equal_compute import Compared, Comparison, compare
+from analysis.compare.reaching import best_loss
 from analysis.errors import AnalysisError
 from analysis.fits.isoflop import IsoflopResult
 from analysis.formatting import compute, count, listing
