@@ -199,7 +199,9 @@ class RuntimeConfig:
     micro_batch: int | str | None = where("auto")
     loss_chunk: int | None = where(None)  # tokens whose logits are held at once; null: all
     masks: str = where("auto")  # blocks (FlexAttention) | dense; auto: blocks on a GPU
-    recompute: str = where("none")  # none | recursion | layer: activations computed twice, not kept
+    # activations computed twice, not kept: none | recursion | layer; auto: layers, where a single
+    # sequence does not fit otherwise
+    recompute: str = where("auto")
     # torch.compile of each layer; auto: on a GPU, where every step has the same shapes
     compile: bool | str = where("auto")
     checkpoint_s: float = where(300.0)  # seconds between checkpoints

@@ -18,6 +18,8 @@ def speed_settings(config: Config) -> dict[str, Any]:
     own = identity(config)
     train = {name: getattr(config.train, name) for name in ("batch_size", "seq_len", "precision")}
     runtime = {name: getattr(config.runtime, name) for name in OF_RUNTIME}
+    if runtime["recompute"] == "auto":  # none, unless nothing else fits
+        runtime["recompute"] = "none"
     return {
         "model": own["model"],
         "size": own["size"],

@@ -14,7 +14,7 @@ from mor.optim.spec import check_optimizer
 SCHEDULES = ("trapezoid", "cosine")
 PRECISIONS = ("fp32", "bf16")
 DATA_KINDS = ("stdlib", "files", "hub")
-RECOMPUTE = ("none", "recursion", "layer")
+RECOMPUTE = ("auto", "none", "recursion", "layer")
 PARALLEL = ("ddp", "fsdp")
 WANDB_MODES = ("disabled", "offline", "online")
 

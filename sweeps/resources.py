@@ -17,7 +17,7 @@ each layer or recursion, and the activations of one. `SPARE` is for what the all
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mor.config import Config, ConfigError
 from mor.flops import planned_routing, run_cost
@@ -171,12 +171,19 @@ def _cpus_of_gpus(gpus: int, cluster: ClusterConfig) -> int:
     return int(max(1, min(CPUS_PER_GPU, share)))
 
 
+def _less_memory(config: Config) -> str:
+    return "" if config.runtime.recompute in ("auto", "layer") else "runtime.recompute=layer, "
+
+
 def _gpus(config: Config, cluster: ClusterConfig) -> int:
     if not on_gpu(config, cluster):
         return 0
     available = 1e9 * USABLE * (cluster.gpu_memory_gb or GPU_MEMORY_GB[cluster.gpu])
     sequences = _fixed_micro_batch(config) or 1
     smallest = memory(config, sequences)
+    if config.runtime.recompute == "auto" and smallest.activations * SPARE >= available:
+        layers = replace(config.runtime, recompute="layer")
+        smallest = memory(replace(config, runtime=layers), sequences)
     if smallest.activations * SPARE >= available:
         raise ConfigError(
             "size",
@@ -184,7 +191,7 @@ def _gpus(config: Config, cluster: ClusterConfig) -> int:
             f"a micro-batch of {sequences} needs about "
             f"{smallest.activations / 1e9:,.0f} GB of activations, a {cluster.gpu} has "
             f"{available / 1e9:,.0f} GB",
-            "type runtime.recompute=layer, a smaller runtime.loss_chunk or a larger cluster.gpu",
+            f"type {_less_memory(config)}a smaller runtime.loss_chunk or a larger cluster.gpu",
         )
     if config.runtime.parallel == "ddp" and smallest.per_gpu(1) > available:
         raise ConfigError(

@@ -15,7 +15,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -110,11 +110,16 @@ class Transformer(nn.Module):
         stable = router_of(self.model).has_stable_shapes(self.model.router)
         compiled = compiles(runtime.compile, self.embed.weight.device, stable)
         fixed = compiled and stable
-        self.speed = Speed(runtime.loss_chunk, runtime.recompute, fixed, runtime.masks)
+        recompute = "none" if runtime.recompute == "auto" else runtime.recompute
+        self.speed = Speed(runtime.loss_chunk, recompute, fixed, runtime.masks)
         if compiled:
             allow_shapes()
             for layer in self.layers:
                 layer.compile(dynamic=False if fixed else None)
+
+    def recompute_layers(self) -> None:
+        """Keep less of each layer for the backward, from now on."""
+        self.speed = replace(self.speed, recompute="layer")
 
     # -- forward -------------------------------------------------------------------------------
 

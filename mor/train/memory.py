@@ -3,7 +3,8 @@
 It is where, not what: a step's numbers are those of its whole batch. On a GPU `auto` measures the
 peak memory of one and of two sequences, reads off what each further one takes, and chooses the
 largest divisor of the rank's batch that fits; the run's folder remembers it. Where memory runs out
-all the same, the next smaller divisor is taken.
+all the same, the next smaller divisor is taken; where a single sequence does not fit,
+`runtime.recompute=auto` computes each layer's activations twice from then on.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ class MicroBatch:
         self._file = folder / FILE if folder else None
         self._key = _key(config, device, n_ranks)
         self.size: int | None = None  # None: to be measured
-        self.one = self._read().get(f"{self._key}, bytes of one sequence")  # None: not measured
+        known = self._read()
+        self.one = known.get(f"{self._key}, bytes of one sequence")  # None: not measured
+        self.recomputes = bool(known.get(f"{self._key}, layers recomputed"))
         if isinstance(given, int):
             self.size = largest_divisor(self.per_rank, given)
         elif given is None or device.type != "cuda":
@@ -69,15 +72,17 @@ class MicroBatch:
     def measure(self, peak: Callable[[int], float], least: Callable[[int], int]) -> None:
         """Choose the size by the peak memory in bytes of 1 and of 2 sequences.
 
-        `least` is the smallest choice among the ranks. Raises OutOfMemory.
+        `least` is the smallest choice among the ranks. The size stays None where it is to be
+        measured again, with layers recomputed. Raises OutOfMemory.
         """
-        try:
-            peaks = peak(1), peak(min(2, self.per_rank))
-        except torch.OutOfMemoryError:
-            raise self.does_not_fit() from None
+        one = _if_it_fits(peak, 1)
+        if one is None:
+            self._recompute()
+            return
+        two = _if_it_fits(peak, min(2, self.per_rank))
         total = torch.cuda.get_device_properties(self._device).total_memory
-        self.size = least(fitting(self.per_rank, peaks, SHARE * total))
-        self.one = int(peaks[0])
+        fits = 1 if two is None else fitting(self.per_rank, (one, two), SHARE * total)
+        self.size, self.one = least(fits), int(one)
         log.info("micro-batches of %d sequences (%d to a rank)", self.size, self.per_rank)
         self.remember()
 
@@ -91,21 +96,31 @@ class MicroBatch:
         return torch.cuda.max_memory_reserved(self._device) / 1e9, self.size or self.per_rank
 
     def lower(self) -> None:
-        """Take the next smaller divisor. Raises OutOfMemory where there is none."""
+        """Take the next smaller divisor, or of one sequence recompute the layers. Raises
+        OutOfMemory where neither is left."""
         size = self.size or self.per_rank
         if size == 1:
-            raise self.does_not_fit()
+            self._recompute()
+            return
         self.size = largest_divisor(self.per_rank, size - 1)
         log.warning(
             "out of memory with %d sequences in one forward: going on with %d", size, self.size
         )
 
+    def _recompute(self) -> None:
+        if self.recomputes or self._config.runtime.recompute != "auto":
+            raise self.does_not_fit() from None
+        self.recomputes = True
+        log.warning("a single sequence does not fit: computing the activations of layers twice")
+
     def remember(self) -> None:
         """Note the size for the next attempt at this run."""
-        if self._file and self.size:
-            known = {self._key: self.size}
+        if self._file:
+            known = {self._key: self.size} if self.size else {}
             if self.one:
                 known[f"{self._key}, bytes of one sequence"] = self.one
+            if self.recomputes:
+                known[f"{self._key}, layers recomputed"] = 1
             write_json(self._file, {**self._read(), **known})
 
     def does_not_fit(self) -> OutOfMemory:
@@ -113,7 +128,7 @@ class MicroBatch:
         ways = ["runtime.parallel=fsdp on several GPUs", "a GPU with more memory"]
         if runtime.loss_chunk is None:
             ways.insert(0, "runtime.loss_chunk=2048")
-        if runtime.recompute == "none":
+        if runtime.recompute in ("none", "recursion"):
             ways.insert(0, "runtime.recompute=layer")
         return OutOfMemory(
             f"train.seq_len={config.train.seq_len}: a single sequence of {config.model.name}-"
@@ -130,6 +145,13 @@ class MicroBatch:
             return dict(json.loads(self._file.read_text())) if self._file else {}
         except (OSError, ValueError):
             return {}
+
+
+def _if_it_fits(peak: Callable[[int], float], sequences: int) -> float | None:
+    try:
+        return peak(sequences)
+    except torch.OutOfMemoryError:
+        return None
 
 
 def fitting(per_rank: int, peaks: tuple[float, float], limit: float) -> int:

@@ -101,6 +101,7 @@ class Trainer:
         self.ahead = Ahead(batches, own, pin=device.type == "cuda")
         self.model = initial_model(config, batches.corpus.meta.separator).to(device)
         self.model.set_speed(config.runtime)
+        self._take_up_recomputing()
         self.spread = spread(self.model, config.runtime.parallel, device, self.ranks)
         self.optimizer = build_optimizer(self.model, config.train)
         self.meter = Meter(config)
@@ -122,8 +123,12 @@ class Trainer:
 
         Raises Diverged, before any weight has moved, and OutOfMemory.
         """
-        if self.micro_batch.size is None:
+        while self.micro_batch.size is None:
             self.micro_batch.measure(self._peak_memory, self.ranks.least)
+            if self.micro_batch.size is None and not self.spread.recovers:
+                self.micro_batch.remember()
+                raise self._next_attempt("with the activations of layers computed twice")
+            self._start_over()
         while (tally := self._gradients()) is None:
             self._lower_micro_batch()
         train = self.config.train
@@ -259,21 +264,32 @@ class Trainer:
         return None if self.ranks.any(short)[0] else result
 
     def _lower_micro_batch(self) -> None:
+        self.micro_batch.lower()
+        self._start_over()
+        if self.ranks.first:
+            self.micro_batch.remember()
+
+    def _start_over(self) -> None:
+        """Nothing is left of a step that was begun, and the next one takes up what was chosen."""
         self.optimizer.zero_grad(set_to_none=True)
         self.spread.drop()
         self._free_memory()
-        self.micro_batch.lower()
-        if self.ranks.first:
-            self.micro_batch.remember()
+        self._take_up_recomputing()
+
+    def _take_up_recomputing(self) -> None:
+        if self.micro_batch.recomputes:
+            self.model.recompute_layers()
 
     def _give_up(self) -> OutOfMemory:
         """Memory ran out while other ranks wait: this attempt ends, the next one takes less."""
         self.micro_batch.lower()
         self.micro_batch.remember()
+        return self._next_attempt(f"with {self.micro_batch.size} sequences in one forward")
+
+    def _next_attempt(self, how: str) -> OutOfMemory:
         return OutOfMemory(
             f"rank {self.ranks.rank} ran out of memory on {self.device}; type the same command "
-            f"again: it goes on from the newest checkpoint with {self.micro_batch.size} sequences "
-            "in one forward"
+            f"again: it goes on from the newest checkpoint {how}"
         )
 
     def _peak_memory(self, sequences: int) -> float:

@@ -78,8 +78,14 @@ def test_one_gpu_unless_the_state_does_not_fit(architectures):
     assert shape.nodes > 1
     assert shape.gpus_per_node == 4
     assert shape.tasks_per_node == 4
+    large = config(vanilla, BIG, micro_batch=64, recompute="none", parallel="fsdp")
     with pytest.raises(ConfigError, match=r"size=7b: a micro-batch of 64 .*recompute=layer"):
-        shape_of(config(vanilla, BIG, micro_batch=64), SlurmConfig(), small)
+        shape_of(large, SlurmConfig(), small)
+    auto = dataclasses.replace(large, runtime=dataclasses.replace(large.runtime, recompute="auto"))
+    layers = dataclasses.replace(
+        large, runtime=dataclasses.replace(large.runtime, recompute="layer")
+    )
+    assert shape_of(auto, SlurmConfig(), small) == shape_of(layers, SlurmConfig(), small)
     with pytest.raises(ConfigError, match=r"runtime.parallel=ddp: size 7b .*parallel=fsdp"):
         shape_of(config(vanilla, BIG), SlurmConfig(), H100)
 

@@ -35,14 +35,20 @@ def test_the_largest_divisor_that_fits(peaks, limit, size):
 
 
 def short_of_memory(
-    monkeypatch, at: int = 0, phase: str = "forward", more_than: int | None = None
+    monkeypatch,
+    at: int = 0,
+    phase: str = "forward",
+    more_than: int | None = None,
+    recomputed: bool = True,
 ) -> None:
-    """Run out of memory in micro-batch number `at` (from 1), or in all of `more_than` sequences."""
+    """Run out of memory in micro-batch number `at` (from 1), or in all of `more_than` sequences,
+    also where layers are `recomputed`."""
     whole, count = Trainer._micro_batch, iter(range(1, 10**6))
 
     def fail(self, part, *arguments):
         loss = whole(self, part, *arguments)
         large = more_than is not None and part.stop - part.start > more_than
+        large &= recomputed or self.model.speed.recompute != "layer"
         if next(count) == at or large:
             if phase == "backward":
                 loss.register_hook(run_out)
@@ -123,6 +129,46 @@ def test_auto_measures_two_sizes_on_a_gpu_once(toy_run, tmp_path, gpu):
     assert smaller.size == 2
 
 
+@pytest.mark.parametrize("architecture", ["mor", "recursive"])
+def test_layers_are_recomputed_where_a_single_sequence_does_not_fit(
+    architecture, toy_run, tmp_path, monkeypatch
+):
+    """The bits of a run of single sequences, and the next attempt begins with it."""
+    config = toy_run(architecture, steps=6)
+    single = replace(config, runtime=replace(config.runtime, micro_batch=1))
+    a, b = RunFolder(tmp_path / "a"), RunFolder(tmp_path / "b")
+    train_run(single, a, None, Hooks())
+    short_of_memory(monkeypatch, more_than=0, recomputed=False)
+    train_run(config, b, None, Hooks())
+    assert final(a.path) == final(b.path)
+    again = MicroBatch(config, torch.device("cpu"), 1, b.path)
+    assert (again.size, again.recomputes) == (1, True)
+    asked = replace(config, runtime=replace(config.runtime, recompute="none"))
+    with pytest.raises(OutOfMemory):
+        train_run(asked, RunFolder(tmp_path / "c"), None, Hooks())
+
+
+def test_a_gpu_measures_again_with_layers_recomputed(toy_run, tmp_path, gpu):
+    config, sizes = toy_run("mor", batch_size=8), list[int]()
+    first = MicroBatch(config, gpu, 1, tmp_path)
+
+    def peak(sequences: int) -> float:
+        sizes.append(sequences)
+        if not first.recomputes or sequences > 1:
+            raise torch.OutOfMemoryError("injected")
+        return 60 * GB
+
+    first.measure(peak, least=lambda size: size)
+    assert first.size is None
+    assert first.recomputes
+    first.remember()
+    assert MicroBatch(config, gpu, 1, tmp_path).recomputes
+    first.measure(peak, least=lambda size: size)
+    assert (first.size, sizes) == (1, [1, 1, 2])  # two do not fit, one does
+    again = MicroBatch(config, gpu, 1, tmp_path)
+    assert (again.size, again.recomputes) == (1, True)
+
+
 def test_a_peak_is_measured_above_gradients(toy_run, monkeypatch):
     """As in a step of several micro-batches; else the first peak is that of the gradients."""
     config, there = toy_run("mor", steps=5), list[bool]()
@@ -148,6 +194,7 @@ def test_a_number_is_kept_where_the_ranks_can_take_it(toy_run):
 
 def test_one_sequence_that_does_not_fit_is_refused_in_one_sentence(toy_run, tmp_path, monkeypatch):
     config = toy_run("mor", steps=5)
+    config = replace(config, runtime=replace(config.runtime, recompute="none"))
     short_of_memory(monkeypatch, more_than=0)
     with pytest.raises(
         OutOfMemory, match=r"a single sequence of mor-tiny.*runtime\.recompute=layer"
