@@ -49,6 +49,7 @@ from mor.flops import run_cost
 SIZES = {
     "135m": SIZE,
     "360m": SizeConfig("360m", 32, 960, 15, 5, 64, 2560),
+    "730m": SizeConfig("730m", 26, 1536, 24, 8, 64, 4096),
     "1.7b": SizeConfig("1.7b", 24, 2048, 32, 32, 64, 8192),
     "toy": SizeConfig("toy", 5, 64, 4, 2, 16, 128),
 }
@@ -60,6 +61,7 @@ MORE_MODELS = {
 JOBS = (
     "run", "vanilla:360m", "mor3:360m", "mor2:360m", "vanilla:1.7b", "recursive3:360m",
     "mor3:1.7b", "vanilla:135m", "train:360m", "decode:360m", "mor_token3:360m", "mor3_shared:360m",
+    "vanilla:730m",
 )  # fmt: skip
 TRAINED = 2e16  # exact FLOPs of `train`
 
