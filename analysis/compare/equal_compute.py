@@ -195,7 +195,7 @@ def _compare(
         False,
         float(reached / budget) if np.isfinite(reached) else None,
         multiplier_interval,
-        bool(not budgets[0] <= reached <= budgets[-1]),
+        bool(np.isfinite(reached) and not budgets[0] <= reached <= budgets[-1]),
     )
 
 
