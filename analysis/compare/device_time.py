@@ -31,6 +31,8 @@ from analysis.formatting import compute, count, listing
 from analysis.points.table import curve_of
 
 Interval = tuple[float, float] | None
+ROUNDING = 1e-6  # of a time, relative
+BEYOND = " (extrapolated)"
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class Timed:
     gap_interval: Interval
     multiplier: float | None  # time that the baseline needs for the model's loss, over `seconds`
     multiplier_interval: Interval
-    extrapolated: bool
+    gap_extrapolated: bool  # `seconds` lie outside of those of the baseline's budgets
+    multiplier_extrapolated: bool  # the time that the baseline needs lies outside of them
     unsure: bool  # speeds as far apart as single runs scatter could change the sign of the gap
     turns: bool  # it leads at one of equal FLOPs and equal device time, and lags at the other
 
@@ -123,7 +126,8 @@ def at_equal_time(
                 gap_interval,
                 float(reached / seconds) if np.isfinite(reached) else None,
                 multiplier_interval,
-                bool(not times[0] <= seconds <= times[-1]),
+                _outside(seconds, times),
+                _outside(reached, times),
                 unsure,
                 not unsure and equal_compute.turns(told, told.loss - there, gap_interval),
             )
@@ -201,6 +205,12 @@ def _changes_sign(loss: float, times: Floats, curve: Floats, seconds: float, off
     return bool(ends[0] * ends[1] < 0)
 
 
+def _outside(seconds: float, times: Floats) -> bool:
+    """By more than rounding; False where there is no such time."""
+    low, high = times[0] * (1 - ROUNDING), times[-1] * (1 + ROUNDING)
+    return bool(np.isfinite(seconds) and not low <= seconds <= high)
+
+
 def _losses_at(times: Floats, curves: Floats, seconds: float) -> Floats:
     """What each curve (sets, times) is at a time; the first and last line go on beyond."""
     x, y = np.log(times), np.log(curves)
@@ -242,8 +252,9 @@ def _line(row: Timed, baseline: str) -> str:
     line = (
         f"{row.model} at {compute(row.budget)} takes {row.seconds / row.baseline_seconds:.2f} "
         f"times the device time of {baseline}; at equal device time its gap is {row.gap:+.4f}"
-        f"{width}"
+        f"{width}{BEYOND if row.gap_extrapolated else ''}"
     )
     if row.multiplier is not None:
         line += f" and it equals {baseline} at {row.multiplier:.3g} x the time"
-    return line + (" (extrapolated)." if row.extrapolated else ".")
+        line += BEYOND if row.multiplier_extrapolated else ""
+    return f"{line}."
