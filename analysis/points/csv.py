@@ -72,10 +72,8 @@ def _with_budgets(
 ) -> tuple[pd.DataFrame, list[Caution]]:
     complete = table[(table[list(COMPUTE)] > 0).all(axis=1)]
     said = check_units(complete, source) if len(complete) else []
-    if "budget" in wanted.numbers:
-        table, grouped = group_achieved(table, source)
-        said += grouped
-    return table, said
+    table, grouped = group_achieved(table, source, needed="budget" in wanted.numbers)
+    return table, said + grouped
 
 
 def _told(columns: Sequence[str]) -> str:

@@ -51,6 +51,21 @@ def test_words_hold_the_same_numbers(points):
     assert "Extrapolation to the largest budget" in words
 
 
+def test_achieved_budgets_are_resampled_and_left_out_as_planned_ones(points, tmp_path):
+    table = pd.read_csv(points)
+    off = np.random.default_rng(1).uniform(-0.004, 0.004, len(table))
+    path = tmp_path / "achieved.csv"
+    table.assign(budget=table["budget"] * (1 + off)).to_csv(path, index=False)
+    options = ("--json", "--bootstrap", 50, "--starts", 200, "--resample", "budgets")
+    planned, found = (json.loads(invoke(file, *options).stdout) for file in (points, path))
+    assert found["bootstrap"]["groups"] == planned["bootstrap"]["groups"] == 5
+    assert found["interval"]["a"] == planned["interval"]["a"]
+    for left, other in zip(
+        found["hold_out"]["budgets"], planned["hold_out"]["budgets"], strict=True
+    ):
+        assert (left["n_points"], left["rms"]) == (other["n_points"], other["rms"])
+
+
 def test_columns_of_other_names_are_mapped(points, tmp_path):
     renamed = tmp_path / "renamed.csv"
     header, rest = points.read_text().split("\n", 1)
