@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 
 from analysis.cautions import Caution, Code
-from analysis.errors import AnalysisError
 from analysis.fits.holdout import HoldOut, Left, hold_out
 from analysis.fits.parametric.caution import NOT_IDENTIFIED, cautions, vanished
 from analysis.fits.parametric.laws import Law
@@ -59,11 +58,6 @@ def report(law: Law, table: pd.DataFrame, asked: Asked) -> Report:
     Raises AnalysisError where there are no more points than parameters, where all losses are the
     same, or where the groups to resample are unknown.
     """
-    if len(table) > 1 and table["loss"].nunique() == 1:
-        raise AnalysisError(
-            f"All {len(table)} points have one loss, {table['loss'].iloc[0]:g}: no law of size "
-            "and tokens can be read from them; look at where the losses come from."
-        )
     log_loss = np.log(table["loss"].to_numpy(float))
     fit = fit_law(Problem(law, log_loss, asked.delta, raw=asked.raw), asked.starts)
     groups = group_points(table, asked.resample)

@@ -124,6 +124,8 @@ def _polish(problem: Problem, theta: Floats, steps: int, held: int | None) -> Po
     damping = np.full(len(theta), 1e-2)
     active = np.flatnonzero(np.isfinite(objective))
     step = 0
+    if not len(active):
+        return Polished(theta, objective, gradient, step)
     for step in range(1, steps + 1):  # noqa: B007
         here = problem.sets_of(active)
         slope, irls, newton = _normal_equations(here, theta[active])

@@ -158,6 +158,30 @@ def test_candidates_come_from_a_plan_at_its_price(tmp_path, points):
     assert "no run to suggest" in invoke(file, "--candidates", plan).stderr
 
 
+def test_a_model_of_one_loss_leaves_the_others_their_runs(tmp_path, points):
+    flat = points.assign(model="flat", loss=3.0)
+    both, alone = tmp_path / "both.csv", tmp_path / "alone.csv"
+    pd.concat([points.assign(model="mor"), flat]).to_csv(both, index=False)
+    flat.to_csv(alone, index=False)
+    told = json.loads(invoke(both, "--json").stdout)
+    assert [one["model"] for one in told["models"]] == ["mor"]
+    assert ["flat of" in warning for warning in told["warnings"]] == [True]
+    refused = invoke(alone)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "flat of" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_law_without_a_floor_is_one_of_numbers(points):
+    law = TrueLaw(**{**TRUTH, "E": 0.0}, source="no floor", sizes=(1, 1e12), noise=NOISE)
+    params, tokens = points["params"].to_numpy(float), points["tokens"].to_numpy(float)
+    terms = TRUTH["A"] * params ** -TRUTH["alpha"] + TRUTH["B"] * tokens ** -TRUTH["beta"]
+    assert law.loss(params, tokens) == pytest.approx(terms)
+    with pytest.raises(AnalysisError, match="do not identify"):
+        suggest(law, points, repeats(points, {}, ""), 1)
+
+
 def test_points_that_tell_nothing_are_refused(points, law):
     one_budget = points[points["budget"] == points["budget"].min()]
     with pytest.raises(AnalysisError, match=r"only 5 points|no more points"):
