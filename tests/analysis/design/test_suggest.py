@@ -98,6 +98,25 @@ def test_the_command_prints_what_the_sweep_takes(tmp_path, points):
     assert "->" in shown
 
 
+def test_a_repeat_names_its_budget_to_the_last_digit(tmp_path, points):
+    file = tmp_path / "points.csv"
+    points.assign(budget=points["budget"] * 1.0123456789).to_csv(file, index=False)
+    for run in json.loads(invoke(file, "--json").stdout)["models"][0]["runs"]:
+        settings = dict(pair.split("=") for pair in run["overrides"].split())
+        assert float(settings["budget"]) == run["budget"]
+
+
+def test_points_without_sizes_have_no_command_to_paste(tmp_path, points):
+    file = tmp_path / "points.csv"
+    points.drop(columns="size").to_csv(file, index=False)
+    runs = json.loads(invoke(file, "--json").stdout)["models"][0]["runs"]
+    assert [run["overrides"] for run in runs] == [None] * 3
+    shown = invoke(file)
+    assert shown.exit_code == 0
+    assert "sweep.py" not in shown.stdout
+    assert "params=" not in shown.stdout
+
+
 def test_a_curve_is_typed_with_the_settings_it_differs_in(tmp_path, points):
     file = tmp_path / "points.csv"
     told = {"curve": "mor (alpha=0.2)", "overrides": "model.router.alpha=0.2"}
