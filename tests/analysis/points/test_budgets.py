@@ -7,9 +7,12 @@ import pandas as pd
 import pytest
 
 from analysis.cautions import Code
+from analysis.fits.envelope import fit_envelope
+from analysis.points.curves import from_points
 from analysis.points.load import load_points
 from analysis.points.table import LAW_NUMBERS, NUMBERS, PointSet, Wanted
-from tests.analysis.laws import law_table
+from tests.analysis.conftest import study_table
+from tests.analysis.laws import TRUTH, law_table
 
 
 def load(table: pd.DataFrame, folder: Path, numbers: tuple[str, ...] = LAW_NUMBERS) -> PointSet:
@@ -62,3 +65,39 @@ def test_runs_spread_over_compute_keep_their_budgets(tmp_path, step):
     points = load(table, tmp_path)
     assert points.table["budget"].tolist() == pytest.approx(budgets.tolist(), rel=1e-15)
     assert codes(points) == []
+
+
+@pytest.mark.parametrize("cell", ["0", "-5", "-1e18", "inf", "1e400", "abc"])
+def test_a_budget_that_is_none_is_left_out_by_its_line(tmp_path, cell):
+    table = law_table(0.003).drop(columns="trunk")
+    budgets = [cell if row in (2, 7) else repr(b) for row, b in enumerate(table["budget"].tolist())]
+    points = load(table.assign(budget=budgets), tmp_path)
+    assert len(points.table) == len(table) - 2
+    assert points.table["loss"].tolist() == table["loss"].drop(index=[2, 7]).tolist()
+    assert codes(points) == [Code.UNUSABLE_ROWS]
+    assert f"line 4 (budget {cell}), line 9 (budget {cell})" in str(points.warnings[0])
+
+
+@pytest.mark.parametrize("cell", ["", "-", "nan", "NaN", "N/A", "NA", "None", "null"])
+def test_a_cell_without_a_budget_keeps_its_row_where_a_fit_needs_none(tmp_path, cell):
+    table = law_table(0.003).drop(columns="trunk")
+    budgets = [cell if row == 2 else repr(b) for row, b in enumerate(table["budget"].tolist())]
+    points = load(table.assign(budget=budgets), tmp_path)
+    assert np.flatnonzero(points.table["budget"].isna()).tolist() == [2]
+    assert codes(points) == []
+    needed = load(table.assign(budget=budgets), tmp_path, NUMBERS)
+    assert len(needed.table) == len(table) - 1
+    assert codes(needed) == [Code.UNUSABLE_ROWS]
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_envelope_of_bad_budgets_is_that_of_the_other_rows(tmp_path):
+    sizes = {f"{n}m": n * 1e6 for n in (30, 60, 120, 240, 480, 960)}
+    table = study_table(("vanilla",), sizes, budgets=(1e18, 4e18, 1.6e19, 6.4e19))
+    table["loss"] = TRUTH["E"] + TRUTH["A"] * table["params"] ** -TRUTH["alpha"]
+    table["loss"] += TRUTH["B"] * table["tokens"] ** -TRUTH["beta"]
+    exponents = []
+    for rows in (table.assign(budget=table["budget"].mask(table.index == 2, -5)), table.drop(2)):
+        found = fit_envelope("vanilla", from_points(load(rows, tmp_path).table), resamples=0)
+        exponents.append(found.params_law.exponent)
+    assert 0.3 < exponents[0] == exponents[1] < 0.7
