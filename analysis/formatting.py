@@ -14,7 +14,7 @@ def compute(value: float) -> str:
 
 def typed(value: float) -> str:
     """A budget in FLOPs as it is typed on the command line, to the last digit: 2e18, 1.23456e18."""
-    mantissa, exponent = f"{Decimal(repr(value)).normalize():e}".split("e")
+    mantissa, exponent = f"{Decimal(repr(float(value))).normalize():e}".split("e")
     return f"{mantissa}e{int(exponent)}"
 
 
