@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from urllib.parse import unquote
 
+import pandas as pd
 import pytest
 
 from analysis.errors import AnalysisError
@@ -186,6 +187,20 @@ def test_a_study_of_variants_is_not_told_curve_by_curve(tmp_path):
     short = text_of(page).split("Who wins at equal compute")[0]
     assert "5 variants, each of one size at a budget: there are no isoFLOP curves" in short
     assert "No exponent" not in short
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_one_run_a_point_is_a_limit_whatever_its_seed(named):
+    """Seeds that differ from size to size repeat no point."""
+
+    def limited(table: pd.DataFrame) -> bool:
+        table = table if named else table.assign(size=None)
+        said = say(fit_isoflop(table, resamples=0), PointSet(table, "x"), {})
+        return any("second seed" in limit for limit in said.limits)
+
+    one, two = study_table(noise=0.01), study_table(noise=0.01, seeds=(0, 1))
+    differing = one.assign(seed=one["params"].rank(method="dense"))
+    assert [limited(table) for table in (one, differing, two)] == [True, True, False]
 
 
 def test_one_model_is_no_comparison_and_names_are_text(tmp_path):
