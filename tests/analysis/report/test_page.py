@@ -3,13 +3,16 @@
 import json
 import re
 from pathlib import Path
+from typing import get_args
 from urllib.parse import unquote
 
 import pandas as pd
 import pytest
 
+from analysis.commands import options
 from analysis.errors import AnalysisError
 from analysis.fits.isoflop import fit_isoflop
+from analysis.fits.minimum import DEFAULT_WINDOW, LEAST_SIZES, REACH, WIDE_GRID
 from analysis.points.load import load_points
 from analysis.points.table import PointSet
 from analysis.report import charts
@@ -201,6 +204,18 @@ def test_one_run_a_point_is_a_limit_whatever_its_seed(named):
     one, two = study_table(noise=0.01), study_table(noise=0.01, seeds=(0, 1))
     differing = one.assign(seed=one["params"].rank(method="dense"))
     assert [limited(table) for table in (one, differing, two)] == [True, True, False]
+
+
+def test_the_page_and_the_help_say_the_window_of_the_fit(tmp_path):
+    said = gather(tmp_path, *fitted(build(tmp_path)), False, "")["provenance"]["Approach 2"]
+    assert said.endswith(DEFAULT_WINDOW)
+    for number in (WIDE_GRID, REACH, LEAST_SIZES):
+        assert f" {number:g} " in DEFAULT_WINDOW
+    (window,) = get_args(options.Window)[1:]
+    assert DEFAULT_WINDOW in window.help
+    chosen = fit_isoflop(study_table(), window=3, resamples=0)
+    said = gather(tmp_path, chosen, load(build(tmp_path / "b")), False, "")["provenance"]
+    assert DEFAULT_WINDOW not in said["Approach 2"]
 
 
 def test_one_model_is_no_comparison_and_names_are_text(tmp_path):
