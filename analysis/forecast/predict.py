@@ -219,8 +219,8 @@ def _number(guess: Guess, found: Beyond, at: str) -> float:
     """Out of its logarithm. Raises AnalysisError where no float holds it."""
     if not abs(guess.value) < LARGEST:
         raise AnalysisError(
-            f"--at names {at}, so far from the points of {found.frontier.model} that no number "
-            "holds the forecast: name a budget and sizes that are nearer to them."
+            f"--at names {at}, where no number holds the forecast of {found.frontier.model}: name "
+            "a budget and sizes that are nearer to its points."
         )
     return float(np.exp(guess.value))
 
