@@ -164,6 +164,11 @@ def _left(left: Left) -> str:
     if left.mean is None or left.rms is None:
         return f"{name}: too few points remain to fit."
     return (
-        f"{name}: loss predicted {left.mean:+.2%} on average, {left.rms:.2%} rms "
+        f"{name}: loss predicted {_share(left.mean, '+')} on average, {_share(left.rms)} rms "
         f"over {plural(left.n_points, 'point')}."
     )
+
+
+def _share(value: float, sign: str = "") -> str:
+    """In percent; in powers of ten where a loss is next to nothing."""
+    return f"{value:{sign}.2%}" if abs(value) < 100 else f"{100 * value:{sign}.3g}%"

@@ -95,7 +95,8 @@ def _objective(problem: Problem, residual: Floats) -> Floats:
         size = np.abs(residual)
         inner = np.minimum(size, problem.delta)
         huber = inner * (size - 0.5 * inner)
-    total = huber if problem.weights is None else huber * problem.weights
+    with np.errstate(invalid="ignore"):  # no weight times a square without end: no number
+        total = huber if problem.weights is None else huber * problem.weights
     return np.asarray(total.sum(axis=1))
 
 

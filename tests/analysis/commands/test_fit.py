@@ -66,6 +66,24 @@ def test_achieved_budgets_are_resampled_and_left_out_as_planned_ones(points, tmp
         assert (left["n_points"], left["rms"]) == (other["n_points"], other["rms"])
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("loss", [1e-100, 1e-300, 5e-324])
+@pytest.mark.parametrize("objective", ["log", "raw"])
+def test_a_loss_next_to_nothing_gives_numbers(points, tmp_path, loss, objective):
+    table = pd.read_csv(points)
+    table.loc[3, "loss"] = loss
+    path = tmp_path / "nothing.csv"
+    table.to_csv(path, index=False)
+    options = ("--bootstrap", 50, "--starts", 200, "--objective", objective)
+    found = invoke(path, *options, "--json")
+    assert found.exit_code == 0, found.output
+    content = json.loads(found.stdout, parse_constant=pytest.fail)
+    assert "outliers" in content["warning_codes"]
+    first = content["hold_out"]["budgets"][0]
+    assert first["rms"] >= first["mean"] > 1e30
+    assert max(map(len, invoke(path, *options).stdout.splitlines())) < 400
+
+
 def test_columns_of_other_names_are_mapped(points, tmp_path):
     renamed = tmp_path / "renamed.csv"
     header, rest = points.read_text().split("\n", 1)
