@@ -1,14 +1,21 @@
 """How numbers are written for people: 2e18, 42M, 0.497."""
 
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 
 _SUFFIXES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
 
 
 def compute(value: float) -> str:
-    """A budget in FLOPs as it is typed on the command line: 2e18, 1.65e19."""
+    """A budget in FLOPs to four digits: 2e18, 1.65e19."""
     mantissa, exponent = f"{value:.3e}".split("e")
     return f"{float(mantissa):g}e{int(exponent)}"
+
+
+def typed(value: float) -> str:
+    """A budget in FLOPs as it is typed on the command line, to the last digit: 2e18, 1.23456e18."""
+    mantissa, exponent = f"{Decimal(repr(float(value))).normalize():e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
 
 
 def count(value: float) -> str:

@@ -89,7 +89,7 @@ def command(
         return
     typer.echo(f"{len(found.table)} points from {found.source}, against {done.baseline}")
     typer.echo(f"{verdict.loss_label(found)}\n")
-    _print(done, tuning)
+    _print(done, tuning, len(fitted.models[done.baseline].minima))
     _print_others(others, done.baseline)
     _print_costs(timed, within, done.baseline)
     print_warnings(warnings)
@@ -101,11 +101,14 @@ def _draw(done: "Compared", folder: Path, in_bytes: bool) -> list[Any]:
     return [effective_compute.draw(done, folder, "effective_compute", in_bytes)]
 
 
-def _print(done: "Compared", tuning: "Tuning") -> None:
+def _print(done: "Compared", tuning: "Tuning", budgets: int) -> None:
+    """`budgets`: of the baseline."""
     from analysis.compare.mistuning import words
 
+    flat = f"{done.baseline} does not improve with compute there"
+    none = flat if budgets > 1 else f"{done.baseline} has one budget"
     for row in done.comparisons:
-        typer.echo(f"{_comparison(row, done.baseline)}; {words(tuning.of(row), row.gap)}")
+        typer.echo(f"{_comparison(row, done.baseline, none)}; {words(tuning.of(row), row.gap)}")
     typer.echo("")
     for plateau in done.plateaus:
         typer.echo(_plateau(plateau))
@@ -155,7 +158,8 @@ def _print_costs(timed: "AtEqualTime", within: "AtEqualMemory", baseline: str) -
             typer.echo("\n" + "\n".join(line for line in said if line))
 
 
-def _comparison(row: "Comparison", baseline: str) -> str:
+def _comparison(row: "Comparison", baseline: str, none: str) -> str:
+    """`none`: why there is no multiplier, where there is none."""
     from analysis.formatting import compute
 
     best = f"{'at most ' if row.loss_is_bound else ''}{row.loss:.4f}"
@@ -166,7 +170,7 @@ def _comparison(row: "Comparison", baseline: str) -> str:
         gap += f", {'decided' if row.decided else 'not decided'} (p {row.adjusted_p:.2g}, Holm)"
     said = f"{row.model} at {compute(row.budget)}: loss {best} against {base}, {gap}; "
     if row.multiplier is None:
-        return said + f"no multiplier: {baseline} does not improve with compute there"
+        return said + f"no multiplier: {none}"
     how = " (extrapolated)" if row.extrapolated else ""
     return said + (
         f"equals {baseline} at {row.multiplier:.3g}{_interval(row.multiplier_interval, '.3g')} "

@@ -92,8 +92,9 @@ Window = Annotated[
     typer.Option(
         min=1,
         metavar="K",
-        help="Fit each parabola to the lowest size and the K nearest on either side. Default: 3 "
-        "where a budget has more than 7 sizes, otherwise all.",
+        help="Fit each parabola to the lowest size and the K nearest on either side. Default: all "
+        "of 7 sizes or fewer, of more those within a factor of 2 of the lowest, 3 on either side "
+        "at least.",
         show_default=False,
     ),
 ]

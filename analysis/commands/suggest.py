@@ -74,10 +74,7 @@ def command(
         "\nHalf widths (95 %) are those of independent noise as large as the residuals, around the "
         "fitted law;\nthe bootstrap of `fit` only reaches what these points happen to be."
     )
-    typer.echo("\nEach line goes behind the command that launched the study:")
-    for one in done:
-        for run in one.runs:
-            typer.echo(f"    python sweep.py -m ... {overrides(run)}")
+    _print_overrides([overrides(run) for one in done for run in one.runs])
     print_warnings(warnings)
 
 
@@ -121,13 +118,25 @@ def _prices(found: "PointSet") -> "tuple[dict[str, Price], str]":
     return prices(found.table, records.speeds(records.of_points(found.table)), plan)
 
 
-def overrides(run: "Suggestion") -> str:
-    """What `sweep.py -m` takes: the axes of the run, and what its curve differs in."""
-    from analysis.formatting import compute
+def overrides(run: "Suggestion") -> str | None:
+    """What `sweep.py -m` takes: the axes of the run, and what its curve differs in; None for a size
+    without a name, which no setting stands for."""
+    from analysis.formatting import typed
 
-    size = f"size={run.size}" if run.size else f"params={run.params:.6g}"
-    axes = [f"model={run.model}", size, f"budget={compute(run.budget)}", f"seed={run.seed}"]
-    return " ".join([*axes, run.settings]).strip()
+    if not run.size:
+        return None
+    axes = [f"model={run.model}", f"size={run.size}", f"budget={typed(run.budget)}"]
+    return " ".join([*axes, f"seed={run.seed}", run.settings]).strip()
+
+
+def _print_overrides(lines: list[str | None]) -> None:
+    if any(lines):
+        typer.echo("\nEach line goes behind the command that launched the study:")
+    for line in lines:
+        if line:
+            typer.echo(f"    python sweep.py -m ... {line}")
+    if not all(lines):
+        typer.echo("\nNo overrides for sizes without a name: give the points a column size.")
 
 
 def _json(done: "Suggested") -> dict[str, Any]:

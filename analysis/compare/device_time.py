@@ -28,6 +28,7 @@ from analysis.formatting import compute, count, listing
 from analysis.points.table import curve_of
 
 Interval = tuple[float, float] | None
+BEYOND = " (extrapolated)"
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class Timed:
     gap_interval: Interval
     multiplier: float | None  # time that the baseline needs for the model's loss, over `seconds`
     multiplier_interval: Interval
-    extrapolated: bool
+    gap_extrapolated: bool  # `seconds` lie outside of those of the baseline's budgets
+    multiplier_extrapolated: bool  # the time that the baseline needs lies outside of them
     unsure: bool  # speeds as far apart as single runs scatter could change the sign of the gap
     turns: bool  # it leads at one of equal FLOPs and equal device time, and lags at the other
 
@@ -103,7 +105,7 @@ def at_equal_time(
         gap_interval = None
         if reference.drawn is not None and mine is not None:
             gap_interval = percentiles(mine - reference.drawn.losses_at(seconds))
-        k, k_interval, _ = reference.multiplier(told.loss, mine, seconds)
+        k, k_interval, outside = reference.multiplier(told.loss, mine, seconds)
         found.append(
             Timed(
                 told.model,
@@ -116,7 +118,8 @@ def at_equal_time(
                 gap_interval,
                 k,
                 k_interval,
-                bool(not times[0] <= seconds <= times[-1]),
+                reference.curve.outside(seconds),
+                outside,
                 unsure,
                 not unsure and equal_compute.turns(told, told.loss - there, gap_interval),
             )
@@ -225,8 +228,9 @@ def _line(row: Timed, baseline: str) -> str:
     line = (
         f"{row.model} at {compute(row.budget)} takes {row.seconds / row.baseline_seconds:.2f} "
         f"times the device time of {baseline}; at equal device time its gap is {row.gap:+.4f}"
-        f"{width}"
+        f"{width}{BEYOND if row.gap_extrapolated else ''}"
     )
     if row.multiplier is not None:
         line += f" and it equals {baseline} at {row.multiplier:.3g} x the time"
-    return line + (" (extrapolated)." if row.extrapolated else ".")
+        line += BEYOND if row.multiplier_extrapolated else ""
+    return f"{line}."

@@ -23,6 +23,7 @@ from analysis.fits.resample import percentiles
 
 Places = NDArray[np.intp] | int
 FLAT = 1e-9
+ROUNDING = 1e-6  # of FLOPs or seconds, relative
 LEAST = 3  # minima that give a floor
 LOST = 0.05  # share of resamples that do not reach the loss from which there is no interval
 
@@ -56,6 +57,10 @@ class Curves:
         left, slope = self._line(x, self._excess(self.losses), segment)
         return np.asarray(self.floors + np.exp(left + slope * (wanted - x[segment])))
 
+    def outside(self, at: float) -> bool:
+        """Whether FLOPs or seconds lie outside of the points, by more than rounding."""
+        return not self.at[0] * (1 - ROUNDING) <= at <= self.at[-1] * (1 + ROUNDING)
+
     def _excess(self, losses: Floats) -> Floats:
         """log(L - E); NaN at the floor and below it."""
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -86,7 +91,7 @@ class Baseline:
         reached = float(self.curve.reaching(np.array([loss]))[0])
         if not np.isfinite(reached):
             return None, None, False
-        outside = not self.curve.at[0] <= reached <= self.curve.at[-1]
+        outside = self.curve.outside(reached)
         if drawn is None or self.drawn is None or not self.known:
             return reached / at, None, outside
         samples = self.drawn.reaching(drawn) / at

@@ -40,7 +40,9 @@ class TrueLaw:
     @property
     def theta(self) -> Floats:
         """(1, 5), as the solver has it."""
-        return np.array([[np.log(self.A), self.alpha, np.log(self.B), self.beta, np.log(self.E)]])
+        with np.errstate(divide="ignore"):  # a law may have no floor
+            floor = np.log(self.E)
+        return np.array([[np.log(self.A), self.alpha, np.log(self.B), self.beta, floor]])
 
     def loss(self, params: Floats, tokens: Floats) -> Floats:
         """Nats per token of runs with these parameters and tokens."""
@@ -57,10 +59,13 @@ PUBLISHED = TrueLaw(
 def law_of(rows: pd.DataFrame, source: str) -> TrueLaw:
     """Approach 3 through the points of one model, with the noise that its residuals show.
 
-    Raises AnalysisError where there are too few points, a term of the law is gone, or the points
-    do not hold the exponent.
+    Raises AnalysisError where there are too few points or all have one loss, a term of the law is
+    gone, or the points do not hold the exponent.
     """
-    fit = fit_law(Problem(Chinchilla.of(rows), np.log(rows["loss"].to_numpy(float))))
+    try:
+        fit = fit_law(Problem(Chinchilla.of(rows), np.log(rows["loss"].to_numpy(float))))
+    except AnalysisError as error:
+        raise AnalysisError(f"{source}: {error}") from error
     lost = [term.coefficient for term in vanished(fit)]
     if any(term.exponent for term in vanished(fit)):
         raise AnalysisError(

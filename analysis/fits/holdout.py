@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from analysis.fits.parametric.laws import Floats
 from analysis.fits.parametric.optimum import LawFit
-from analysis.fits.parametric.solver import Problem, polish
+from analysis.fits.parametric.solver import LARGEST, Problem, polish
 
 TOP_SHARE = 0.1
 
@@ -72,4 +72,4 @@ def _leave(fit: LawFit, name: str, out: NDArray[np.bool_]) -> Left:
 
 def _error(problem: Problem, theta: Floats, out: NDArray[np.bool_]) -> Floats:
     predicted = problem.law.take(out).log_loss(theta)[0]
-    return np.asarray(np.expm1(predicted - problem.log_loss[out]))
+    return np.asarray(np.expm1(np.minimum(predicted - problem.log_loss[out], LARGEST)))

@@ -18,6 +18,10 @@ from analysis.formatting import count, plural
 WIDE_GRID = 7
 REACH = 2.0
 LEAST_SIZES = 3  # on either side
+DEFAULT_WINDOW = (
+    f"all of {WIDE_GRID} sizes or fewer, of more those within a factor of {REACH:g} of the lowest, "
+    f"{LEAST_SIZES} on either side at least"
+)
 WIDER = 2  # sizes on either side that always keep three of three or more
 
 

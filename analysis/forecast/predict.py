@@ -13,11 +13,12 @@ from analysis.cautions import Caution, Code
 from analysis.errors import AnalysisError
 from analysis.fits.isoflop import IsoflopResult, fit_isoflop
 from analysis.forecast.extrapolate import Beyond, Guess, beyond
-from analysis.formatting import compute, count, listing
+from analysis.formatting import compute, count, listing, typed
 from analysis.points.series import ordered
 from analysis.points.table import curve_of
 
-FAR = 10.0  # times the largest budget
+FAR = 10.0  # times the largest budget, or below the smallest
+LARGEST = 700.0  # logarithm of what a float holds
 SAME = 1e-3  # relative, of a size
 Interval = tuple[float, float] | None
 
@@ -177,12 +178,13 @@ def _sizes(one: Asked, rows: pd.DataFrame, model: str) -> list[tuple[float, str 
 
 def _best(found: Beyond, loss: Guess, budget: float, level: float) -> Best:
     size = found.size(np.log(budget))
+    at = f"budget={typed(budget)}"
     return Best(
         found.frontier.model,
         budget,
-        float(np.exp(loss.value)),
+        _number(loss, found, at),
         _exp(loss.interval(level)),
-        float(np.exp(size.value)),
+        _number(size, found, at),
         _exp(size.interval(level)),
         found.how,
     )
@@ -198,7 +200,8 @@ def _gaps(guesses: dict[str, Guess], baseline: str, budget: float, level: float)
             continue
         gap = float(np.exp(own.value) - np.exp(base.value))
         number = min(len(own.samples), len(base.samples))
-        drawn = np.exp(own.samples[:number]) - np.exp(base.samples[:number])
+        with np.errstate(over="ignore", invalid="ignore"):  # far away; intervals leave it out
+            drawn = np.exp(own.samples[:number]) - np.exp(base.samples[:number])
         laws = float(np.hypot(own.laws * np.exp(own.value), base.laws * np.exp(base.value)))
         both = replace(own, value=gap, samples=drawn, laws=laws)
         found.append(Gap(name, baseline, budget, gap, both.interval(level)))
@@ -207,31 +210,42 @@ def _gaps(guesses: dict[str, Guess], baseline: str, budget: float, level: float)
 
 def _run(found: Beyond, budget: float, params: float, size: str | None, level: float) -> Run:
     guess = found.run(float(np.log(params)), float(np.log(budget)))
-    loss, ends = float(np.exp(guess.value)), _exp(guess.interval(level))
+    loss = _number(guess, found, f"budget={typed(budget)} params={typed(params)}")
+    ends = _exp(guess.interval(level))
     return Run(found.frontier.model, budget, params, size, loss, ends, found.how)
 
 
+def _number(guess: Guess, found: Beyond, at: str) -> float:
+    """Out of its logarithm. Raises AnalysisError where no float holds it."""
+    if not abs(guess.value) < LARGEST:
+        raise AnalysisError(
+            f"--at names {at}, where no number holds the forecast of {found.frontier.model}: name "
+            "a budget and sizes that are nearer to its points."
+        )
+    return float(np.exp(guess.value))
+
+
 def _exp(ends: Interval) -> Interval:
-    return ends and (float(np.exp(ends[0])), float(np.exp(ends[1])))
+    """Out of their logarithms; None where no float holds them."""
+    if ends is None or not max(map(abs, ends)) < LARGEST:
+        return None
+    return float(np.exp(ends[0])), float(np.exp(ends[1]))
 
 
 def _cautions(fitted: IsoflopResult, asked: list[Asked], known: dict[str, Beyond]) -> list[Caution]:
     said = []
     budgets = sorted({budget for one in asked for budget in one.budgets})
     tried = [m.budget for name in known for m in fitted.models[name].minima]
-    within = [compute(b) for b in budgets if min(tried) <= b <= max(tried)]
+    low, high = min(tried), max(tried)
+    span = f"The points have budgets from {compute(low)} to {compute(high)}"
+    within = [compute(b) for b in budgets if low <= b <= high]
     if within:
-        text = (
-            f"The points have budgets on both sides of {listing(within)}: an interpolation, which "
-            "proves less than a forecast."
-        )
+        text = f"{span}: {listing(within)} is an interpolation, which proves less than a forecast."
         said.append(Caution(Code.WITHIN_POINTS, text))
-    far = [f"{compute(b)} ({b / max(tried):.3g} times)" for b in budgets if b > FAR * max(tried)]
+    far = [f"{compute(b)} ({b / low:.3g} times the smallest)" for b in budgets if b < low / FAR]
+    far += [f"{compute(b)} ({b / high:.3g} times the largest)" for b in budgets if b > FAR * high]
     if far:
-        text = (
-            f"Far beyond the largest budget, {compute(max(tried))}: {listing(far)}. Intervals hold "
-            "as long as the law does."
-        )
+        text = f"{span}, far from {listing(far)}. Intervals hold as long as the law does."
         said.append(Caution(Code.EXTRAPOLATED, text))
     by_minima = [name for name, found in known.items() if found.how == "minima"]
     if by_minima:

@@ -25,18 +25,26 @@ NUMBERS = ("params", "tokens", "loss", "budget")
 
 
 def digests(table: pd.DataFrame) -> dict[str, str]:
-    """A digest of each point's numbers by its run id, else by what identifies the experiment."""
-    identity = [name for name in IDENTITY if name in table and name != "curve"]
+    """A digest of each point's numbers by its name."""
     found: dict[str, str] = {}
+    named = table.assign(curve=curve_of(table), name=names_of(table))
+    for row in named.to_dict("records"):
+        numbers = [row["curve"], *(f"{float(row[key]):.12g}" for key in NUMBERS)]
+        found[row["name"]] = _digest(numbers)[:16]
+    return found
+
+
+def names_of(table: pd.DataFrame) -> list[str]:
+    """The name of each point: its run id, else what identifies the experiment."""
+    identity = [name for name in IDENTITY if name in table and name != "curve"]
     named = table.assign(curve=curve_of(table))
+    found = []
     for row in named.to_dict("records"):
         run_id = row.get("run_id")
-        name = str(run_id) if not pd.isna(run_id) else "|".join(
+        found.append(str(run_id) if not pd.isna(run_id) else "|".join(
             f"{row[key]:.6g}" if isinstance(row[key], float) else str(row[key])
             for key in ("curve", *identity)
-        )  # fmt: skip
-        numbers = [row["curve"], *(f"{float(row[key]):.12g}" for key in NUMBERS)]
-        found[name] = _digest(numbers)[:16]
+        ))  # fmt: skip
     return found
 
 

@@ -12,7 +12,7 @@ from analysis.fits.bootstrap import student_quantile
 from analysis.fits.isoflop import IsoflopResult
 from analysis.fits.minimum import Vertex
 from analysis.forecast.predict import Forecast
-from analysis.forecast.record import digests
+from analysis.forecast.record import digests, names_of
 from analysis.formatting import compute, count, listing, plural
 from analysis.points.table import PointSet, curve_of
 
@@ -35,7 +35,8 @@ class Told:
 @dataclass(frozen=True)
 class Scored(Told):
     """The same with what was `measured` (None: not yet, for `reason`); z in standard errors of the
-    band."""
+    band. A measurement by nothing but the forecast's own points is no test of it: neither hit nor
+    z."""
 
     measured: float | None
     hit: bool | None
@@ -68,26 +69,32 @@ def score(
                 f"The forecast was made from points with {column} {listing(known)} and these have "
                 f"{listing(now)}: give points of the same {column}."
             )
+    told_of = set(content["points"])
+    new = points.table[[name not in told_of for name in names_of(points.table)]]
     rows = []
     for best in done.best:
         found, why = _minimum(fitted, best.model, best.budget)
+        tested = len(_at(new, best.model, best.budget)) > 0
         for what, value, ends, measured in (
             ("best loss", best.loss, best.interval, found.loss if found else None),
             ("N_opt", best.params, best.params_interval, found.params if found else None),
         ):
             told = Told(what, best.model, best.budget, value, ends)
-            rows.append(_scored(told, measured, done.level, why))
+            rows.append(_scored(told, measured, done.level, why, tested))
     for gap in done.gaps:
         own, why = _minimum(fitted, gap.model, gap.budget)
         base, other = _minimum(fitted, gap.baseline, gap.budget)
         told = Told(f"gap to {gap.baseline}", gap.model, gap.budget, gap.gap, gap.interval)
         measured = own.loss - base.loss if own and base else None
-        rows.append(_scored(told, measured, done.level, why or other))
+        tested = any(len(_at(new, name, gap.budget)) for name in (gap.model, gap.baseline))
+        rows.append(_scored(told, measured, done.level, why or other, tested))
     for run in done.runs:
-        measured = _loss_of(points.table, run.model, run.budget, run.params)
+        of = _at(points.table, run.model, run.budget, run.params)
+        measured = float(of["loss"].mean()) if len(of) else None
         why = "" if measured is not None else "no such run has finished"
         told = Told(f"run of {count(run.params)}", run.model, run.budget, run.loss, run.interval)
-        rows.append(_scored(told, measured, done.level, why))
+        tested = len(_at(new, run.model, run.budget, run.params)) > 0
+        rows.append(_scored(told, measured, done.level, why, tested))
     return rows, _changed(content["points"], points)
 
 
@@ -111,17 +118,18 @@ def _minimum(fitted: IsoflopResult, model: str, budget: float) -> tuple[Vertex |
     return Vertex(found.params, found.tokens, found.loss), ""
 
 
-def _loss_of(table: pd.DataFrame, model: str, budget: float, params: float) -> float | None:
-    rows = table[
-        (curve_of(table) == model)
-        & (np.abs(table["budget"] / budget - 1) < SAME)
-        & (np.abs(table["params"] / params - 1) < SAME)
-    ]
-    return float(rows["loss"].mean()) if len(rows) else None
+def _at(
+    table: pd.DataFrame, model: str, budget: float, params: float | None = None
+) -> pd.DataFrame:
+    """The points of a model at a budget, of one size or of all."""
+    rows = table[(curve_of(table) == model) & (np.abs(table["budget"] / budget - 1) < SAME)]
+    return rows if params is None else rows[np.abs(rows["params"] / params - 1) < SAME]
 
 
-def _scored(told: Told, measured: float | None, level: float, reason: str) -> Scored:
+def _scored(told: Told, measured: float | None, level: float, reason: str, tested: bool) -> Scored:
     ends = told.interval
+    if measured is not None and not tested:
+        reason, ends = "among the forecast's points", None
     if measured is None or ends is None:
         return Scored(**vars(told), measured=measured, hit=None, z=None, reason=reason)
     values = np.array([ends[0], told.predicted, ends[1], measured])

@@ -58,16 +58,24 @@ def check_units(table: pd.DataFrame, source: str) -> list[Caution]:
     return [Caution(Code.UNUSUAL_COMPUTE, f"Check the units of {source}: {told}; else {REMEDY}.")]
 
 
-def group_achieved(table: pd.DataFrame, source: str) -> tuple[pd.DataFrame, list[Caution]]:
+def group_achieved(
+    table: pd.DataFrame, source: str, *, needed: bool = True
+) -> tuple[pd.DataFrame, list[Caution]]:
     """The table with budgets that are nearly the same made one, their geometric mean; and a word.
 
-    Raises AnalysisError where they are a chain without gaps, so that no grouping is right.
+    Raises AnalysisError where they are a chain without gaps, so that no grouping is right. A fit
+    that does without budgets (not `needed`) takes runs that are spread over compute: there a chain
+    stays as it is, and so do budgets that hardly repeat once they are grouped.
     """
-    values = np.unique(table["budget"].to_numpy(float))
+    budgets = table["budget"].to_numpy(float)
+    budgets = budgets[np.isfinite(budgets) & (budgets > 0)]
+    values = np.unique(budgets)
     groups = np.split(values, 1 + np.flatnonzero(np.diff(values) > NEAR * values[:-1]))
-    if len(groups) == len(values):
+    if len(groups) >= len(values):
         return table, []
     chain = next((group for group in groups if group[-1] > (1 + WIDEST) * group[0]), None)
+    if not needed and (chain is not None or 2 * len(groups) > len(budgets)):
+        return table, []
     if chain is not None:
         raise AnalysisError(
             f"{source} has {plural(len(chain), 'budget')} from {compute(chain[0])} to "

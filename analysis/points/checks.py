@@ -15,9 +15,14 @@ BYTES = "compare them in bits per byte (isoflop, compare or report with --loss b
 
 
 def usable(
-    table: pd.DataFrame, names: pd.Series, shown: pd.DataFrame, source: str
+    table: pd.DataFrame,
+    names: pd.Series,
+    shown: pd.DataFrame,
+    source: str,
+    may_lack: pd.DataFrame | None = None,
 ) -> tuple[pd.DataFrame, list[Caution]]:
-    """The rows that a fit can use, and a warning naming the others; `shown`: the needed columns.
+    """The rows that a fit can use, and a warning naming the others; `shown`: the needed columns,
+    and `may_lack`: of each of their cells, whether it may hold no number.
 
     Raises AnalysisError where none is left.
     """
@@ -25,6 +30,8 @@ def usable(
     numbers = table[needed].to_numpy(float)
     zero_is_fine = np.array([column == MAY_BE_ZERO for column in needed])
     good = np.isfinite(numbers) & ((numbers > 0) | (zero_is_fine & (numbers == 0)))
+    if may_lack is not None:
+        good |= may_lack.to_numpy(bool)
     bad = [
         f"{names.iloc[row]} ({needed[column]} {shown.iloc[row, column]})"
         for row, column in zip(*np.nonzero(~good), strict=True)

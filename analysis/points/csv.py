@@ -24,6 +24,7 @@ UNITS = {"loss": " (nats per token)", "budget": " (FLOPs)"}
 NUMERIC = (*NUMBERS, *MORE_NUMBERS, "seed")
 COUNTS = ("params", "tokens", "n_once", "n_rec")  # may be written as 30M
 COMPUTE = ("params", "tokens", "budget")
+BLANK = ("", "-", "nan", "na", "n/a", "none", "null")  # a cell without a value, in lower case
 OURS = (*COLUMNS[:-1], *MORE_NUMBERS)
 SCALED = re.compile(
     r"(?P<factor>[\d.]+(?:[eE][+-]?\d+)?)\s*\*\s*(?P<name>.+)"
@@ -57,8 +58,12 @@ def read_csv(path: Path, wanted: Wanted | None = None) -> tuple[pd.DataFrame, li
     table = tidy(pd.DataFrame(named | numbers, index=lines.index), wanted.extra)
     table["source"] = [f"{path}, {line}" for line in lines]
     said += _named_models(table, path)
-    shown = pd.DataFrame({name: texts[name] for name in wanted.numbers}, dtype=object)
-    kept, dropped = usable(table, lines, shown.replace("", "empty"), str(path))
+    # A budget that is there is used, also where it is not needed.
+    checked = dict.fromkeys([*wanted.numbers, *(["budget"] if "budget" in found else [])])
+    shown = pd.DataFrame({name: texts[name] for name in checked}, dtype=object)
+    blank = shown.map(lambda text: text.casefold() in BLANK)
+    blank[list(wanted.numbers)] = False
+    kept, dropped = usable(table, lines, shown.replace("", "empty"), str(path), blank)
     at, scale = found["loss"]
     said += check_loss(kept, cells.header[at], scale == "ln", str(path))
     if set(COMPUTE) <= set(found):
@@ -72,10 +77,8 @@ def _with_budgets(
 ) -> tuple[pd.DataFrame, list[Caution]]:
     complete = table[(table[list(COMPUTE)] > 0).all(axis=1)]
     said = check_units(complete, source) if len(complete) else []
-    if "budget" in wanted.numbers:
-        table, grouped = group_achieved(table, source)
-        said += grouped
-    return table, said
+    table, grouped = group_achieved(table, source, needed="budget" in wanted.numbers)
+    return table, said + grouped
 
 
 def _told(columns: Sequence[str]) -> str:

@@ -65,6 +65,6 @@ def cells_of(row: Scored) -> list[str]:
 def total_of(found: Calibration, levels: str) -> str:
     """How the intervals have done, in a sentence."""
     if not found.number:
-        return "Nothing that was forecast has been measured yet."
+        return "No interval of a forecast has been tested by a new point yet."
     z = f", z {found.z_rms:.2f} rms" if found.z_rms is not None else ""
     return f"{found.hits} of {found.number} inside their {levels} intervals{z}."

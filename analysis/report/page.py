@@ -17,6 +17,7 @@ from analysis.compare import verdict
 from analysis.errors import AnalysisError
 from analysis.files import make_folder, write_whole
 from analysis.fits.isoflop import IsoflopResult, fit_isoflop
+from analysis.fits.minimum import DEFAULT_WINDOW
 from analysis.formatting import compute, count, plural
 from analysis.points.table import PointSet, curve_of
 from analysis.reference import TABLE9_SOURCE, load_table9
@@ -286,7 +287,9 @@ def _provenance(
 ) -> dict[str, str]:
     versions = sorted({f"{k} {v}" for r in found.values() for k, v in r.versions.items()})
     seeds = points.distinct("seed")
-    window = result.window or "3 where a budget has more than 7 sizes, otherwise all points"
+    window = DEFAULT_WINDOW
+    if result.window is not None:
+        window = f"the {result.window} on either side of the lowest"
     here = [f"{name} {metadata.version(name)}" for name in ("numpy", "pandas", "scipy")]
     return {
         "Source": points.source,
@@ -302,7 +305,7 @@ def _provenance(
         "Approach 1": "lower envelope of the finished runs' curves (Hoffmann et al. 2022, 3.1)",
         "Approach 2": "a least-squares parabola of loss in log(params) at each budget, then "
         "ordinary least squares in log-log through the enclosed minima (Hoffmann et al. 2022, "
-        f"3.2); sizes on either side of the lowest: {window}",
+        f"3.2); sizes: {window}",
         "Approach 3": "Huber loss of log residuals, 4,500 starts (Hoffmann et al. 2022, 3.3)",
         "Intervals": f"95 %, {result.resamples} resamples, seed {result.seed}"
         if result.resamples

@@ -203,7 +203,7 @@ def _limits(done: Compared, points: PointSet, records: Mapping[str, Record]) -> 
         f"Nothing beyond {compute(top)} FLOPs: the models here have {count(params.min())} to "
         f"{count(params.max())} parameters, and an order may turn with scale."
     )
-    seeds = table.groupby([curve_of(table), "size", "budget"], dropna=False)["seed"].nunique()
+    seeds = table.groupby([curve_of(table), "params", "budget"])["seed"].nunique()
     if seeds.max() <= 1:
         said.append(
             "One run a point, no second seed: noise is judged by how far points lie from their "

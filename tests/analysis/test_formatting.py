@@ -1,6 +1,8 @@
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from analysis.formatting import compute, count, listing, plural
+from analysis.formatting import compute, count, listing, plural, typed
 
 
 @pytest.mark.parametrize(
@@ -9,6 +11,15 @@ from analysis.formatting import compute, count, listing, plural
 def test_compute(value, text):
     assert compute(value) == text
     assert float(text) == value
+
+
+@given(st.floats(min_value=1e-300, allow_infinity=False))
+@example(2e18)
+@example(1.23456e18)
+def test_what_is_typed_is_the_very_number(value):
+    assert float(typed(value)) == value
+    assert len(typed(value)) <= len(repr(value)) + 3
+    assert typed(2e18) == "2e18"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 
 from analysis.cautions import Caution, Code
-from analysis.errors import AnalysisError
 from analysis.fits.holdout import HoldOut, Left, hold_out
 from analysis.fits.parametric.caution import NOT_IDENTIFIED, cautions, vanished
 from analysis.fits.parametric.laws import Law
@@ -59,11 +58,6 @@ def report(law: Law, table: pd.DataFrame, asked: Asked) -> Report:
     Raises AnalysisError where there are no more points than parameters, where all losses are the
     same, or where the groups to resample are unknown.
     """
-    if len(table) > 1 and table["loss"].nunique() == 1:
-        raise AnalysisError(
-            f"All {len(table)} points have one loss, {table['loss'].iloc[0]:g}: no law of size "
-            "and tokens can be read from them; look at where the losses come from."
-        )
     log_loss = np.log(table["loss"].to_numpy(float))
     fit = fit_law(Problem(law, log_loss, asked.delta, raw=asked.raw), asked.starts)
     groups = group_points(table, asked.resample)
@@ -170,6 +164,11 @@ def _left(left: Left) -> str:
     if left.mean is None or left.rms is None:
         return f"{name}: too few points remain to fit."
     return (
-        f"{name}: loss predicted {left.mean:+.2%} on average, {left.rms:.2%} rms "
+        f"{name}: loss predicted {_share(left.mean, '+')} on average, {_share(left.rms)} rms "
         f"over {plural(left.n_points, 'point')}."
     )
+
+
+def _share(value: float, sign: str = "") -> str:
+    """In percent; in powers of ten where a loss is next to nothing."""
+    return f"{value:{sign}.2%}" if abs(value) < 100 else f"{100 * value:{sign}.3g}%"

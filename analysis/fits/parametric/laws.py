@@ -209,9 +209,11 @@ class SizeAndTokens(Law):
         centres = size.mean(axis=1, keepdims=True), self.log_tokens.mean()
         u, v = size - centres[0], self.log_tokens - centres[1]
         parts = [np.exp(-theta[:, 1:2] * u), np.exp(-theta[:, 3:4] * v), np.ones_like(u)]
-        terms = np.stack(parts, axis=1) / loss**power  # (sets, 3, points)
-        square = terms @ terms.transpose(0, 2, 1)
-        square += SMALL * np.trace(square, axis1=1, axis2=2)[:, None, None] * np.eye(3)
+        # A loss next to zero overflows here: no number comes out, and a start that has none stays.
+        with np.errstate(over="ignore", invalid="ignore"):
+            terms = np.stack(parts, axis=1) / loss**power  # (sets, 3, points)
+            square = terms @ terms.transpose(0, 2, 1)
+            square += SMALL * np.trace(square, axis1=1, axis2=2)[:, None, None] * np.eye(3)
         right = (terms @ loss ** (1 - power))[:, :, None]
         found = np.maximum(np.linalg.solve(square, right)[:, :, 0], LEAST * loss.mean())
         moved = theta.copy()

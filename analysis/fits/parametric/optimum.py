@@ -83,9 +83,10 @@ def make_starts(law: Law, number: int, seed: int = 0) -> Floats:
 def fit_law(problem: Problem, starts: int = GRID_STARTS) -> LawFit:
     """Score the starts, polish the best 64, and certify the lowest end.
 
-    Raises AnalysisError where there are no more points than parameters.
+    Raises AnalysisError where there are no more points than parameters, or one loss at all.
     """
     law = problem.law
+    _refuse_one_loss(problem)
     refuse_too_few(law, problem.points)
     tried = make_starts(law, starts)
     best = best_starts(problem, tried)
@@ -138,6 +139,16 @@ def refuse_too_few(law: Law, points: int) -> None:
             f"The {law.name} law has {len(law.parameters)} parameters and there "
             f"{'is' if points == 1 else 'are'} only {plural(points, 'point')}: "
             "a law with as many parameters as points says nothing; add runs."
+        )
+
+
+def _refuse_one_loss(problem: Problem) -> None:
+    """Raise AnalysisError where nothing depends on size or tokens."""
+    losses = problem.log_loss
+    if problem.points > 1 and (losses == losses[0]).all():
+        raise AnalysisError(
+            f"All {problem.points} points have one loss, {np.exp(losses[0]):g}: no law of size "
+            "and tokens can be read from them; look at where the losses come from."
         )
 
 

@@ -95,7 +95,8 @@ def _objective(problem: Problem, residual: Floats) -> Floats:
         size = np.abs(residual)
         inner = np.minimum(size, problem.delta)
         huber = inner * (size - 0.5 * inner)
-    total = huber if problem.weights is None else huber * problem.weights
+    with np.errstate(invalid="ignore"):  # no weight times a square without end: no number
+        total = huber if problem.weights is None else huber * problem.weights
     return np.asarray(total.sum(axis=1))
 
 
@@ -124,6 +125,8 @@ def _polish(problem: Problem, theta: Floats, steps: int, held: int | None) -> Po
     damping = np.full(len(theta), 1e-2)
     active = np.flatnonzero(np.isfinite(objective))
     step = 0
+    if not len(active):
+        return Polished(theta, objective, gradient, step)
     for step in range(1, steps + 1):  # noqa: B007
         here = problem.sets_of(active)
         slope, irls, newton = _normal_equations(here, theta[active])

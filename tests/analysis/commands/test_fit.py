@@ -51,6 +51,39 @@ def test_words_hold_the_same_numbers(points):
     assert "Extrapolation to the largest budget" in words
 
 
+def test_achieved_budgets_are_resampled_and_left_out_as_planned_ones(points, tmp_path):
+    table = pd.read_csv(points)
+    off = np.random.default_rng(1).uniform(-0.004, 0.004, len(table))
+    path = tmp_path / "achieved.csv"
+    table.assign(budget=table["budget"] * (1 + off)).to_csv(path, index=False)
+    options = ("--json", "--bootstrap", 50, "--starts", 200, "--resample", "budgets")
+    planned, found = (json.loads(invoke(file, *options).stdout) for file in (points, path))
+    assert found["bootstrap"]["groups"] == planned["bootstrap"]["groups"] == 5
+    assert found["interval"]["a"] == planned["interval"]["a"]
+    for left, other in zip(
+        found["hold_out"]["budgets"], planned["hold_out"]["budgets"], strict=True
+    ):
+        assert (left["n_points"], left["rms"]) == (other["n_points"], other["rms"])
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("loss", [1e-100, 1e-300, 5e-324])
+@pytest.mark.parametrize("objective", ["log", "raw"])
+def test_a_loss_next_to_nothing_gives_numbers(points, tmp_path, loss, objective):
+    table = pd.read_csv(points)
+    table.loc[3, "loss"] = loss
+    path = tmp_path / "nothing.csv"
+    table.to_csv(path, index=False)
+    options = ("--bootstrap", 50, "--starts", 200, "--objective", objective)
+    found = invoke(path, *options, "--json")
+    assert found.exit_code == 0, found.output
+    content = json.loads(found.stdout, parse_constant=pytest.fail)
+    assert "outliers" in content["warning_codes"]
+    first = content["hold_out"]["budgets"][0]
+    assert first["rms"] >= first["mean"] > 1e30
+    assert max(map(len, invoke(path, *options).stdout.splitlines())) < 400
+
+
 def test_columns_of_other_names_are_mapped(points, tmp_path):
     renamed = tmp_path / "renamed.csv"
     header, rest = points.read_text().split("\n", 1)

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -41,6 +41,7 @@ def timed(gain, slower, noise=0.0, resamples=0, scatter=0.0, seed=3):
 
 
 @given(gain=st.floats(0.5, 3), slower=st.floats(0.4, 4))
+@example(gain=1.0, slower=1.0)
 @settings(max_examples=15, deadline=None)
 def test_a_model_of_slow_flops_loses_what_its_time_could_buy(gain, slower):
     found, *_ = timed(gain, slower)
@@ -52,9 +53,32 @@ def test_a_model_of_slow_flops_loses_what_its_time_could_buy(gain, slower):
         assert row.baseline_loss == pytest.approx(there, rel=1e-6)
         assert row.multiplier == pytest.approx(gain / slower, rel=1e-4)
         assert row.gap == pytest.approx(3 * (gain * row.budget / 1e11) ** -0.05 - there, abs=1e-6)
-        ends_at_1e12 = slower * row.budget > 1e12 * (1 + 1e-9)
-        starts_at_1e10 = slower * row.budget < 1e10 * (1 - 1e-9)
-        assert row.extrapolated == (ends_at_1e12 or starts_at_1e10)
+        assert row.gap_extrapolated == outside(slower * row.budget)
+        assert row.multiplier_extrapolated == outside(gain * row.budget)
+
+
+def outside(budget):
+    """Whether vanilla, with budgets from 1e10 to 1e12, never takes the time of this one."""
+    return not 1e10 * (1 - 1e-6) <= budget <= 1e12 * (1 + 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("gain", "slower", "gap", "multiplier"),
+    [
+        (1.2, 0.9, [True, False, False], [False, False, True]),
+        (0.9, 1.2, [False, False, True], [True, False, False]),
+    ],
+)
+def test_what_is_extrapolated_is_marked_where_it_stands(gain, slower, gap, multiplier):
+    found, *_ = timed(gain, slower)
+    assert [row.gap_extrapolated for row in found.rows] == gap
+    assert [row.multiplier_extrapolated for row in found.rows] == multiplier
+    for row, line in zip(found.rows, lines(found, "vanilla")[1:], strict=True):
+        said = line.partition(" and it equals ")
+        assert ["(extrapolated)" in part for part in (said[0], said[2])] == [
+            row.gap_extrapolated,
+            row.multiplier_extrapolated,
+        ]
 
 
 def test_the_headline_says_where_the_order_turns():

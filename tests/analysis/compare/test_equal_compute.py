@@ -70,16 +70,34 @@ def test_the_sizes_within_a_sigma_are_where_the_parabola_says(make_table):
         assert 0.001 < plateau.sigma < 0.02
 
 
-def test_a_baseline_that_does_not_improve_has_no_multiplier(make_table):
-    done = compare(fit_isoflop(make_table(), resamples=0), "vanilla")
+def without_multiplier(table) -> None:
+    done = compare(fit_isoflop(table, resamples=0), "vanilla")
     assert {c.multiplier for c in done.comparisons} == {None}
+    assert not any(c.extrapolated for c in done.comparisons)
+    assert Code.EXTRAPOLATED not in {warning.code for warning in done.warnings}
+
+
+def test_a_baseline_that_does_not_improve_has_no_multiplier_to_extrapolate(make_table):
+    without_multiplier(make_table())
 
 
 def test_one_budget_has_a_gap_and_no_multiplier(make_table):
     table = falling(make_table(budgets=(1e11,)), {"vanilla": 1.0, "mor": 1.5})
     (c,) = compare(fit_isoflop(table, resamples=0), "vanilla").comparisons
     assert c.gap < 0
-    assert c.multiplier is None
+    without_multiplier(table)
+
+
+def test_the_command_tells_one_budget_from_a_flat_baseline(make_table, tmp_path):
+    told = {}
+    for name, budgets in (("one", (1e11,)), ("flat", (1e10, 1e11, 1e12))):
+        make_table(budgets=budgets).to_csv(tmp_path / f"{name}.csv", index=False)
+        done = CliRunner().invoke(app, ["compare", str(tmp_path / f"{name}.csv")])
+        told[name] = [line for line in done.stdout.splitlines() if "no multiplier" in line]
+    assert len(told["one"]) == 1
+    assert "one budget" in told["one"][0]
+    assert len(told["flat"]) == 3
+    assert not any("one budget" in line for line in told["flat"])
 
 
 def test_edges_stand_as_bounds_without_an_interval(make_table):

@@ -169,6 +169,9 @@ def test_the_law_of_own_points_brings_its_noise(tmp_path):
     other = invoke("--plan", plan_file(tmp_path, "mor"), "--law", points)
     assert other.exit_code == 2
     assert "holds no points of mor" in other.stderr
+    pd.read_csv(points).assign(loss=3.0).to_csv(points, index=False)
+    flat = invoke("--plan", plan_file(tmp_path), "--law", points)
+    assert (flat.exit_code, flat.stdout, flat.stderr.count("\n")) == (2, "", 1)
 
 
 def test_mistakes_are_one_sentence(tmp_path):

@@ -98,6 +98,25 @@ def test_the_command_prints_what_the_sweep_takes(tmp_path, points):
     assert "->" in shown
 
 
+def test_a_repeat_names_its_budget_to_the_last_digit(tmp_path, points):
+    file = tmp_path / "points.csv"
+    points.assign(budget=points["budget"] * 1.0123456789).to_csv(file, index=False)
+    for run in json.loads(invoke(file, "--json").stdout)["models"][0]["runs"]:
+        settings = dict(pair.split("=") for pair in run["overrides"].split())
+        assert float(settings["budget"]) == run["budget"]
+
+
+def test_points_without_sizes_have_no_command_to_paste(tmp_path, points):
+    file = tmp_path / "points.csv"
+    points.drop(columns="size").to_csv(file, index=False)
+    runs = json.loads(invoke(file, "--json").stdout)["models"][0]["runs"]
+    assert [run["overrides"] for run in runs] == [None] * 3
+    shown = invoke(file)
+    assert shown.exit_code == 0
+    assert "sweep.py" not in shown.stdout
+    assert "params=" not in shown.stdout
+
+
 def test_a_curve_is_typed_with_the_settings_it_differs_in(tmp_path, points):
     file = tmp_path / "points.csv"
     told = {"curve": "mor (alpha=0.2)", "overrides": "model.router.alpha=0.2"}
@@ -156,6 +175,30 @@ def test_candidates_come_from_a_plan_at_its_price(tmp_path, points):
     assert (told["cost"], told["unit"]) == (6.0, "core-hours")
     plan.write_text(json.dumps({"schema": 1, "gpu": "cpu", "runs": runs[2:]}))
     assert "no run to suggest" in invoke(file, "--candidates", plan).stderr
+
+
+def test_a_model_of_one_loss_leaves_the_others_their_runs(tmp_path, points):
+    flat = points.assign(model="flat", loss=3.0)
+    both, alone = tmp_path / "both.csv", tmp_path / "alone.csv"
+    pd.concat([points.assign(model="mor"), flat]).to_csv(both, index=False)
+    flat.to_csv(alone, index=False)
+    told = json.loads(invoke(both, "--json").stdout)
+    assert [one["model"] for one in told["models"]] == ["mor"]
+    assert ["flat of" in warning for warning in told["warnings"]] == [True]
+    refused = invoke(alone)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "flat of" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_law_without_a_floor_is_one_of_numbers(points):
+    law = TrueLaw(**{**TRUTH, "E": 0.0}, source="no floor", sizes=(1, 1e12), noise=NOISE)
+    params, tokens = points["params"].to_numpy(float), points["tokens"].to_numpy(float)
+    terms = TRUTH["A"] * params ** -TRUTH["alpha"] + TRUTH["B"] * tokens ** -TRUTH["beta"]
+    assert law.loss(params, tokens) == pytest.approx(terms)
+    with pytest.raises(AnalysisError, match="do not identify"):
+        suggest(law, points, repeats(points, {}, ""), 1)
 
 
 def test_points_that_tell_nothing_are_refused(points, law):

@@ -78,6 +78,36 @@ def test_what_has_not_run_is_pending_and_nothing_is_counted(files):
     assert all(row["reason"] for row in content["forecasts"][0]["scores"])
 
 
+def test_what_the_forecast_was_made_from_is_no_hit(files):
+    """Rows count from the first point on that is new at their model and budget."""
+    table = pd.read_csv(files / "all.csv")
+    top, known = float(table["budget"].max()), float(table["budget"].min())
+    there = table[(table["model"] == "mor") & (table["budget"] == known)]
+    params = float(there["params"].iloc[0])
+    ended = run("forecast", files / "few.csv", "--at", f"budget={known!r} params={params!r}",
+                "--at", f"budget={top!r} best=no params={params!r}", "--out", files / "out",
+                "--json", "--bootstrap", 100)  # fmt: skip
+    file = json.loads(ended.stdout)["file"]
+
+    def scored(points: pd.DataFrame) -> tuple[list[dict], dict]:
+        points.to_csv(files / "now.csv", index=False)
+        content = json.loads(run("score", file, files / "now.csv", "--json").stdout)
+        return content["forecasts"][0]["scores"], content["calibration"]
+
+    rows, total = scored(table)
+    measured = [row for row in rows if row["measured"] is not None]
+    assert len(measured) >= 6
+    assert {row["budget"] for row in measured} == {known}
+    assert total == {"number": 0, "hits": 0, "z_rms": None}
+    assert all((row["hit"], row["z"]) == (None, None) and row["reason"] for row in rows)
+
+    again = pd.concat([table, there.iloc[[0]].assign(seed=9)])
+    rows, total = scored(again)
+    judged = {(row["what"].split()[0], row["model"]) for row in rows if row["hit"] is not None}
+    assert judged == {(what, "mor") for what in ("best", "N_opt", "gap", "run")}
+    assert total["number"] == 4
+
+
 @pytest.mark.parametrize(
     "edit",
     [

@@ -164,6 +164,37 @@ def test_a_budget_among_the_points_and_one_far_beyond_are_said():
     assert {w.code for w in outside} == {Code.BEYOND_THE_LAW}
 
 
+@pytest.mark.parametrize(
+    ("factor", "said"), [(0.05, True), (0.2, False), (1.0, False), (5.0, False), (20.0, True)]
+)
+def test_far_below_the_points_is_as_far_as_far_beyond(factor, said):
+    table = study()
+    end = table["budget"].min() if factor < 1 else table["budget"].max()
+    found = forecast(table, Asked((factor * end,), (BASE,))).warnings
+    assert (Code.EXTRAPOLATED in {w.code for w in found}) == said
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("budget", [1.0, 1e60, 1e150, 1e300])
+@pytest.mark.parametrize("make", [study, lambda: bent(study())])
+def test_a_forecast_however_far_is_of_numbers_or_has_no_interval(budget, make):
+    sizes = (1e9,) if budget < 1e100 else ()
+    done = forecast(make(), Asked((budget,), params=sizes))
+    assert (len(done.best), len(done.runs)) == (2, 2 * len(sizes))
+    ends = [row.interval for row in (*done.best, *done.runs)]
+    for one in (*ends, *(row.params_interval for row in done.best)):
+        assert one is None or 0 < one[0] <= one[1] < np.inf
+    values = [row.loss for row in (*done.best, *done.runs)]
+    assert all(0 < value < np.inf for value in (*values, *(row.params for row in done.best)))
+    [gap] = done.gaps
+    assert np.isfinite([gap.gap, *(gap.interval or ())]).all()
+
+
+def test_a_run_whose_loss_is_no_number_is_refused():
+    with pytest.raises(AnalysisError, match="1e300"):
+        forecast(bent(study()), Asked((TOP,), (BASE,), params=(1e300,)))
+
+
 def test_too_few_budgets_are_refused_and_another_model_goes_on():
     table = study()
     few = table[table["budget"] < 5e18]

@@ -3,12 +3,16 @@
 import json
 import re
 from pathlib import Path
+from typing import get_args
 from urllib.parse import unquote
 
+import pandas as pd
 import pytest
 
+from analysis.commands import options
 from analysis.errors import AnalysisError
 from analysis.fits.isoflop import fit_isoflop
+from analysis.fits.minimum import DEFAULT_WINDOW, LEAST_SIZES, REACH, WIDE_GRID
 from analysis.points.load import load_points
 from analysis.points.table import PointSet
 from analysis.report import charts
@@ -186,6 +190,32 @@ def test_a_study_of_variants_is_not_told_curve_by_curve(tmp_path):
     short = text_of(page).split("Who wins at equal compute")[0]
     assert "5 variants, each of one size at a budget: there are no isoFLOP curves" in short
     assert "No exponent" not in short
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_one_run_a_point_is_a_limit_whatever_its_seed(named):
+    """Seeds that differ from size to size repeat no point."""
+
+    def limited(table: pd.DataFrame) -> bool:
+        table = table if named else table.assign(size=None)
+        said = say(fit_isoflop(table, resamples=0), PointSet(table, "x"), {})
+        return any("second seed" in limit for limit in said.limits)
+
+    one, two = study_table(noise=0.01), study_table(noise=0.01, seeds=(0, 1))
+    differing = one.assign(seed=one["params"].rank(method="dense"))
+    assert [limited(table) for table in (one, differing, two)] == [True, True, False]
+
+
+def test_the_page_and_the_help_say_the_window_of_the_fit(tmp_path):
+    said = gather(tmp_path, *fitted(build(tmp_path)), False, "")["provenance"]["Approach 2"]
+    assert said.endswith(DEFAULT_WINDOW)
+    for number in (WIDE_GRID, REACH, LEAST_SIZES):
+        assert f" {number:g} " in DEFAULT_WINDOW
+    (window,) = get_args(options.Window)[1:]
+    assert DEFAULT_WINDOW in window.help
+    chosen = fit_isoflop(study_table(), window=3, resamples=0)
+    said = gather(tmp_path, chosen, load(build(tmp_path / "b")), False, "")["provenance"]
+    assert DEFAULT_WINDOW not in said["Approach 2"]
 
 
 def test_one_model_is_no_comparison_and_names_are_text(tmp_path):

@@ -98,6 +98,8 @@ def test_points_with_one_loss_are_refused():
     table = law_table().assign(loss=2.5)
     with pytest.raises(AnalysisError, match=r"All 40 points have one loss, 2\.5"):
         report(Chinchilla.of(table), table, Asked(starts=50, resamples=0))
+    with pytest.raises(AnalysisError, match=r"All 40 points have one loss, 2\.5"):
+        fit_law(Problem(Chinchilla.of(table), np.log(table["loss"].to_numpy(float))))
 
 
 def test_one_size_says_that_nothing_can_be_told_apart():

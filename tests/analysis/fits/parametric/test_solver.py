@@ -117,6 +117,14 @@ def test_starts_in_a_batch_end_where_they_end_alone():
         assert alone.objective[0] == pytest.approx(together.objective[row], rel=1e-9)
 
 
+def test_starts_that_score_nothing_stay_where_they_are():
+    theta = THETA[:, :5].copy()
+    theta[:, 4] = np.nan
+    ended = polish(problem_of("chinchilla"), theta)
+    np.testing.assert_array_equal(ended.theta, theta)
+    assert np.isinf(ended.gradient).all()
+
+
 def test_a_weight_of_two_is_a_point_that_stands_twice():
     table = law_table(0.01)
     drawn = np.random.default_rng(1).integers(0, 4, len(table))
