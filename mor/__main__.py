@@ -265,6 +265,8 @@ def _write(save: Callable[[Path], None], out: Path) -> None:
 
 
 def _refuse_used(out: Path) -> None:
+    if out.resolve() == Path.cwd():
+        raise UserError(f"{out}: is the folder that you are in; name a new folder")
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file; name a new folder")
     if out.is_dir() and any(out.iterdir()):

@@ -152,7 +152,7 @@ def held_out(config: Config | None, source: Path) -> Text:
 def text_rows(source: Path, path: Path) -> Text:
     """A text file in rows of one length, at most the model's context. Raises UserError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode()  # line ends as they are, which the model reads
     except OSError as error:
         raise UserError(f"--text {path}: cannot be read ({error.strerror}); name a file") from None
     except UnicodeDecodeError:

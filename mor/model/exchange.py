@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -38,9 +39,7 @@ from mor.model.transformer import Transformer
 
 
 def save(model: Transformer, folder: Path) -> None:
-    """Write a model: as a Llama if it is one, else under our names."""
-    from safetensors.torch import save_file
-
+    """Write a model: as a Llama if it is one, else under our names. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     if is_llama(model.model):
@@ -48,7 +47,7 @@ def save(model: Transformer, folder: Path) -> None:
         weights = {llama_name(name): weight for name, weight in weights.items()}
     else:
         file, config = OWN, own_config(model)
-    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    _save_weights(weights, folder)
     (folder / file).write_text(json.dumps(config, indent=2) + "\n")
 
 
@@ -61,12 +60,10 @@ def save_for_transformers(model: Transformer, folder: Path, context: int | None)
         said = {"max_position_embeddings": context} if context else {}
         config = {**read_json(folder / LLAMA), **said}
     else:
-        from safetensors.torch import save_file
-
         folder.mkdir(parents=True, exist_ok=True)
         weights = model.state_dict().items()
         own = {HF_PREFIX + k: v.detach().cpu().contiguous() for k, v in weights}
-        save_file(own, folder / WEIGHTS, metadata={"format": "pt"})
+        _save_weights(own, folder)
         config = {
             "architectures": ["MorForCausalLM"],
             "model_type": HF_TYPE,
@@ -75,6 +72,16 @@ def save_for_transformers(model: Transformer, folder: Path, context: int | None)
             "dtype": "float32",
         }
     (folder / LLAMA).write_text(json.dumps(config, indent=2) + "\n")
+
+
+def _save_weights(weights: dict[str, torch.Tensor], folder: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    except SafetensorError as error:  # a full disk, too, which is no OSError there
+        raise OSError(errno.EIO, str(error)) from None
 
 
 def own_config(model: Transformer) -> dict[str, Any]:

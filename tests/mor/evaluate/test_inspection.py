@@ -215,6 +215,16 @@ def test_a_text_that_cannot_be_read_is_one_sentence(
         text_rows(runs["mor"], path)
 
 
+def test_line_ends_of_a_text_are_kept(runs: dict[str, Path], tmp_path: Path) -> None:
+    """A model of bytes was trained on them."""
+    path, read = tmp_path / "x.txt", []
+    for content in (b"one\r\ntwo\r\nthree", b"one\ntwo\nthree"):
+        path.write_bytes(content)
+        rows = text_rows(runs["mor"], path)
+        read.append(rows.tokens + rows.left_out)
+    assert read[0] == read[1] + 2
+
+
 def test_mistakes_end_with_code_2_and_no_files(
     runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

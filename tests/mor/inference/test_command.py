@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from ledger.folder import RunFolder
@@ -154,6 +155,25 @@ def test_weights_go_into_a_new_folder(folders: dict[str, Path], mor: Run, tmp_pa
         assert code == 2
         assert said in err
     assert used.read_text() == "mine"
+
+
+@pytest.mark.parametrize("form", [(), ("hf",)])
+def test_a_full_disk_and_the_folder_one_is_in_are_one_sentence(
+    form: tuple, folders: dict[str, Path], mor: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    code, _, err = mor("export", folders["mor"].absolute(), ".", *form)
+    assert (code, len(err.splitlines())) == (2, 1)
+
+    def full(*_: object, **__: object) -> None:
+        raise safetensors.SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    code, _, err = mor("export", folders["mor"].absolute(), tmp_path / "out", *form)
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert str(tmp_path / "out") in err
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
 
 
 def test_folders_without_a_model_or_a_tokenizer_are_refused(
