@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import threading
 import time
 
@@ -20,6 +22,7 @@ from sweeps.commands.cancel import cancel_run, cancel_study
 from sweeps.commands.find import find_folder, find_target
 from sweeps.commands.logs import follow_log
 from sweeps.commands.retry import runs_to_retry
+from sweeps.launches import add_to_study, new_launch
 from sweeps.task_queue import Queue, read_tasks
 from tests.sweeps.store import Store, fake_slurm
 
@@ -114,6 +117,23 @@ def test_cancel_ends_only_the_jobs_that_hold_nothing_else(store, monkeypatch):
     assert cancel_run(store.view(), task[three]).jobs == ("6",)
     assert "scancel 6\n" in (store.folder / "calls").read_text()
     assert cancel_study(store.view()).jobs == ("5_0", "5_1", "6")
+
+
+def test_cancel_stops_the_workers_of_its_own_study_only(store, monkeypatch):
+    other = new_launch(store.plan, store.ledger, store.studies_dir / "other")
+    add_to_study(other)
+    here = {"claim": True, "host": socket.gethostname()}
+    shared, own = store.runs()[:2]
+    store.begin(shared, **here, pid=1001, launch_id=other.launch_id)
+    store.begin(own, **here, pid=1002, launch_id=store.launch.launch_id)
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda *given: asked.append(given))
+    ended = cancel_study(store.view())
+    assert set(ended.tasks) == {*store.runs(), *store.segments()}
+    assert (ended.workers, ended.elsewhere) == ((1002,), (shared,))
+    assert asked == [(1002, signal.SIGTERM)]
+    assert own in sweeps("cancel", "other")
+    assert asked[1:] == [(1001, signal.SIGTERM)]
 
 
 def test_retry_takes_what_ended_early_and_diverged_ones_only_when_asked(store):
