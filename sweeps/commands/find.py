@@ -89,6 +89,8 @@ def find_folder(name: str, studies_dir: Path, runs_dir: Path) -> RunFolder:
         except UserError:  # its runs are found in the store
             continue
         store = Path(plan.runs_dir or runs_dir)
+        if not store.is_dir():  # it was moved: --runs-dir names it
+            continue
         stores.add(store)
         planned.update({run.run_id: store / run.run_id for run in plan.runs})
         planned.update({s.trunk_id: store / s.trunk_id for s in plan.segments})
@@ -132,5 +134,14 @@ def _plans(studies_dir: Path) -> list[Path]:
 
 
 def _view(plan_file: Path) -> StudyView:
+    """Raises UserError where the run store is not where the plan has it: all runs would look as if
+    they had not begun, and be trained again."""
     plan = read_plan(plan_file)
-    return StudyView(plan_file, Ledger(Path(plan.runs_dir or "runs")), plan)
+    store = Path(plan.runs_dir or "runs")
+    if plan.runs_dir and not store.is_dir():  # each launch makes it
+        raise UserError(
+            f"study {plan.study}: its plan names the run store runs_dir={store}, which is not a "
+            "folder; where it was moved, type the command that launched the study once more with "
+            "runs_dir=<its folder>, what is done there is skipped"
+        )
+    return StudyView(plan_file, Ledger(store), plan)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -15,6 +17,7 @@ from typer.testing import CliRunner
 from ledger.attempts import AttemptLog
 from ledger.errors import UserError
 from ledger.ids import folder_of
+from ledger.store import Ledger
 from sweeps.__main__ import app
 from sweeps.backends.slurm.reasons import why_waiting
 from sweeps.causes import ENDS
@@ -218,6 +221,26 @@ def test_a_run_of_no_study_is_synced_and_found_by_its_folder(store):
 def test_launch_names_retry_where_all_was_cancelled(store):
     sweeps("cancel", "s")
     assert "retry s" in sweeps("launch", "s")
+
+
+def test_a_run_store_that_was_moved_is_not_taken_for_an_empty_one(store):
+    run = store.runs()[0]
+    store.result(run)
+    moved = store.folder / "elsewhere"
+    store.ledger.runs_dir.rename(moved)
+    named = f"runs_dir={store.ledger.runs_dir}"
+    every = ("status", "watch", "cancel", "retry", "launch", "sync", "benchmark")
+    for command in [*([one, "s"] for one in every), ["status"], ["why", run], ["retry", run]]:
+        with pytest.raises(UserError, match=re.escape(named)):
+            sweeps(*command)
+    assert not store.ledger.runs_dir.exists()
+    assert find_folder(run, store.studies_dir, moved).path == moved / run
+    with pytest.raises(UserError, match="--runs-dir=<folder>"):
+        sweeps("logs", run)
+    plan = replace(store.plan, ledger=Ledger(moved))
+    add_to_study(new_launch(plan, plan.ledger, store.studies_dir / "s"))
+    found = json.loads(sweeps("status", "s", "--json"))
+    assert found["counts"]["done"] == 1
 
 
 def test_no_study_at_all_is_one_sentence(tmp_path, monkeypatch):
