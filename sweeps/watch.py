@@ -121,13 +121,21 @@ class _Seen:
 class StudyView:
     """A study's plan, looked at again and again."""
 
-    def __init__(self, plan_file: Path, ledger: Ledger, plan: PlanFile | None = None) -> None:
-        """`plan`: what the file holds, where it is known."""
+    def __init__(
+        self,
+        plan_file: Path,
+        ledger: Ledger,
+        plan: PlanFile | None = None,
+        launch_id: str | None = None,
+    ) -> None:
+        """`plan`: what the file holds, where it is known. `launch_id`: of the launch that looks, in
+        which nothing has failed that only earlier ones failed at."""
         self.plan = read_plan(plan_file) if plan is None else plan
         self.study = self.plan.study
         self.tasks = tasks_of(self.plan, ledger)
         self.ledger = ledger
         self.folder = study_of(plan_file)
+        self.launch_id = launch_id
 
     def rows(self) -> list[Row]:
         return self.look().rows
@@ -142,6 +150,8 @@ class StudyView:
             seen = [_believed(one, queued) for one in seen]
         queued = queued or {}
         seen = self._settle(seen, notes)
+        if self.launch_id is not None:
+            seen = [_tried_again(one, self.launch_id) for one in seen]
         cancelled = self._cancelled(held)
         trunk_ends = {s.task.folder.run_id: s for s in seen if s.task.is_segment}
         rows: dict[Kind, list[Row]] = {kind: [] for kind in Kind}
@@ -275,6 +285,16 @@ def _believed(s: _Seen, queued: dict[str, QueuedJob]) -> _Seen:
         return s
     alive = job_id in queued and not (queued[job_id].waiting or queued[job_id].held)
     return replace(s, living=alive)
+
+
+def _tried_again(s: _Seen, launch_id: str) -> _Seen:
+    """Without the failure of an earlier launch."""
+    status, attempts = s.status or {}, s.attempts
+    if status.get("state") in ("failed", "diverged") and status.get("launch_id") != launch_id:
+        status = {**status, "state": None}
+    if attempts and attempts[-1].cause in BAD and attempts[-1].launch_id != launch_id:
+        attempts = [*attempts[:-1], replace(attempts[-1], cause=None)]
+    return replace(s, status=status, attempts=attempts)
 
 
 def _shape(task: Task) -> tuple[str, str]:
