@@ -13,7 +13,7 @@ from ledger.ids import folder_of
 from ledger.plan_file import StudyFolder, read_plan, study_folders
 from ledger.store import Ledger
 from sweeps.tasks import Task
-from sweeps.watch import StudyView, study_plan_file
+from sweeps.watch import StudyView
 
 LISTED = 10  # of several runs that a beginning may mean
 
@@ -29,7 +29,7 @@ class Target:
 def study_view(study: str | None, studies_dir: Path) -> StudyView:
     """A study by name or path; None: the one that was launched last. Raises UserError."""
     if study is not None:
-        return _view(study_plan_file(studies_dir, study))
+        return _view(_plan_file(studies_dir, study))
     plans = _plans(studies_dir)
     if not plans:
         raise UserError(
@@ -37,6 +37,15 @@ def study_view(study: str | None, studies_dir: Path) -> StudyView:
             "type python sweep.py -m study=quick"
         )
     return _view(plans[0])
+
+
+def _plan_file(studies_dir: Path, study: str) -> Path:
+    """Where the newest plan of a study lies, by its name or its folder. Raises UserError."""
+    if file := plan_named(study, studies_dir):
+        return file
+    known = [one.name for one in study_folders(studies_dir)]
+    instead = "known studies: " + ", ".join(known) if known else "no study was launched yet"
+    raise UserError(f"study {study}: no plan in {studies_dir / study}; {instead}")
 
 
 def plan_named(name: str, studies_dir: Path) -> Path | None:

@@ -13,6 +13,7 @@ from dataclasses import replace
 import pytest
 
 from sweeps.board import board
+from sweeps.commands.why import explain
 from sweeps.launches import new_launch
 from sweeps.watch import NO_ACCOUNTING, StudyView
 from tests.sweeps.store import Store, fake_slurm, minutes_ago
@@ -83,6 +84,25 @@ def test_what_earlier_launches_failed_at_has_not_failed_in_this_one(state, tmp_p
     store.result(run, "diverged")  # it is not trained again
     store.launch = new_launch(store.plan, store.ledger, earlier.folder.study.path)
     assert counted()[run] == "diverged"
+
+
+def test_a_store_that_may_only_be_read_shows_the_same(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")  # no Slurm
+    store = Store(tmp_path, [1e8, 2e8])
+    run, other = store.runs()
+    log = store.begin(run)  # no claim: it ended without a cause
+    written = log.path.read_bytes()
+    lock = log.path.with_name(".attempts.lock")
+    lock.unlink()
+    lock.mkdir()  # as if the file system refused: root may write whatever the permissions say
+    look = store.view().look()
+    assert {row.name: row.state for row in look.rows} == {run: "killed", other: "planned"}
+    lines = [line for line in explain(store.view(), store.view().tasks[run]) if "attempt 1" in line]
+    assert [line.split()[5] for line in lines] == ["killed"]
+    assert log.path.read_bytes() == written
+    lock.rmdir()
+    assert store.view().look().rows == look.rows
+    assert log.read()[0].cause == "killed"
 
 
 def test_a_size_without_a_speed_is_priced_at_that_of_the_nearest(tmp_path):
