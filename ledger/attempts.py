@@ -138,25 +138,15 @@ class AttemptLog:
         heartbeat: float | None = None,
         known: Mapping[str, Sequence[JobRun]] | None = None,
     ) -> list[Attempt]:
-        """Write what can be learnt about ends that are not settled; returns all attempts.
-
-        `living`: the last attempt is still going on. `heartbeat`: the last sign of its life.
-        `known`: what a backend says of their jobs, by id; None where it keeps no history.
-        """
-        changed = {}
-        for attempt in unsettled(attempts, living):
-            job = attempt.job_id
-            jobs = None if job is None or known is None else known.get(job, ())
-            beat = heartbeat if attempt is attempts[-1] else None
-            ended = settled(attempt, jobs, beat)
-            if ended != attempt:
-                changed[attempt.attempt] = ended
+        """Write what `learnt` finds; returns all attempts. Raises OSError where that cannot be."""
+        found = learnt(attempts, living, heartbeat, known)
+        changed = {a.attempt: a for a, before in zip(found, attempts, strict=True) if a != before}
         if changed:
             with locked(self._lock):
                 for attempt in self.read():
                     if attempt.attempt in changed and not attempt.settled:
                         self._write(changed[attempt.attempt])
-        return [changed.get(a.attempt, a) for a in attempts]
+        return found
 
     def _write(self, attempt: Attempt) -> None:
         note = attempt.note[:NOTE] if attempt.note else attempt.note
@@ -173,6 +163,26 @@ def unsettled(attempts: Sequence[Attempt], living: bool) -> list[Attempt]:
     """Attempts about whose end more may be learnt."""
     ended = attempts[:-1] if living else attempts
     return [attempt for attempt in ended if not attempt.settled]
+
+
+def learnt(
+    attempts: Sequence[Attempt],
+    living: bool,
+    heartbeat: float | None = None,
+    known: Mapping[str, Sequence[JobRun]] | None = None,
+) -> list[Attempt]:
+    """All attempts, with what can be learnt about ends that are not settled.
+
+    `living`: the last attempt is still going on. `heartbeat`: the last sign of its life.
+    `known`: what a backend says of their jobs, by id; None where it keeps no history.
+    """
+    found = {attempt.attempt: attempt for attempt in attempts}
+    for attempt in unsettled(attempts, living):
+        job = attempt.job_id
+        jobs = None if job is None or known is None else known.get(job, ())
+        beat = heartbeat if attempt is attempts[-1] else None
+        found[attempt.attempt] = settled(attempt, jobs, beat)
+    return list(found.values())
 
 
 def jobs_of(attempts: Iterable[Attempt]) -> set[str]:

@@ -355,6 +355,11 @@ class StudyFolder:
         return self.path / PLAN
 
     @property
+    def lock_file(self) -> Path:
+        """Held while the plan is changed."""
+        return self.path / ".plan.lock"
+
+    @property
     def settings_file(self) -> Path:
         """What is around the runs, as its newest launch set it."""
         return self.path / "settings.json"

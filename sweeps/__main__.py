@@ -208,6 +208,8 @@ def cancel(name: StudyOrRun, studies_dir: Studies = STUDIES) -> None:
     print(f"{len(ended.tasks)} runs and trunk segments cancelled; what runs stops at a checkpoint")
     if ended.jobs:
         print(f"jobs ended: {' '.join(ended.jobs)}")
+    if ended.elsewhere:
+        print(f"these go on, this study did not start them: {' '.join(ended.elsewhere)}")
     print(f"python -m sweeps retry {name}   goes on with them")
 
 

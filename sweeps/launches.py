@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ledger.damage import set_aside
 from ledger.errors import DamagedFile
-from ledger.files import write_json
+from ledger.files import locked, write_json
 from ledger.plan_file import (
     LaunchFolder,
     StudyFolder,
@@ -60,13 +60,14 @@ def add_to_study(launch: Launch) -> None:
     """
     study = launch.folder.study
     new = read_whole_plan(launch.folder.plan_file)
-    try:
-        earlier = [read_whole_plan(study.plan_file)] if study.plan_file.exists() else []
-    except DamagedFile:
-        set_aside(study.plan_file)
-        set_aside(digest_of(study.plan_file))
-        earlier = launch_plans(study)  # this launch's again, which changes nothing
-    write_plan(study.plan_file, together([*earlier, new]))
+    with locked(study.lock_file):  # launches at the same time would write over each other's runs
+        try:
+            earlier = [read_whole_plan(study.plan_file)] if study.plan_file.exists() else []
+        except DamagedFile:
+            set_aside(study.plan_file)
+            set_aside(digest_of(study.plan_file))
+            earlier = launch_plans(study)  # this launch's again, which changes nothing
+        write_plan(study.plan_file, together([*earlier, new]))
 
 
 def keep_settings(study: SweepConfig, mode: str) -> None:

@@ -64,6 +64,7 @@ class Segment:
             self.target,
             "done" if self.done else "planned",
             data=self.data,
+            open_share=self.open_share,
         )
 
     def worker_entry(self) -> SegmentEntry:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from rich.console import Console
@@ -28,6 +28,7 @@ from sweeps.measuring import calibrate, print_speeds
 from sweeps.plan import Plan, build_plan
 from sweeps.ranks import refuse_several
 from sweeps.tables import print_plan
+from sweeps.tasks import Task
 from sweeps.terminal import plain_console
 
 
@@ -59,14 +60,19 @@ def launch_study(study: SweepConfig, runs: Iterable[Config]) -> None:
     launch_configs(study, with_fingerprints(runs))
 
 
-def launch_configs(study: SweepConfig, configs: list[Config]) -> None:
-    """The same for configurations whose data has its fingerprint, as a saved plan holds them."""
+def launch_configs(
+    study: SweepConfig, configs: list[Config], scored: Collection[Task] = ()
+) -> None:
+    """The same for configurations whose data has its fingerprint, as a saved plan holds them.
+
+    `scored`: evaluations of an earlier launch that are wanted beside those of the settings.
+    """
     console = plain_console()
     ledger = Ledger(Path(study.runs_dir).absolute())
     if study.launch.calibrate:
         mode = "local" if study.launch.mode == "plan" else study.launch.mode  # here, to look
         print_speeds(calibrate(study, configs, backends.backend(mode), console), console)
-    plan = build_plan(study.study.name, configs, ledger, study.cluster, task_sets(study))
+    plan = _planned(study, configs, ledger, scored)
     say_damage(plan, console)
     if study.launch.plan_file:
         file = Path(study.launch.plan_file).expanduser()
@@ -89,6 +95,25 @@ def launch_configs(study: SweepConfig, configs: list[Config]) -> None:
         forecast(priced, StudyFolder(Path(study.studies_dir).absolute() / plan.study), console)
     say_corpora(plan, console)
     backend.submit(Submission(priced, ledger, study, console))
+
+
+def _planned(
+    study: SweepConfig, configs: list[Config], ledger: Ledger, scored: Collection[Task]
+) -> Plan:
+    """The plan of a launch; of evaluations that its settings do not ask for, those of `scored`."""
+    own = task_sets(study)
+    named = {one.name for one in own}
+    wanted = {
+        one.task_id: one.evaluate for one in scored if one.evaluate and one.task_set not in named
+    }
+    more = [task_set(given, "study.evaluate") for given in sorted(set(wanted.values()))]
+    plan = build_plan(study.study.name, configs, ledger, study.cluster, [*own, *more])
+    found = [
+        one
+        for one in plan.evaluations
+        if one.tasks in own or wanted.get(one.evaluation_id) == one.tasks.given
+    ]
+    return dataclasses.replace(plan, evaluations=found)
 
 
 def say_too_dear(plan: Plan, launch: LaunchConfig, console: Console) -> None:

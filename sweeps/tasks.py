@@ -52,6 +52,7 @@ class Task:
     val_tokens: int = 0  # of a preparation, whose target is in training tokens
     core_hours: float = 0.0  # of a preparation
     validation_flops: float = 0.0  # exact ones, beside those that it trains
+    open_share: float = 1.0  # of a segment: what no plateau of its trunk held when it was planned
 
     @cached_property
     def config(self) -> Config:
@@ -97,6 +98,11 @@ class Task:
     def done(self) -> bool:
         """Whether it was finished when it was planned."""
         return self.status in FINISHED
+
+    @property
+    def hours_left(self) -> float:
+        """GPU-hours of what was not trained when it was planned."""
+        return self.gpu_hours * self.open_share
 
     @property
     def goal(self) -> float:

@@ -12,17 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ledger.attempts import Attempt, AttemptLog, jobs_of, unsettled
-from ledger.errors import UserError
+from ledger.attempts import Attempt, AttemptLog, jobs_of, learnt, unsettled
 from ledger.ids import folder_of
-from ledger.plan_file import (
-    LaunchFolder,
-    PlanFile,
-    StudyFolder,
-    read_plan,
-    study_folders,
-    study_of,
-)
+from ledger.plan_file import LaunchFolder, PlanFile, read_plan, study_of
 from ledger.result import Result
 from ledger.store import Ledger
 from sweeps import backends
@@ -90,6 +82,7 @@ class Look:
     cost: Cost
     eta_hours: float | None  # of the study, while anything runs
     notes: list[str] = field(default_factory=list)
+    attempts: dict[str, list[Attempt]] = field(default_factory=dict)  # by task, of those begun
 
     def counts(self) -> dict[str, int]:
         states = [row.state for row in self.rows]
@@ -121,13 +114,21 @@ class _Seen:
 class StudyView:
     """A study's plan, looked at again and again."""
 
-    def __init__(self, plan_file: Path, ledger: Ledger, plan: PlanFile | None = None) -> None:
-        """`plan`: what the file holds, where it is known."""
+    def __init__(
+        self,
+        plan_file: Path,
+        ledger: Ledger,
+        plan: PlanFile | None = None,
+        launch_id: str | None = None,
+    ) -> None:
+        """`plan`: what the file holds, where it is known. `launch_id`: of the launch that looks, in
+        which nothing has failed that only earlier ones failed at."""
         self.plan = read_plan(plan_file) if plan is None else plan
         self.study = self.plan.study
         self.tasks = tasks_of(self.plan, ledger)
         self.ledger = ledger
         self.folder = study_of(plan_file)
+        self.launch_id = launch_id
 
     def rows(self) -> list[Row]:
         return self.look().rows
@@ -142,6 +143,8 @@ class StudyView:
             seen = [_believed(one, queued) for one in seen]
         queued = queued or {}
         seen = self._settle(seen, notes)
+        if self.launch_id is not None:
+            seen = [_tried_again(one, self.launch_id) for one in seen]
         cancelled = self._cancelled(held)
         trunk_ends = {s.task.folder.run_id: s for s in seen if s.task.is_segment}
         rows: dict[Kind, list[Row]] = {kind: [] for kind in Kind}
@@ -161,6 +164,7 @@ class StudyView:
             self._cost(seen),
             _remaining_hours(seen, sum(s.running for s in seen) if workers is None else workers),
             notes,
+            {one.task.task_id: one.attempts for one in seen if one.attempts},
         )
 
     # -- reading --------------------------------------------------------------------------------
@@ -186,7 +190,8 @@ class StudyView:
             return None
 
     def _settle(self, seen: list[_Seen], notes: list[str]) -> list[_Seen]:
-        """Find out how attempts ended that did not say; keeps it in their folders."""
+        """Find out how attempts ended that did not say; keeps it in their folders, where they can
+        be written."""
         waiting = {s.task.task_id: unsettled(s.attempts, s.running) for s in seen if s.attempts}
         jobs = jobs_of(a for open_ones in waiting.values() for a in open_ones)
         known = backends.history(jobs)
@@ -196,8 +201,11 @@ class StudyView:
         for one in seen:
             if waiting.get(one.task.task_id):
                 log = AttemptLog(one.task.folder.path)
-                beat = one.own.get("heartbeat")
-                ends = log.settle(one.attempts, one.running, beat, known)
+                learn = one.attempts, one.running, one.own.get("heartbeat"), known
+                try:
+                    ends = log.settle(*learn)
+                except OSError:  # a store that may only be read, or is full
+                    ends = learnt(*learn)
                 one = replace(one, attempts=ends)
             found.append(one)
         return found
@@ -275,6 +283,16 @@ def _believed(s: _Seen, queued: dict[str, QueuedJob]) -> _Seen:
         return s
     alive = job_id in queued and not (queued[job_id].waiting or queued[job_id].held)
     return replace(s, living=alive)
+
+
+def _tried_again(s: _Seen, launch_id: str) -> _Seen:
+    """Without the failure of an earlier launch."""
+    status, attempts = s.status or {}, s.attempts
+    if status.get("state") in ("failed", "diverged") and status.get("launch_id") != launch_id:
+        status = {**status, "state": None}
+    if attempts and attempts[-1].cause in BAD and attempts[-1].launch_id != launch_id:
+        attempts = [*attempts[:-1], replace(attempts[-1], cause=None)]
+    return replace(s, status=status, attempts=attempts)
 
 
 def _shape(task: Task) -> tuple[str, str]:
@@ -368,13 +386,3 @@ def _row(s: _Seen, state: str, job: QueuedJob | None, held: list[Element]) -> Ro
 
 def _first(held: list[Element]) -> str | None:
     return held[0].job_id if held else None
-
-
-def study_plan_file(studies_dir: Path, study: str) -> Path:
-    """Where the newest plan of a study lies, by its name or its folder. Raises UserError."""
-    for folder in (Path(study), studies_dir / study):
-        if (file := StudyFolder(folder).plan_file).is_file():
-            return file
-    known = [one.name for one in study_folders(studies_dir)]
-    instead = "known studies: " + ", ".join(known) if known else "no study was launched yet"
-    raise UserError(f"study {study}: no plan in {studies_dir / study}; {instead}")

@@ -167,7 +167,7 @@ def carry_out(
     add_to_study(files)
     damaged = SetAside(plan)
     pool = _Pool(files, 0 if plan.gpu == "cpu" else len(gpu_names()))
-    view = StudyView(files.folder.plan_file, ledger)
+    view = StudyView(files.folder.plan_file, ledger, launch_id=files.launch_id)
     with contextlib.ExitStack() as stack:
         stack.callback(pool.stop)
         stack.enter_context(_terminated_as_interrupted())

@@ -6,7 +6,9 @@ import contextlib
 import os
 import signal
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from sweeps import backends
 from sweeps.backends.submitted import elements
@@ -21,6 +23,7 @@ class Cancelled:
     tasks: tuple[str, ...]  # that are left alone now
     jobs: tuple[str, ...]  # of a scheduler, that were ended
     workers: tuple[int, ...]  # processes of this machine that were asked to stop
+    elsewhere: tuple[str, ...] = ()  # tasks that go on: no launch of this study trains them
 
 
 def cancel_study(view: StudyView) -> Cancelled:
@@ -53,17 +56,29 @@ def _cancel(view: StudyView, tasks: list[Task]) -> Cancelled:
     }
     backends.cancel(jobs)
     whole = not others  # else the workers have other runs to go on with
-    workers = _stop_workers(view, tasks) if whole else []
-    return Cancelled(tuple(sorted(names)), tuple(sorted(jobs)), tuple(workers))
+    running = [(task, status) for task in tasks if (status := _running(view, task))]
+    launches = {launch.launch_id for launch in view.folder.launches()}
+    ours = [status for _, status in running if status.get("launch_id") in launches]
+    workers = _stop_workers(ours) if whole else []
+    elsewhere = [
+        task.task_id
+        for task, status in running
+        if status not in ours and status.get("task_id") == task.task_id
+    ]
+    return Cancelled(tuple(sorted(names)), tuple(sorted(jobs)), tuple(workers), tuple(elsewhere))
 
 
-def _stop_workers(view: StudyView, tasks: list[Task]) -> list[int]:
-    """SIGTERM to the processes of this machine that train one of the tasks."""
+def _running(view: StudyView, task: Task) -> dict[str, Any] | None:
+    """The status of a task's folder, where a live process trains in it."""
+    status = task.folder.status() or {}
+    return status if status.get("state") == "running" and task.claimed(view.ledger) else None
+
+
+def _stop_workers(statuses: Iterable[dict[str, Any]]) -> list[int]:
+    """SIGTERM to those of the processes that are on this machine and of no job."""
     stopped = []
-    for task in tasks:
-        status = task.folder.status() or {}
-        here = status.get("host") == socket.gethostname() and not status.get("job_id")
-        if status.get("state") == "running" and here and task.claimed(view.ledger):
+    for status in statuses:
+        if status.get("host") == socket.gethostname() and not status.get("job_id"):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(int(status["pid"]), signal.SIGTERM)
                 stopped.append(int(status["pid"]))

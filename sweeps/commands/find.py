@@ -13,7 +13,7 @@ from ledger.ids import folder_of
 from ledger.plan_file import StudyFolder, read_plan, study_folders
 from ledger.store import Ledger
 from sweeps.tasks import Task
-from sweeps.watch import StudyView, study_plan_file
+from sweeps.watch import StudyView
 
 LISTED = 10  # of several runs that a beginning may mean
 
@@ -29,7 +29,7 @@ class Target:
 def study_view(study: str | None, studies_dir: Path) -> StudyView:
     """A study by name or path; None: the one that was launched last. Raises UserError."""
     if study is not None:
-        return _view(study_plan_file(studies_dir, study))
+        return _view(_plan_file(studies_dir, study))
     plans = _plans(studies_dir)
     if not plans:
         raise UserError(
@@ -37,6 +37,15 @@ def study_view(study: str | None, studies_dir: Path) -> StudyView:
             "type python sweep.py -m study=quick"
         )
     return _view(plans[0])
+
+
+def _plan_file(studies_dir: Path, study: str) -> Path:
+    """Where the newest plan of a study lies, by its name or its folder. Raises UserError."""
+    if file := plan_named(study, studies_dir):
+        return file
+    known = [one.name for one in study_folders(studies_dir)]
+    instead = "known studies: " + ", ".join(known) if known else "no study was launched yet"
+    raise UserError(f"study {study}: no plan in {studies_dir / study}; {instead}")
 
 
 def plan_named(name: str, studies_dir: Path) -> Path | None:
@@ -89,6 +98,8 @@ def find_folder(name: str, studies_dir: Path, runs_dir: Path) -> RunFolder:
         except UserError:  # its runs are found in the store
             continue
         store = Path(plan.runs_dir or runs_dir)
+        if not store.is_dir():  # it was moved: --runs-dir names it
+            continue
         stores.add(store)
         planned.update({run.run_id: store / run.run_id for run in plan.runs})
         planned.update({s.trunk_id: store / s.trunk_id for s in plan.segments})
@@ -132,5 +143,14 @@ def _plans(studies_dir: Path) -> list[Path]:
 
 
 def _view(plan_file: Path) -> StudyView:
+    """Raises UserError where the run store is not where the plan has it: all runs would look as if
+    they had not begun, and be trained again."""
     plan = read_plan(plan_file)
-    return StudyView(plan_file, Ledger(Path(plan.runs_dir or "runs")), plan)
+    store = Path(plan.runs_dir or "runs")
+    if plan.runs_dir and not store.is_dir():  # each launch makes it
+        raise UserError(
+            f"study {plan.study}: its plan names the run store runs_dir={store}, which is not a "
+            "folder; where it was moved, type the command that launched the study once more with "
+            "runs_dir=<its folder>, what is done there is skipped"
+        )
+    return StudyView(plan_file, Ledger(store), plan)

@@ -75,4 +75,5 @@ def launch_again(view: StudyView, run_ids: Collection[str], diverged: bool) -> N
             for folder in (task.folder, task.trunk(view.ledger)):
                 if folder is not None:
                     clear_diverged(folder)
-    launch_configs(settings, [task.config for task in chosen])
+    scored = [task for task in chosen if task.is_evaluation]  # also of an earlier launch
+    launch_configs(settings, [task.config for task in chosen], scored)

@@ -29,7 +29,8 @@ def explain(view: StudyView, task: Task) -> Iterator[str]:
     yield f"{row.name}: {row.state}{job}"
     yield from _reason(row, task, rows)
     yield from look.notes
-    attempts = [a for a in AttemptLog(task.folder.path).read() if a.task_id == task.task_id]
+    attempts = look.attempts.get(task.task_id) or AttemptLog(task.folder.path).read()
+    attempts = [a for a in attempts if a.task_id == task.task_id]
     if attempts:
         yield ""
         yield from map(_line, range(1, len(attempts) + 1), attempts)

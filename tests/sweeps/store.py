@@ -48,6 +48,7 @@ class Store:
         ]
         self.folder = folder
         self.ledger = Ledger(folder / "runs")
+        self.ledger.runs_dir.mkdir(parents=True, exist_ok=True)  # as each launch does
         self.plan: Plan = build_plan("s", configs, self.ledger, ClusterConfig("cpu", 0.3))
         self.launch: Launch = new_launch(self.plan, self.ledger, folder / "studies" / "s")
         add_to_study(self.launch)

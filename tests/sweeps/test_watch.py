@@ -13,7 +13,9 @@ from dataclasses import replace
 import pytest
 
 from sweeps.board import board
-from sweeps.watch import NO_ACCOUNTING
+from sweeps.commands.why import explain
+from sweeps.launches import new_launch
+from sweeps.watch import NO_ACCOUNTING, StudyView
 from tests.sweeps.store import Store, fake_slurm, minutes_ago
 
 
@@ -49,6 +51,58 @@ def test_states_of_the_ledger_alone(tmp_path, monkeypatch):
         store.ledger.folder(third).write_status(task_id=third, state=state, error="words", target=1)
         log.end(1, cause)
         assert store.states()[third] == cause
+
+
+@pytest.mark.parametrize("state", ["failed", "diverged"])
+def test_what_earlier_launches_failed_at_has_not_failed_in_this_one(state, tmp_path):
+    store = Store(tmp_path, [1e8, 2e8])
+    run, waits = store.runs()
+    trunk = store.segments()[1]
+    earlier = store.launch
+
+    def fail(task: str, cause: str = state) -> None:
+        log = store.begin(task, state=state, error="words", launch_id=store.launch.launch_id)
+        log.end(len(log.read()), cause, "words")
+
+    def counted() -> dict[str, str]:
+        file = store.launch.folder.plan_file
+        look = StudyView(file, store.ledger, launch_id=store.launch.launch_id).look()
+        return {row.name: row.state for row in [*look.rows, *look.segments]}
+
+    fail(run)
+    fail(trunk)
+    found = counted()
+    assert found == store.states()
+    assert {found[run], found[trunk], found[waits]} == {state}
+    store.launch = new_launch(store.plan, store.ledger, earlier.folder.study.path)
+    assert set(counted().values()) == {"planned"}
+    assert store.states() == found  # of the study, to which all launches belong
+    fail(run, "disk full" if state == "failed" else state)
+    assert counted() == {**dict.fromkeys(found, "planned"), run: store.states()[run]}
+    fail(trunk)
+    assert counted() == store.states()
+    store.result(run, "diverged")  # it is not trained again
+    store.launch = new_launch(store.plan, store.ledger, earlier.folder.study.path)
+    assert counted()[run] == "diverged"
+
+
+def test_a_store_that_may_only_be_read_shows_the_same(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")  # no Slurm
+    store = Store(tmp_path, [1e8, 2e8])
+    run, other = store.runs()
+    log = store.begin(run)  # no claim: it ended without a cause
+    written = log.path.read_bytes()
+    lock = log.path.with_name(".attempts.lock")
+    lock.unlink()
+    lock.mkdir()  # as if the file system refused: root may write whatever the permissions say
+    look = store.view().look()
+    assert {row.name: row.state for row in look.rows} == {run: "killed", other: "planned"}
+    lines = [line for line in explain(store.view(), store.view().tasks[run]) if "attempt 1" in line]
+    assert [line.split()[5] for line in lines] == ["killed"]
+    assert log.path.read_bytes() == written
+    lock.rmdir()
+    assert store.view().look().rows == look.rows
+    assert log.read()[0].cause == "killed"
 
 
 def test_a_size_without_a_speed_is_priced_at_that_of_the_nearest(tmp_path):

@@ -127,7 +127,7 @@ def nodes_left(
 
 def _node(task: Task, graph: TaskGraph, shape: Shape) -> Node:
     after = next((name for name in task.depends_on if not graph[name].done), None)
-    seconds = TASK_S + 3600 * task.gpu_hours / max(1, shape.gpus)
+    seconds = TASK_S + 3600 * task.hours_left / max(1, shape.gpus)
     seconds += 3600 * task.core_hours / shape.cpus_per_task
     data = task.data if task.data and not graph[task.data].done else None
     return Node(task, after, seconds, shape, data)

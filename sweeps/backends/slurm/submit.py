@@ -56,6 +56,7 @@ def submit_plan(submission: Submission) -> list[str]:
     """
     plan, console = submission.plan, submission.console
     if not plan.graph.left():
+        _save(submission)
         console.print(f"all {len(plan.runs)} runs of study {plan.study} are done already")
         return []
     # two submissions at once would both find an empty queue
@@ -78,8 +79,7 @@ def _submit_plan(submission: Submission) -> list[str]:
     left = nodes_left(plan.graph, asks, queued)
     nodes = [node for node in left if not node.task.is_data]
     if not nodes:
-        add_to_study(new_launch(plan, ledger, studies_dir / plan.study))
-        keep_settings(study, "slurm")
+        _save(submission)
         console.print(f"all runs of study {plan.study} that are left are in the queue already")
         return []
     refuse_without_network(plan, slurm)
@@ -114,6 +114,14 @@ def _submit_plan(submission: Submission) -> list[str]:
     arrays = [array for array, _, _ in jobs]
     _report(plan, arrays, queued, console)
     return [str(array.array_id) for array in arrays]
+
+
+def _save(submission: Submission) -> None:
+    """Write a launch that submits nothing: its study has its runs all the same."""
+    study, plan = submission.study, submission.plan
+    folder = Path(study.studies_dir).absolute() / plan.study
+    add_to_study(new_launch(plan, submission.ledger, folder))
+    keep_settings(study, "slurm")
 
 
 def time_limit(array: Array, slurm: SlurmConfig, limit_min: int | None) -> int:

@@ -242,8 +242,10 @@ def test_a_run_that_fails_names_its_log_and_is_retried_by_the_next_launch(sweep,
     assert "1 run failed" in ended.stderr
     assert "log: " in ended.stdout
     assert "Traceback" not in ended.stdout
+    assert re.findall(r"\[1/1\] \S+ (\w+)", ended.stdout) == ["failed"]
     again = sweep(*STUDY, "model=vanilla", "budget=3e8")
     assert again.returncode == 0, again.stderr
+    assert re.findall(r"\[1/1\] \S+ (\w+)", again.stdout) == ["done"]
 
 
 @pytest.mark.parametrize("model", ["mor", "mor_token"])

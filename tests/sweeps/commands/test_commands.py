@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
+import socket
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -13,6 +17,7 @@ from typer.testing import CliRunner
 from ledger.attempts import AttemptLog
 from ledger.errors import UserError
 from ledger.ids import folder_of
+from ledger.store import Ledger
 from sweeps.__main__ import app
 from sweeps.backends.slurm.reasons import why_waiting
 from sweeps.causes import ENDS
@@ -20,6 +25,7 @@ from sweeps.commands.cancel import cancel_run, cancel_study
 from sweeps.commands.find import find_folder, find_target
 from sweeps.commands.logs import follow_log
 from sweeps.commands.retry import runs_to_retry
+from sweeps.launches import add_to_study, new_launch
 from sweeps.task_queue import Queue, read_tasks
 from tests.sweeps.store import Store, fake_slurm
 
@@ -116,6 +122,23 @@ def test_cancel_ends_only_the_jobs_that_hold_nothing_else(store, monkeypatch):
     assert cancel_study(store.view()).jobs == ("5_0", "5_1", "6")
 
 
+def test_cancel_stops_the_workers_of_its_own_study_only(store, monkeypatch):
+    other = new_launch(store.plan, store.ledger, store.studies_dir / "other")
+    add_to_study(other)
+    here = {"claim": True, "host": socket.gethostname()}
+    shared, own = store.runs()[:2]
+    store.begin(shared, **here, pid=1001, launch_id=other.launch_id)
+    store.begin(own, **here, pid=1002, launch_id=store.launch.launch_id)
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda *given: asked.append(given))
+    ended = cancel_study(store.view())
+    assert set(ended.tasks) == {*store.runs(), *store.segments()}
+    assert (ended.workers, ended.elsewhere) == ((1002,), (shared,))
+    assert asked == [(1002, signal.SIGTERM)]
+    assert own in sweeps("cancel", "other")
+    assert asked[1:] == [(1001, signal.SIGTERM)]
+
+
 def test_retry_takes_what_ended_early_and_diverged_ones_only_when_asked(store):
     done, failed, diverged, running = store.runs()
     store.result(done)
@@ -198,6 +221,26 @@ def test_a_run_of_no_study_is_synced_and_found_by_its_folder(store):
 def test_launch_names_retry_where_all_was_cancelled(store):
     sweeps("cancel", "s")
     assert "retry s" in sweeps("launch", "s")
+
+
+def test_a_run_store_that_was_moved_is_not_taken_for_an_empty_one(store):
+    run = store.runs()[0]
+    store.result(run)
+    moved = store.folder / "elsewhere"
+    store.ledger.runs_dir.rename(moved)
+    named = f"runs_dir={store.ledger.runs_dir}"
+    every = ("status", "watch", "cancel", "retry", "launch", "sync", "benchmark")
+    for command in [*([one, "s"] for one in every), ["status"], ["why", run], ["retry", run]]:
+        with pytest.raises(UserError, match=re.escape(named)):
+            sweeps(*command)
+    assert not store.ledger.runs_dir.exists()
+    assert find_folder(run, store.studies_dir, moved).path == moved / run
+    with pytest.raises(UserError, match="--runs-dir=<folder>"):
+        sweeps("logs", run)
+    plan = replace(store.plan, ledger=Ledger(moved))
+    add_to_study(new_launch(plan, plan.ledger, store.studies_dir / "s"))
+    found = json.loads(sweeps("status", "s", "--json"))
+    assert found["counts"]["done"] == 1
 
 
 def test_no_study_at_all_is_one_sentence(tmp_path, monkeypatch):

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.folder import RunFolder
-from sweeps.backends.slurm.jobs import Array, Node, arrays_of
+from ledger.store import Ledger
+from sweeps.backends.slurm.checks import gpu_hours
+from sweeps.backends.slurm.jobs import START_S, TASK_S, Array, Node, arrays_of, nodes_left
+from sweeps.config import ClusterConfig
+from sweeps.plan import build_plan
 from sweeps.resources import Shape
 from sweeps.tasks import Kind, Task
+from tests.sweeps.store import Store
 
+SMALL_CPU = Shape(1, 0, 8, 10)
 SMALL, LARGE = Shape(1, 1, 8, 10), Shape(1, 2, 8, 40)
 
 
@@ -129,3 +137,23 @@ def test_a_time_limit_covers_the_longest_element():
     )[:1]
     assert array.minutes(1.5) * 60 >= 1.5 * max(unit.seconds for unit in array.units)
     assert array.minutes(3.0) > array.minutes(1.5)
+
+
+@pytest.mark.parametrize("there", [(), (1e8,), (2e8,), (1e8, 2e8), (1e8, 4e8)])
+def test_a_trunk_that_was_begun_needs_what_the_plan_says_is_left(there, tmp_path):
+    """Of its own budgets some plateaus are there, and one of a budget that is not planned now."""
+    store = Store(tmp_path, [1e8, 2e8, 4e8])
+    for segment in store.plan.segments:
+        if segment.config.budget in there:
+            store.finish_segment(segment.segment_id)
+    planned = [run.config for run in store.plan.runs if run.config.budget != 1e8]
+    machine = ClusterConfig("cpu", 1e-6)  # tens of hours
+    plan = build_plan("s", planned, Ledger(store.ledger.runs_dir), machine)
+    left = plan.totals()["remaining"]["gpu_hours"]
+    nodes = nodes_left(plan.graph, lambda task: SMALL_CPU, {})
+    beside = len(nodes) * TASK_S / 3600
+    assert gpu_hours(nodes) - beside == pytest.approx(left)
+    arrays = arrays_of(nodes, {}, 1e9, 1001)  # the whole chain as one job
+    assert [array.minutes(1.5) for array in arrays] == [
+        math.ceil((START_S + 1.5 * 3600 * (left + beside)) / 60)
+    ]

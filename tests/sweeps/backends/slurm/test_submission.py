@@ -8,15 +8,23 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from ledger.plan_file import StudyFolder, read_plan
 from mor.config import ConfigError, from_dict, replace_at
+from sweeps.backends.base import Submission
 from sweeps.backends.slurm import checks
 from sweeps.backends.slurm.client import seconds
 from sweeps.backends.slurm.cluster import Cluster, partitions
-from sweeps.config import ClusterConfig, SlurmConfig
+from sweeps.backends.slurm.submit import submit_plan
+from sweeps.commands.find import study_view
+from sweeps.config import ClusterConfig, SlurmConfig, sweep_config
+from sweeps.plan import build_plan
 from sweeps.resources import shape_of
+from sweeps.study import kept_settings
 from tests.conftest import REPO
 from tests.sweeps.backends.slurm.conftest import SETTINGS, SINFO
+from tests.sweeps.store import Store
 
 GOLDEN = Path(__file__).with_name("golden_sbatch.sh")
 STUDY = ["-m", "study=quick", "launch=slurm", "cluster=h100_slurm", "runtime.device=auto"]
@@ -137,6 +145,25 @@ def test_a_study_whose_runs_wait_for_another_one_is_saved_all_the_same(
     assert "are in the queue already" in ended.stdout, ended.stdout + ended.stderr
     assert (tmp_path / "studies" / "other" / "plan.json").exists()
     assert (tmp_path / "studies" / "other" / "settings.json").exists()
+
+
+def test_a_study_whose_runs_are_all_done_is_saved_without_a_job(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))  # no Slurm: nothing is asked
+    store = Store(tmp_path, [1e8, 2e8])
+    for run in store.runs():
+        store.result(run)
+    configs = [run.config for run in store.plan.runs]
+    plan = build_plan("sub", configs, store.ledger, ClusterConfig("cpu", 0.3))
+    values = {
+        **{"launch": {"mode": "slurm"}, "cluster": {"gpu": "cpu"}, "study": {"name": "sub"}},
+        **{"runs_dir": str(store.ledger.runs_dir), "studies_dir": str(tmp_path / "new")},
+    }
+    study = sweep_config(values)
+    assert submit_plan(Submission(plan, store.ledger, study, Console(quiet=True))) == []
+    folder = StudyFolder(tmp_path / "new" / "sub")
+    assert [run.run_id for run in read_plan(folder.plan_file).runs] == store.runs()
+    assert kept_settings(folder) == study
+    assert study_view("sub", tmp_path / "new").look().counts() == {"done": 2}
 
 
 def test_without_accounting_what_is_lost_is_said_and_it_goes_on(fake_slurm, sweep):
