@@ -75,8 +75,12 @@ def pool_size(plan: Plan, launch: LaunchConfig) -> int:
         return launch.workers
     if plan.gpu != "cpu":
         return len(gpu_names())
-    threads = max((run.config.runtime.threads for run in plan.runs), default=1)
-    return max(1, len(os.sched_getaffinity(0)) // threads)
+    return max(1, len(os.sched_getaffinity(0)) // max(_threads(plan), default=1))
+
+
+def _threads(plan: Plan) -> list[int]:
+    """Threads of each run, where the plan's hours are those of a core; else none."""
+    return [run.config.runtime.threads for run in plan.runs] if plan.gpu == "cpu" else []
 
 
 def refuse_too_long(plan: Plan, launch: LaunchConfig, workers: int) -> None:
@@ -84,7 +88,8 @@ def refuse_too_long(plan: Plan, launch: LaunchConfig, workers: int) -> None:
 
     `plan` is priced on this machine.
     """
-    hours = plan.totals()["remaining"]["gpu_hours"] / workers
+    at_a_time = workers * min(_threads(plan), default=1)  # devices, as hours count them
+    hours = plan.totals()["remaining"]["gpu_hours"] / at_a_time
     if hours > launch.max_hours and not launch.force:
         fits = launch.max_hours > QUICK_HOURS
         smaller = "study=quick for one that fits, " if fits else ""
