@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from mor.config import Config, ConfigError, did_you_mean, from_dict, text_of
+from mor.config import Config, ConfigError, did_you_mean, from_dict, group_of, needed, text_of
 from mor.devices import PEAK_TFLOPS
 from mor.model.lookup import not_negative, positive
 from sweeps import backends
@@ -129,12 +129,13 @@ def run_config(values: dict[str, Any]) -> Config:
 def sweep_config(values: dict[str, Any]) -> SweepConfig:
     """The part around the run, checked. Raises ConfigError."""
     _refuse_unknown(values)
+    groups = {name: group_of(name, needed(values, name)) for name in ("launch", "cluster", "study")}
+    folders = {name: text_of(name, needed(values, name)) for name in ("runs_dir", "studies_dir")}
     config = SweepConfig(
-        launch=from_dict(LaunchConfig, values["launch"], "launch."),
-        cluster=from_dict(ClusterConfig, values["cluster"], "cluster."),
-        study=study_config(values["study"]),
-        runs_dir=os.path.expanduser(text_of("runs_dir", values["runs_dir"])),
-        studies_dir=os.path.expanduser(text_of("studies_dir", values["studies_dir"])),
+        launch=from_dict(LaunchConfig, groups["launch"], "launch."),
+        cluster=from_dict(ClusterConfig, groups["cluster"], "cluster."),
+        study=study_config(groups["study"]),
+        **{name: os.path.expanduser(folder) for name, folder in folders.items()},
     )
     modes = ("plan", *backends.names(), "auto")
     if config.launch.mode not in modes:

@@ -28,6 +28,7 @@ from sweeps.config import ClusterConfig, LaunchConfig, SweepConfig
 from sweeps.damage import SetAside
 from sweeps.ending import Outcome, summary
 from sweeps.launches import Launch, add_to_study, keep_settings, new_launch
+from sweeps.places import refuse_no_cache
 from sweeps.plan import Plan
 from sweeps.routing import print_routing
 from sweeps.tables import duration, print_plan
@@ -145,6 +146,7 @@ class Local(Backend):
         study, console = submission.study, submission.console
         workers = pool_size(plan, study.launch)
         refuse_too_long(plan, study.launch, workers)
+        refuse_no_cache(plan)
         keep_settings(study, self.name)
         if not plan.graph.left():
             console.print(f"all {len(plan.runs)} runs of study {plan.study} are done already")

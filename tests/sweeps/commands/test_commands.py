@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -21,6 +23,7 @@ from sweeps.commands.find import find_folder, find_target
 from sweeps.commands.logs import follow_log
 from sweeps.commands.retry import runs_to_retry
 from sweeps.task_queue import Queue, read_tasks
+from tests.conftest import REPO
 from tests.sweeps.store import Store, fake_slurm
 
 
@@ -126,8 +129,19 @@ def test_retry_takes_what_ended_early_and_diverged_ones_only_when_asked(store):
     assert runs_to_retry(look, None, failed=True, diverged=False) == ([failed], [diverged])
     assert set(runs_to_retry(look, None, failed=True, diverged=True)[0]) == {failed, diverged}
     assert runs_to_retry(look, None, failed=False, diverged=False) == ([], [diverged])
-    with pytest.raises(UserError, match=r"settings.json is missing"):
+    with pytest.raises(UserError, match=r"settings.json is missing or not"):
         sweeps("retry", "s")
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "{", '{"launch": 3}'])
+def test_settings_that_were_not_written_here_are_named(text, store):
+    file = store.studies_dir / "s" / "settings.json"
+    file.write_text(text)
+    autopilot = ("autopilot", "s", "--gpu-hours", "1")
+    for command in (("benchmark", "s"), autopilot, ("launch", "s")):
+        with pytest.raises(UserError) as refused:
+            sweeps(*command)
+        assert os.path.relpath(file) in str(refused.value)
 
 
 def test_why_counts_the_attempts_at_one_task(store):
@@ -198,6 +212,17 @@ def test_a_run_of_no_study_is_synced_and_found_by_its_folder(store):
 def test_launch_names_retry_where_all_was_cancelled(store):
     sweeps("cancel", "s")
     assert "retry s" in sweeps("launch", "s")
+
+
+def test_a_name_that_no_file_can_have_is_one_sentence(store):
+    ended = subprocess.run(
+        [sys.executable, "-m", "sweeps", "status", "a" * 300],
+        cwd=store.folder, env={**os.environ, "PYTHONPATH": str(REPO)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    assert ended.stderr.startswith("error: ")
 
 
 def test_no_study_at_all_is_one_sentence(tmp_path, monkeypatch):
