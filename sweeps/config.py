@@ -219,6 +219,8 @@ def settings_of(cls: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Each setting below a dataclass by its dotted name, with its type."""
     hints = typing.get_type_hints(cls)
     for f in dataclasses.fields(cls):
+        if f.metadata.get("inline"):
+            continue
         hint, name = hints[f.name], f"{path}{f.name}"
         inner = next((arm for arm in arms(hint) if dataclasses.is_dataclass(arm)), None)
         if inner is None:

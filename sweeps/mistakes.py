@@ -131,6 +131,8 @@ def _nearest(name: str) -> str:
     if chooser := components.get(name):
         return f"models of {chooser} have it"
     names = [*known_settings(), *components]
+    if name in names:  # a file of one's own, or a ~ before it
+        return f"the chosen groups leave it out; type ++{name}=..."
     tops = {known.split(".")[0] for known in names}
     return did_you_mean(name, names if "." in name else tops)
 

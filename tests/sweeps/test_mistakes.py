@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from ledger.damage import write_digest
 from mor.config import ConfigError
-from sweeps.config import sweep_config
+from sweeps.config import known_settings, sweep_config
 from tests.conftest import REPO
 
 QUICK = "study=quick"
@@ -112,6 +112,11 @@ def test_a_bad_line_of_a_task_file_is_named_before_anything_is_written(
 
 OWN = {
     "size/bad.yaml": ("name: bad\n d_model: : 4\n", ["size=bad"], ["bad.yaml, line 2"]),
+    "cluster/own.yaml": (
+        "gpu: h100\nmfu: 0.4\n",
+        ["-m", "cluster=own", "cluster.node_gpus=4", "launch=plan"],
+        ["cluster.node_gpus: ", "type ++cluster.node_gpus="],
+    ),
     "study/own.yaml": (
         "# @package _global_\ndefaults: [quick]\nstudy: {name: own, axes: {budget: '1e9,2e9'}}\n",
         ["-m", "study=own", "launch=plan"],
@@ -130,6 +135,15 @@ OWN_STUDIES = {
     "launch: {slurm: null}": "launch.slurm=None",
     "cluster: null": "cluster=None",
 }
+
+
+@pytest.mark.parametrize("file", sorted((REPO / "conf" / "cluster").glob("*.yaml")))
+def test_every_setting_around_a_run_can_be_typed(file):
+    groups = ("launch", "cluster")
+    names = [name for name in known_settings() if name.split(".")[0] in groups]
+    with initialize_config_dir(str(REPO / "conf"), version_base="1.3"):
+        composed = compose("config", [f"cluster={file.stem}", *(f"{name}=null" for name in names)])
+    assert all(OmegaConf.select(composed, name) is None for name in names)
 
 
 @pytest.mark.parametrize(
