@@ -57,10 +57,28 @@ def test_a_study_goes_by_name_or_path_and_a_run_by_any_unique_beginning(store):
         find_target("mor-9k", store.studies_dir)
 
 
-def test_a_watch_that_is_no_window_ends_with_its_line(store):
+def test_a_watch_that_is_no_window_prints_what_status_does(store, monkeypatch):
+    for segment in store.segments():
+        store.finish_segment(segment)
     for run in store.runs():
         store.result(run)
-    assert sweeps("watch", "s").endswith("0\n")
+        store.begin(run, state="done", step=200, flops_per_s=1e9).end(1, "finished")
+    text = sweeps("watch", "s")
+    assert text == sweeps("status", "s")
+    assert max(map(len, text.splitlines())) > 80
+    monkeypatch.setenv("COLUMNS", "60")  # what a user has set counts
+    assert sweeps("watch", "s") == sweeps("status", "s")
+
+
+def test_a_watch_that_is_interrupted_leaves_what_it_saw(store, monkeypatch):
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    store.begin(store.segments()[0], claim=True)
+    monkeypatch.setattr("sweeps.__main__.time.sleep", interrupt)
+    ended = CliRunner().invoke(app, ["watch", "s"])
+    assert ended.output.count("study s\n") == 1
+    assert "running" in ended.output
 
 
 def test_logs_show_and_follow_until_the_run_is_let_go(store):
