@@ -187,7 +187,7 @@ def why(name: RunName, studies_dir: Studies = STUDIES) -> None:
 def logs(
     run: RunName,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as it grows.")] = False,
-    lines: Annotated[int | None, typer.Option("-n", help="Only the last lines.")] = None,
+    lines: Annotated[int | None, typer.Option("-n", min=0, help="Only the last lines.")] = None,
     studies_dir: Studies = STUDIES,
     runs_dir: Runs = RUNS,
 ) -> None:

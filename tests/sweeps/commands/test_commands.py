@@ -162,6 +162,21 @@ def test_settings_that_were_not_written_here_are_named(text, store):
         assert os.path.relpath(file) in str(refused.value)
 
 
+def test_a_log_shows_as_many_lines_as_asked(store):
+    run = store.runs()[0]
+    store.begin(run)
+    lines = [f"line {number}\n" for number in range(5)]
+    store.ledger.folder(run).log_file.write_text("".join(lines))
+    assert sweeps("logs", run) == "".join(lines)
+    for number in range(8):
+        for more in ((), ("-f",)):
+            shown = sweeps("logs", run, "-n", str(number), *more).splitlines(keepends=True)
+            assert shown == lines[5 - min(number, 5) :]
+    refused = CliRunner().invoke(app, ["logs", run, "-n", "-1"])
+    assert refused.exit_code == 2
+    assert "-n=-1" in refused.stderr
+
+
 def test_why_counts_the_attempts_at_one_task(store):
     first, second = store.segments()[:2]
     trunk = folder_of(first)
