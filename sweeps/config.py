@@ -7,7 +7,7 @@ import os
 import re
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -162,6 +162,14 @@ def sweep_config(values: dict[str, Any]) -> SweepConfig:
         )
     _check_slurm(launch.slurm)
     return config
+
+
+def refuse_unknown_sizes(slurm: SlurmConfig, known: Collection[str]) -> None:
+    """Raises ConfigError for resources of a size that no run has and none is called by."""
+    for size, own in (slurm.per_size or {}).items():
+        if size not in known:
+            path = "launch.slurm.per_size."
+            raise ConfigError(f"{path}{size}", own, "no such size", did_you_mean(size, known, path))
 
 
 def _check_memory(asked: Resources, path: str) -> None:

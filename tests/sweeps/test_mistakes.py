@@ -59,6 +59,10 @@ CASES = [
         [QUICK, "launch.slurm.per_size.1.7b.mem_gb=3"],
         ["launch.slurm.per_size.1.7b.mem_gb=3", "'launch.slurm.per_size={1.7b: {mem_gb: 3}}'"],
     ),
+    (
+        ["-m", QUICK, "++launch.slurm.per_size={9z:{mem_gb:3}}", "launch=plan"],
+        ["launch.slurm.per_size.9z=", "launch.slurm.per_size.9k"],
+    ),
     (["-m", QUICK, "--seeds=3"], ["--seeds=3", "no such flag"]),
     (["-m", "--cfg", "job", QUICK], ["-m and --cfg", "leave -m out"]),
     (["--info", "config", QUICK, "-m"], ["-m and --info", "leave -m out"]),
