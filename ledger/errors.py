@@ -28,6 +28,8 @@ DISK = (*FULL, errno.EIO, errno.EROFS, errno.ESTALE, errno.EACCES, errno.EPERM)
 
 def disk_trouble(error: OSError) -> str | None:
     """What a file system has refused, as a sentence; None for errors that may be of our making."""
+    if error.errno == errno.ENAMETOOLONG:
+        return f"{error.filename}: {error.strerror}; type a shorter name"
     if error.errno not in DISK:
         return None
     way = "free some space" if error.errno in FULL else "see to the disk or its permissions"

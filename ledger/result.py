@@ -33,11 +33,12 @@ class Throughput(Part):
     """Speed of the training steps."""
 
     device: str = ""  # the GPU's name, or cpu
-    devices: int = 1
+    devices: int = 1  # GPUs, or the threads of all processes (`ledger.devices`)
     tokens_per_s: float | None = None  # of all devices
     flops_per_s: float | None = None  # exact FLOPs, of all devices
     mfu: float | None = None  # exact FLOPs per second over the devices' peak
     seconds: float | None = None  # of the steps that were measured
+    threads: int | None = field(default=None, metadata=OPTIONAL)  # of each process on a CPU
     # Of one GPU with so many sequences in one forward; none on a CPU.
     peak_gb: float | None = field(default=None, metadata=OPTIONAL)
     micro_batch: int | None = field(default=None, metadata=OPTIONAL)

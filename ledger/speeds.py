@@ -15,7 +15,7 @@ from typing import Any
 
 from ledger.errors import DamagedFile, LedgerVersionError
 from ledger.files import check_schema, read_json, write_json
-from ledger.part import Part, WrongValue
+from ledger.part import OPTIONAL, Part, WrongValue
 
 SCHEMA = 1
 FOLDER = ".speeds"
@@ -28,7 +28,8 @@ class Speed(Part):
     model: str = ""
     size: str = ""
     device: str = ""  # the GPU's name, or cpu
-    devices: int = 1
+    devices: int = 1  # GPUs, or the threads of all processes (`ledger.devices`)
+    threads: int | None = field(default=None, metadata=OPTIONAL)  # of each process on a CPU
     tokens_per_s: float = 0.0  # of all devices
     flops_per_s: float = 0.0  # exact FLOPs, of all devices
     mfu: float | None = None

@@ -23,6 +23,8 @@ from typing import Any, TypeVar
 from ledger.errors import UserError as UserError
 from ledger.wandb import PROJECT
 from mor.values import ConfigError as ConfigError
+from mor.values import group_of as group_of
+from mor.values import needed as needed
 from mor.values import scalar
 from mor.values import text_of as text_of
 
@@ -258,8 +260,8 @@ def from_dict(cls: type[T], values: dict[str, Any], path: str = "") -> T:
         kwargs["options"] = from_dict(inline, own, path)
     for key, spec in known.items():
         required = spec.default is spec.default_factory is dataclasses.MISSING
-        if required and key not in kwargs:
-            raise ConfigError(f"{path}{key}", "", "missing", f"set {path}{key}=...")
+        if required:
+            needed(kwargs, key, path)
     return cls(**kwargs)
 
 
@@ -322,9 +324,7 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
                 return _convert(arm, value, name)
         origin = typing.get_origin(hint)
     if dataclasses.is_dataclass(hint):
-        if not isinstance(value, dict):
-            raise ConfigError(name, value, "this is a group of settings", f"set {name}.<key>=...")
-        return from_dict(typing.cast(type, hint), value, f"{name}.")
+        return from_dict(typing.cast(type, hint), group_of(name, value), f"{name}.")
     if origin is dict:
         if not isinstance(value, dict):
             raise ConfigError(name, value, "expected a mapping", f"set {name}.<key>=...")

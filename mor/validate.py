@@ -16,6 +16,7 @@ PRECISIONS = ("fp32", "bf16")
 DATA_KINDS = ("stdlib", "files", "hub")
 RECOMPUTE = ("auto", "none", "recursion", "layer")
 PARALLEL = ("ddp", "fsdp")
+SEEDS = 2**64  # that torch takes
 WANDB_MODES = ("disabled", "offline", "online")
 
 
@@ -77,6 +78,8 @@ def _validate_train(config: Config) -> None:
         one_of("train.init_method", train.init_method, INIT_METHODS)
     positive("budget", config.budget)
     not_negative("seed", config.seed)
+    if config.seed >= SEEDS:
+        raise ConfigError("seed", config.seed, "generators take 64 bits", "type a smaller one")
     not_negative("train.weight_decay", train.weight_decay)
     positive("data.vocab_size", config.data.vocab_size)
     for name in ("threads", "log_steps", "keep_checkpoints", "checkpoint_s"):

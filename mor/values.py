@@ -71,6 +71,20 @@ def _example(hint: type, value: Any, name: str) -> str:
     return EXAMPLES.get(name, OF_TYPE[hint])
 
 
+def needed(values: dict[str, Any], key: str, path: str = "") -> Any:
+    """The value of a setting that has no default. Raises ConfigError where it is missing."""
+    if key not in values:
+        raise ConfigError(f"{path}{key}", "", "missing", f"set {path}{key}=...")
+    return values[key]
+
+
+def group_of(name: str, value: Any) -> dict[str, Any]:
+    """A group of settings. Raises ConfigError for anything else."""
+    if not isinstance(value, dict):
+        raise ConfigError(name, value, "this is a group of settings", f"set {name}.<key>=...")
+    return value
+
+
 def text_of(name: str, value: Any) -> str:
     """A text as it was written. Raises ConfigError for anything else: where YAML has made a number
     of a text, 2024_05 has become 202405 and 1.10 has become 1.1."""

@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -106,15 +107,20 @@ def watch(
         watch_page(view, out, lambda text: console.print(text, soft_wrap=True, highlight=False))
         return
     look = view.look()
-    with Live(console=console, auto_refresh=False) as live:
-        while any(row.state in OPEN for row in (*look.rows, *look.evaluations)):
-            live.update(board(look, _width(console), console.height), refresh=True)
-            in_queue = any(row.job_id for row in (*look.rows, *look.segments))
-            time.sleep(REFRESH_QUEUE_S if in_queue else REFRESH_S)
-            look = view.look()
-        live.update(board(look, _width(console)), refresh=True)
-    if not console.is_terminal:  # where Live leaves the last line open
-        print()
+    window = console.is_terminal
+    with Live(console=console, auto_refresh=False) if window else nullcontext() as live:
+        try:
+            while any(row.state in OPEN for row in (*look.rows, *look.evaluations)):
+                if live:
+                    live.update(board(look, console.width, console.height), refresh=True)
+                in_queue = any(row.job_id for row in (*look.rows, *look.segments))
+                time.sleep(REFRESH_QUEUE_S if in_queue else REFRESH_S)
+                look = view.look()
+            if live:
+                live.update(board(look, console.width), refresh=True)
+        finally:
+            if not live:  # once: Live cuts lines at 80 columns where there is no window
+                print(board(look, _width(console)).plain)
 
 
 @app.command()
@@ -181,7 +187,7 @@ def why(name: RunName, studies_dir: Studies = STUDIES) -> None:
 def logs(
     run: RunName,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as it grows.")] = False,
-    lines: Annotated[int | None, typer.Option("-n", help="Only the last lines.")] = None,
+    lines: Annotated[int | None, typer.Option("-n", min=0, help="Only the last lines.")] = None,
     studies_dir: Studies = STUDIES,
     runs_dir: Runs = RUNS,
 ) -> None:

@@ -7,11 +7,11 @@ import os
 import re
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from mor.config import Config, ConfigError, did_you_mean, from_dict, text_of
+from mor.config import Config, ConfigError, did_you_mean, from_dict, group_of, needed, text_of
 from mor.devices import PEAK_TFLOPS
 from mor.model.lookup import not_negative, positive
 from sweeps import backends
@@ -129,12 +129,13 @@ def run_config(values: dict[str, Any]) -> Config:
 def sweep_config(values: dict[str, Any]) -> SweepConfig:
     """The part around the run, checked. Raises ConfigError."""
     _refuse_unknown(values)
+    groups = {name: group_of(name, needed(values, name)) for name in ("launch", "cluster", "study")}
+    folders = {name: text_of(name, needed(values, name)) for name in ("runs_dir", "studies_dir")}
     config = SweepConfig(
-        launch=from_dict(LaunchConfig, values["launch"], "launch."),
-        cluster=from_dict(ClusterConfig, values["cluster"], "cluster."),
-        study=study_config(values["study"]),
-        runs_dir=os.path.expanduser(text_of("runs_dir", values["runs_dir"])),
-        studies_dir=os.path.expanduser(text_of("studies_dir", values["studies_dir"])),
+        launch=from_dict(LaunchConfig, groups["launch"], "launch."),
+        cluster=from_dict(ClusterConfig, groups["cluster"], "cluster."),
+        study=study_config(groups["study"]),
+        **{name: os.path.expanduser(folder) for name, folder in folders.items()},
     )
     modes = ("plan", *backends.names(), "auto")
     if config.launch.mode not in modes:
@@ -161,6 +162,14 @@ def sweep_config(values: dict[str, Any]) -> SweepConfig:
         )
     _check_slurm(launch.slurm)
     return config
+
+
+def refuse_unknown_sizes(slurm: SlurmConfig, known: Collection[str]) -> None:
+    """Raises ConfigError for resources of a size that no run has and none is called by."""
+    for size, own in (slurm.per_size or {}).items():
+        if size not in known:
+            path = "launch.slurm.per_size."
+            raise ConfigError(f"{path}{size}", own, "no such size", did_you_mean(size, known, path))
 
 
 def _check_memory(asked: Resources, path: str) -> None:
@@ -218,6 +227,8 @@ def settings_of(cls: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Each setting below a dataclass by its dotted name, with its type."""
     hints = typing.get_type_hints(cls)
     for f in dataclasses.fields(cls):
+        if f.metadata.get("inline"):
+            continue
         hint, name = hints[f.name], f"{path}{f.name}"
         inner = next((arm for arm in arms(hint) if dataclasses.is_dataclass(arm)), None)
         if inner is None:

@@ -13,13 +13,23 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mor.config import Config, ConfigError, did_you_mean, from_dict, replace_at, text_of
+from mor.config import (
+    Config,
+    ConfigError,
+    did_you_mean,
+    from_dict,
+    group_of,
+    needed,
+    replace_at,
+    text_of,
+)
 from mor.evaluate.task_sets import PRESETS, task_set
 from mor.flops import run_cost
 from mor.validate import validate
 from sweeps.recipe import with_recipe
 
 Settings = dict[str, Any]  # dotted names and values
+LONGEST_NAME = 200  # of a study; file systems take 255 bytes
 
 
 @dataclass(frozen=True)
@@ -67,10 +77,10 @@ def study_config(values: dict[str, Any]) -> StudyConfig:
             raise ConfigError(
                 f"study.{key}", value, "no such setting", did_you_mean(key, known, "study.")
             )
-    scale = dict(values.get("scale") or {})
+    scale = dict(group_of("study.scale", values.get("scale") or {}))
     sizes = _settings_of("study.scale.sizes", scale.pop("sizes", None))
     scaled = replace(from_dict(ScaleConfig, scale, "study.scale."), sizes=sizes)
-    name = text_of("study.name", values["name"])
+    name = text_of("study.name", needed(values, "name", "study."))
     for setting, word in (("study.name", name), ("study.scale.name", scaled.name or "x")):
         if not re.fullmatch(r"\w[\w.-]*", word, re.ASCII):
             raise ConfigError(
@@ -79,6 +89,11 @@ def study_config(values: dict[str, Any]) -> StudyConfig:
                 "it names a folder",
                 "use letters, digits, - _ . and begin with a letter, a digit or _",
             )
+    whole = name if scaled.name is None else f"{name}-{scaled.name}"
+    if len(whole) > LONGEST_NAME:
+        raise ConfigError(
+            "study.name", whole, "it names a folder", f"type {LONGEST_NAME} letters at most"
+        )
     axes = _axes(values.get("axes"))
     variants = _settings_of("study.variants", values.get("variants"))
     for name_of, settings in variants.items():
@@ -90,7 +105,7 @@ def study_config(values: dict[str, Any]) -> StudyConfig:
                 f"leave it out of study.variants or of study.axes.{key}",
             )
     return StudyConfig(
-        name if scaled.name is None else f"{name}-{scaled.name}",
+        whole,
         axes,
         variants,
         _chosen_names(values.get("only"), variants),

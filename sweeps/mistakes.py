@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import re
+from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
 from hydra.errors import OverrideParseException
@@ -13,6 +15,8 @@ from mor.config import did_you_mean
 from mor.model.components import settings_of_components
 from sweeps.config import known_settings
 from sweeps.typed import quoted_form
+
+SHELLS = r"(install|uninstall|query)=(bash|fish|zsh)"
 
 
 class RunStopped(UserError):
@@ -32,7 +36,43 @@ def flags_first(arguments: list[str]) -> list[str]:
                 "study, and python sweep.py --help lists the rest"
             )
     many = [a for a in arguments if a in ("-m", "--multirun")]
-    return many[:1] + [a for a in arguments if a not in many]
+    ordered = many[:1] + [a for a in arguments if a not in many]
+    _refuse_flags(ordered)
+    return ordered
+
+
+class _Flags(argparse.ArgumentParser):
+    """Hydra's flags; one that cannot be read is a sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(
+            f"{message}; flags stand in front of the settings, and python sweep.py --hydra-help "
+            "lists them"
+        )
+
+
+def _refuse_flags(arguments: list[str]) -> None:
+    """Raises UserError for flags that Hydra would end with an error of its own."""
+    given = _Flags(parents=[get_args_parser()], add_help=False).parse_args(arguments)
+    if given.help:
+        return
+    if given.resolve and given.cfg is None:
+        raise UserError("--resolve: it goes with --cfg; type --cfg job --resolve")
+    if given.hydra_help:
+        return
+    commands = {
+        "-m": given.multirun,
+        "--run": given.run,
+        "--cfg": given.cfg,
+        "--info": given.info,
+        "--shell-completion": given.shell_completion,
+    }
+    chosen = [flag for flag, there in commands.items() if there]
+    if len(chosen) > 1:
+        raise UserError(f"{' and '.join(chosen)}: one of them at a time; leave {chosen[0]} out")
+    shells = [one for one in given.overrides if re.fullmatch(SHELLS, one)]
+    if given.shell_completion and len(shells) != 1:
+        raise UserError("--shell-completion: which shell is missing; add install=bash")
 
 
 def _as_mapping(override: str) -> str:
@@ -91,6 +131,8 @@ def _nearest(name: str) -> str:
     if chooser := components.get(name):
         return f"models of {chooser} have it"
     names = [*known_settings(), *components]
+    if name in names:  # a file of one's own, or a ~ before it
+        return f"the chosen groups leave it out; type ++{name}=..."
     tops = {known.split(".")[0] for known in names}
     return did_you_mean(name, names if "." in name else tops)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 
+from ledger.devices import devices_of_run, devices_of_speed
 from ledger.speeds import speeds
 from ledger.store import Ledger
 from mor.config import Config
@@ -51,10 +52,10 @@ def validation_flops(
 
 
 def measured_flops_per_s(ledger: Ledger, gpu: str) -> dict[tuple[str, str], float]:
-    """Exact FLOP/s of one device per (model, size) on `gpu`s: the median of the finished runs, else
-    what was measured before the study (`sweeps.measuring`)."""
+    """Exact FLOP/s of one device, a GPU or a thread, per (model, size) on `gpu`s: the median of the
+    finished runs, else what was measured before the study (`sweeps.measuring`)."""
     found = {
-        (one.model, one.size): one.flops_per_s / one.devices
+        (one.model, one.size): one.flops_per_s / devices_of_speed(one)
         for one in speeds(ledger.runs_dir)
         if device_key(one.device) == gpu and one.flops_per_s
     }
@@ -62,7 +63,8 @@ def measured_flops_per_s(ledger: Ledger, gpu: str) -> dict[tuple[str, str], floa
     for result in ledger.results():
         speed = result.throughput
         if device_key(speed.device) == gpu and speed.flops_per_s:
-            each = float(speed.flops_per_s) / speed.devices
+            devices = devices_of_run(ledger.folder(result.run_id), result)
+            each = float(speed.flops_per_s) / devices
             of_runs.setdefault((result.model, result.size), []).append(each)
     return found | {key: statistics.median(values) for key, values in of_runs.items()}
 

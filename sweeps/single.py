@@ -22,16 +22,11 @@ from sweeps.corpora import say_corpora
 from sweeps.damage import say_damage
 from sweeps.definition import finish
 from sweeps.mistakes import RunStopped
+from sweeps.places import refuse_no_cache, refuse_unwritable
 from sweeps.plan import build_plan
 from sweeps.ranks import follow, following
 from sweeps.routing import print_routing
-from sweeps.study import (
-    refuse_full,
-    refuse_unwritable,
-    task_sets,
-    with_fingerprints,
-    write_plan_file,
-)
+from sweeps.study import refuse_full, task_sets, with_fingerprints, write_plan_file
 from sweeps.tables import print_plan
 from sweeps.task_queue import Queue
 from sweeps.tasks import Task
@@ -66,6 +61,7 @@ def run_single(values: dict[str, Any], typed: set[str]) -> None:
 
     refuse_too_long(plan.priced_on(this_machine([config])), study.launch, workers=1)
     refuse_unwritable("runs_dir", ledger.runs_dir)
+    refuse_no_cache(plan)
     refuse_full(plan)
     refuse_without_key([config])
     refuse_without_gpu([config])

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -20,11 +21,12 @@ from mor.train.origin import with_origin
 from mor.train.tracking import refuse_without_key
 from sweeps import backends
 from sweeps.backends.base import Submission
-from sweeps.config import LaunchConfig, SweepConfig, sweep_config
+from sweeps.config import SWEEP_KEYS, LaunchConfig, SweepConfig, sweep_config
 from sweeps.corpora import say_corpora
 from sweeps.damage import say_damage
 from sweeps.forecasts import forecast
 from sweeps.measuring import calibrate, print_speeds
+from sweeps.places import refuse_unwritable
 from sweeps.plan import Plan, build_plan
 from sweeps.ranks import refuse_several
 from sweeps.tables import print_plan
@@ -139,12 +141,22 @@ def kept_settings(folder: StudyFolder) -> SweepConfig:
     try:
         values = json.loads(folder.settings_file.read_text())
     except (OSError, ValueError):
+        values = None
+    if not _has_all(values):
         raise UserError(
-            f"study {folder.name}: {folder.settings_file} is missing; "
+            f"study {folder.name}: {folder.settings_file} is missing or not what was written; "
             "type the command again that launched it, what is done is skipped"
-        ) from None
+        )
     settings = sweep_config(values)
     return dataclasses.replace(settings, studies_dir=str(folder.path.parent))
+
+
+def _has_all(values: Any) -> bool:
+    """Whether kept settings have all that stands around runs."""
+    if not isinstance(values, dict) or not values.keys() >= SWEEP_KEYS:
+        return False
+    groups = [values[name] for name in ("launch", "cluster", "study")]
+    return all(isinstance(group, dict) for group in groups) and "name" in values["study"]
 
 
 def write_plan_file(plan: Plan, path: Path) -> None:
@@ -155,18 +167,4 @@ def write_plan_file(plan: Plan, path: Path) -> None:
     except OSError as error:
         raise UserError(
             f"launch.plan_file={path}: cannot be written ({error.strerror}); choose another path"
-        ) from None
-
-
-def refuse_unwritable(setting: str, folder: Path) -> None:
-    """Raises UserError where a folder cannot be made or written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".probe"
-        probe.write_text("")
-        probe.unlink()
-    except OSError as error:
-        raise UserError(
-            f"{setting}={folder}: cannot be written ({error.strerror}); "
-            f"choose another with {setting}=<folder>"
         ) from None

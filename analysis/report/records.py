@@ -15,6 +15,7 @@ import pandas as pd
 from analysis.compare.device_time import Measured
 from analysis.compare.peak_memory import Memory
 from ledger.conventions import CONVENTIONS
+from ledger.devices import devices_of_run
 from ledger.errors import UserError
 from ledger.folder import RunFolder
 from ledger.result import BITS_KEYS, DONE, LOSS_KEYS
@@ -114,7 +115,7 @@ def read(folder: Path) -> Record:
         flops={name: v for name in CONVENTIONS if (v := result.flops.under(name)) is not None},
         exact_flops_per_s=speed.flops_per_s,
         device=_text(speed.device),
-        devices=speed.devices or 1,
+        devices=devices_of_run(run, result),
         peak_gb=speed.peak_gb,
         micro_batch=speed.micro_batch,
         finished=result.finished,

@@ -174,10 +174,8 @@ def _pieces(
         ended = record.state in FINISHED
         counted = record.flops.get("exact", exact) * own / exact
         hours = run.gpu_hours * own / exact if run.own_hours is None else run.own_hours
-        mine = attempts.get(name)
-        devices = mine[-1].devices if mine else record.devices
         speed = record.exact_flops_per_s
-        pace = speed / devices if speed else None
+        pace = speed / record.devices if speed else None
         pieces.append(_Piece(name, run.model, run.size, own, hours, ended, counted, pace))
         for above in _ancestors(run.depends_on, segments):
             if ended or above not in owner:

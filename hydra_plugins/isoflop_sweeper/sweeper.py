@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ledger.errors import UserError
 from mor.config import Config, ConfigError
-from sweeps.config import SweepConfig, run_config, sweep_config
+from sweeps.config import SweepConfig, refuse_unknown_sizes, run_config, sweep_config
 from sweeps.definition import finish, set_all
 from sweeps.typed import quoted_form
 
@@ -64,6 +64,8 @@ class IsoflopSweeper(Sweeper):
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         study, runs = expand(self.compose, parser.parse_overrides(arguments), self.groups())
+        sizes = self.hydra_context.config_loader.get_group_options("size")
+        refuse_unknown_sizes(study.launch.slurm, {*sizes, *(run.size.name for run in runs)})
         launch_study(study, runs)
 
     def groups(self) -> set[str]:
@@ -105,6 +107,7 @@ def expand(
     runs = []
     for label, settings in base.study.chosen().items():
         own = {key: [value] for key, value in settings.items() if key not in typed}
+        _refuse_of_study(f"study.variants.{label}.", settings, typed)
         group_axes = {key: values for key, values in (own | axes).items() if key in groups}
         value_axes = {key: values for key, values in (own | axes).items() if key not in groups}
         for choice in itertools.product(*group_axes.values()):
@@ -134,6 +137,18 @@ def _refuse_mistakes(fixed: list[Override], swept: dict[str, Override], groups: 
             raise ConfigError(key, f"[{choices}]", "a group has no list", f"type {key}={choices}")
 
 
+def _refuse_of_study(path: str, settings: Values, typed: set[str]) -> None:
+    """Raises ConfigError for what runs cannot differ in; the command line may have replaced it."""
+    for key, value in settings.items():
+        if key not in typed and key.split(".")[0] in ONE_VALUE:
+            raise ConfigError(
+                f"{path}{key}",
+                value,
+                "one value for a whole study",
+                f"leave it out there and type {key}=<value>",
+            )
+
+
 def _key(override: Override) -> str:
     """The setting or group that an override names, without Hydra's + and ~."""
     return override.get_key_element().lstrip("+~")
@@ -141,6 +156,7 @@ def _key(override: Override) -> str:
 
 def _axes(base: SweepConfig, typed: set[str], swept: dict[str, Override]) -> dict[str, list[Any]]:
     axes = {k: list(v) for k, v in base.study.axes.items() if k not in typed}
+    _refuse_of_study("study.axes.", axes, typed)
     for key, override in swept.items():
         axes[key] = [_plain(value) for value in override.sweep_iterator()]
     for key, values in axes.items():

@@ -25,7 +25,7 @@ from mor.data.packed import Corpus, Meta, token_dtype
 from mor.devices import peak_tflops
 from mor.speed_settings import speed_settings
 from mor.train.distributed import join
-from mor.train.run import choose_device, device_name, measured_cpu_tflops
+from mor.train.run import choose_device, device_counts, device_name, measured_cpu_tflops
 from mor.train.trainer import Trainer
 
 WARM_UP = 2  # steps before the clock starts: compilation, the search for a micro-batch
@@ -61,7 +61,7 @@ def measure(config: Config, seconds: float) -> Speed:
         model=config.model.name,
         size=config.size.name,
         device=name,
-        devices=ranks.size,
+        **device_counts(config, device, ranks.size),
         tokens_per_s=tokens / spent,
         flops_per_s=flops_per_s,
         mfu=flops_per_s / (ranks.size * peak * 1e12) if peak else None,

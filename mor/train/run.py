@@ -199,7 +199,7 @@ def _result(
         kv_statistics=found.kv_statistics if found else None,
         throughput=Throughput(
             device=device,
-            devices=trainer.ranks.size,
+            **device_counts(config, trainer.device, trainer.ranks.size),
             tokens_per_s=speed.tokens_per_s or None,
             flops_per_s=speed.flops_per_s or None,
             mfu=_mfu(config, trainer, device) or None,
@@ -219,6 +219,12 @@ def _result(
 def _training_loss(trainer: Trainer) -> dict[str, float]:
     """Of the last step; nothing where the process has trained none and the checkpoint is old."""
     return {"train": trainer.last_loss} if math.isfinite(trainer.last_loss) else {}
+
+
+def device_counts(config: Config, device: torch.device, processes: int) -> dict[str, Any]:
+    """`devices` of a speed, as attempts count them, and on a CPU the `threads` of each process."""
+    threads = None if device.type == "cuda" else config.runtime.threads
+    return {"devices": processes * (threads or 1), "threads": threads}
 
 
 def device_name(device: torch.device) -> str:

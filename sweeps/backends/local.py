@@ -28,6 +28,7 @@ from sweeps.config import ClusterConfig, LaunchConfig, SweepConfig
 from sweeps.damage import SetAside
 from sweeps.ending import Outcome, summary
 from sweeps.launches import Launch, add_to_study, keep_settings, new_launch
+from sweeps.places import refuse_no_cache
 from sweeps.plan import Plan
 from sweeps.routing import print_routing
 from sweeps.tables import duration, print_plan
@@ -75,8 +76,12 @@ def pool_size(plan: Plan, launch: LaunchConfig) -> int:
         return launch.workers
     if plan.gpu != "cpu":
         return len(gpu_names())
-    threads = max((run.config.runtime.threads for run in plan.runs), default=1)
-    return max(1, len(os.sched_getaffinity(0)) // threads)
+    return max(1, len(os.sched_getaffinity(0)) // max(_threads(plan), default=1))
+
+
+def _threads(plan: Plan) -> list[int]:
+    """Threads of each run, where the plan's hours are those of a core; else none."""
+    return [run.config.runtime.threads for run in plan.runs] if plan.gpu == "cpu" else []
 
 
 def refuse_too_long(plan: Plan, launch: LaunchConfig, workers: int) -> None:
@@ -84,7 +89,8 @@ def refuse_too_long(plan: Plan, launch: LaunchConfig, workers: int) -> None:
 
     `plan` is priced on this machine.
     """
-    hours = plan.totals()["remaining"]["gpu_hours"] / workers
+    at_a_time = workers * min(_threads(plan), default=1)  # devices, as hours count them
+    hours = plan.totals()["remaining"]["gpu_hours"] / at_a_time
     if hours > launch.max_hours and not launch.force:
         fits = launch.max_hours > QUICK_HOURS
         smaller = "study=quick for one that fits, " if fits else ""
@@ -140,6 +146,7 @@ class Local(Backend):
         study, console = submission.study, submission.console
         workers = pool_size(plan, study.launch)
         refuse_too_long(plan, study.launch, workers)
+        refuse_no_cache(plan)
         keep_settings(study, self.name)
         if not plan.graph.left():
             console.print(f"all {len(plan.runs)} runs of study {plan.study} are done already")

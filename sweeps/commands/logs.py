@@ -26,7 +26,7 @@ def show_log(folder: RunFolder, lines: int | None, write: Callable[[str], object
     data = folder.log_file.read_bytes()
     text = data.decode(errors="replace")
     kept = text.splitlines(keepends=True)
-    write("".join(kept if lines is None else kept[-lines:]))
+    write("".join(kept if lines is None else kept[max(0, len(kept) - lines) :]))
     return len(data)
 
 

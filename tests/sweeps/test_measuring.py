@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from ledger.attempts import AttemptLog
 from ledger.result import Result, Throughput
 from ledger.speeds import FOLDER, Speed, read_speed, speed_file, speeds, write_speed
 from ledger.store import Ledger
@@ -19,6 +23,7 @@ from mor.train.measure import measure
 from sweeps.measuring import as_rows
 from sweeps.prices import measured_flops_per_s
 from tests.mor.train.test_variants import MODELS
+from tests.sweeps.store import Store
 
 
 @pytest.mark.parametrize("name", ["vanilla", "recursive", "mor", "mor_token", *MODELS])
@@ -42,6 +47,13 @@ def test_a_measurement_counts_the_flops_of_its_steps(toy_run, name: str) -> None
 
 def test_the_time_that_was_asked_for_is_a_least(toy_run) -> None:
     assert measure(toy_run("vanilla"), 0.2).seconds >= 0.2
+
+
+def test_a_cpu_counts_its_threads(toy_run) -> None:
+    config = toy_run("vanilla")
+    two = replace(config, runtime=replace(config.runtime, threads=2))
+    found = [measure(one, 0.01) for one in (config, two)]
+    assert [(one.devices, one.threads) for one in found] == [(1, 1), (2, 2)]
 
 
 def test_what_decides_the_speed_tells_files_apart(toy_run, tmp_path: Path) -> None:
@@ -86,6 +98,34 @@ def test_prices_take_the_newest_of_the_device_and_finished_runs_first(tmp_path: 
     )
     assert measured_flops_per_s(ledger, "cpu") == {("mor", "tiny"): 5e9}
     assert ledger.present() == {"mor-tiny-1-0"}
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 3), st.booleans(), st.floats(1e6, 1e12))
+def test_a_price_is_that_of_one_thread_however_a_run_was_trained(
+    threads: int, processes: int, old: bool, each: float
+) -> None:
+    """Older speeds count processes; the attempts, or the settings measured, have the threads."""
+    count = threads * processes
+    kept = {"devices": processes} if old else {"devices": count, "threads": threads}
+    made = {"runtime": {"threads": threads}}
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder), [1e8])
+        [run] = store.plan.runs
+        before = speed(model="vanilla", flops_per_s=count * each, settings=made, **kept)
+        write_speed(store.ledger.runs_dir / FOLDER / "a.json", before)
+        key = ("vanilla", "tiny")
+        assert measured_flops_per_s(store.ledger, "cpu")[key] == pytest.approx(each)
+        log = AttemptLog(store.ledger.folder(run.run_id).path)
+        log.path.parent.mkdir()
+        log.begin(f"{run.trunk_id}@1", "launch", 99, False)
+        log.begin(run.run_id, "launch", count, False)
+        throughput = Throughput(device="cpu", flops_per_s=2 * count * each, **kept)
+        store.ledger.folder(run.run_id).write_result(
+            Result(run_id=run.run_id, status="done", model="vanilla", size="tiny",
+                   throughput=throughput)
+        )  # fmt: skip
+        assert measured_flops_per_s(store.ledger, "cpu")[key] == pytest.approx(2 * each)
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"schema": 9}', "{"])

@@ -6,8 +6,13 @@ import re
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from ledger.damage import write_digest
+from mor.config import ConfigError
+from sweeps.config import known_settings, sweep_config
+from tests.conftest import REPO
 
 QUICK = "study=quick"
 CASES = [
@@ -54,7 +59,21 @@ CASES = [
         [QUICK, "launch.slurm.per_size.1.7b.mem_gb=3"],
         ["launch.slurm.per_size.1.7b.mem_gb=3", "'launch.slurm.per_size={1.7b: {mem_gb: 3}}'"],
     ),
+    (
+        ["-m", QUICK, "++launch.slurm.per_size={9z:{mem_gb:3}}", "launch=plan"],
+        ["launch.slurm.per_size.9z=", "launch.slurm.per_size.9k"],
+    ),
     (["-m", QUICK, "--seeds=3"], ["--seeds=3", "no such flag"]),
+    (["-m", "--cfg", "job", QUICK], ["-m and --cfg", "leave -m out"]),
+    (["--info", "config", QUICK, "-m"], ["-m and --info", "leave -m out"]),
+    (["--info", QUICK], ["--info", "'study=quick'"]),
+    (["--resolve", QUICK], ["--resolve", "--cfg job --resolve"]),
+    (["--shell-completion"], ["--shell-completion", "install=bash"]),
+    ([QUICK, "seed=99999999999999999999999"], ["seed=99999999999999999999999"]),
+    (["-m", QUICK, "seed=18446744073709551616", "launch=plan"], ["seed=18446744073709551616"]),
+    (["-m", QUICK, f"study.name={'a' * 201}", "launch=plan"], ["study.name=aaa"]),
+    (["-m", QUICK, "~launch"], ["launch=: missing"]),
+    ([QUICK, "~study.name"], ["study.name=: missing"]),
     (["-m", "budget=5e18", "launch=local"], ["launch.max_hours=24", "study=quick for"]),
 ]
 
@@ -97,12 +116,63 @@ def test_a_bad_line_of_a_task_file_is_named_before_anything_is_written(
 
 OWN = {
     "size/bad.yaml": ("name: bad\n d_model: : 4\n", ["size=bad"], ["bad.yaml, line 2"]),
+    "cluster/own.yaml": (
+        "gpu: h100\nmfu: 0.4\n",
+        ["-m", "cluster=own", "cluster.node_gpus=4", "launch=plan"],
+        ["cluster.node_gpus: ", "type ++cluster.node_gpus="],
+    ),
     "study/own.yaml": (
         "# @package _global_\ndefaults: [quick]\nstudy: {name: own, axes: {budget: '1e9,2e9'}}\n",
         ["-m", "study=own", "launch=plan"],
         ["study.axes.budget=1e9,2e9", "[1e9,2e9]"],
     ),
 }
+
+
+OWN_STUDIES = {
+    "study: 3": "study=3",
+    "study: null": "study=None",
+    "study: {axes: {seed: [1]}}": "study.name=: missing",
+    "study: {name: own, scale: 3}": "study.scale=3",
+    "study: {name: own, scale: [a]}": "study.scale=['a']",
+    "launch: 3": "launch=3",
+    "launch: {slurm: null}": "launch.slurm=None",
+    "cluster: null": "cluster=None",
+}
+
+
+@pytest.mark.parametrize("file", sorted((REPO / "conf" / "cluster").glob("*.yaml")))
+def test_every_setting_around_a_run_can_be_typed(file):
+    groups = ("launch", "cluster")
+    names = [name for name in known_settings() if name.split(".")[0] in groups]
+    with initialize_config_dir(str(REPO / "conf"), version_base="1.3"):
+        composed = compose("config", [f"cluster={file.stem}", *(f"{name}=null" for name in names)])
+    assert all(OmegaConf.select(composed, name) is None for name in names)
+
+
+@pytest.mark.parametrize(
+    "name", ["study", "study.name", "launch", "cluster", "runs_dir", "studies_dir"]
+)
+def test_a_setting_that_was_left_out_is_named(name):
+    with initialize_config_dir(str(REPO / "conf"), version_base="1.3"):
+        values = OmegaConf.to_container(compose("config", ["study=quick"]))
+    group, _, key = name.partition(".")
+    del (values[group] if key else values)[key or group]
+    with pytest.raises(ConfigError) as refused:
+        sweep_config(values)
+    assert (refused.value.setting, refused.value.problem) == (name, "missing")
+
+
+@pytest.mark.parametrize("text", OWN_STUDIES)
+def test_a_study_of_ones_own_has_its_settings_in_groups(text, tmp_path):
+    file = tmp_path / "study" / "own.yaml"
+    file.parent.mkdir()
+    file.write_text(f"# @package _global_\n{text}\n")
+    with initialize_config_dir(str(REPO / "conf"), version_base="1.3"):
+        composed = compose("config", ["study=own", f"hydra.searchpath=[file://{tmp_path}]"])
+    with pytest.raises(ConfigError) as refused:
+        sweep_config(OmegaConf.to_container(composed))
+    assert str(refused.value).startswith(OWN_STUDIES[text])
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -162,6 +232,25 @@ def test_an_empty_corpus_is_named(refused, tmp_path):
     (tmp_path / "empty.txt").write_text("")
     sentence = refused("study=quick", "data=files", f"data.paths=[{tmp_path / 'empty.txt'}]")
     assert "data.paths" in sentence
+
+
+def test_a_cache_that_cannot_be_written_is_said_before_anything_is_launched(
+    refused, sweep, tmp_path, toy
+):
+    run = [*toy, "model=vanilla", "budget=3e8"]
+    for given in (run, ["-m", *run, "launch=local"]):
+        sentence = refused(*given, "data.cache_dir=/proc/nowhere")
+        assert sentence.startswith("data.cache_dir=/proc/nowhere: cannot be written")
+    assert not list(tmp_path.glob("runs/*"))
+    assert not list(tmp_path.glob("studies/*"))
+    cache = f"data.cache_dir={tmp_path / 'cache'}"
+    assert sweep(*run, cache).returncode == 0
+    (tmp_path / "cache" / ".probe").mkdir()  # nothing can be tried there now
+    ended = sweep("-m", *run, "seed=1", cache, "launch=local")
+    assert ended.returncode == 0, ended.stderr + ended.stdout  # what is prepared is only read
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(f"a text of {name}\n" * 9999)
+    assert "data.cache_dir" in refused(*run, "data=files", "data.paths=[a.txt,b.txt]", cache)
 
 
 def test_a_ledger_of_another_version_is_not_touched(refused, sweep, tmp_path, toy):

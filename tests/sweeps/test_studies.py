@@ -298,6 +298,20 @@ CASES = [
     (["study=router_expert", "+study.variants.x=3"], ["study.variants=3", "settings by name"]),
     (["study=router_expert", "+study.variants.x={model.nope: 1}"], ["model.nope", "no such"]),
     (["study=router_expert", "+study.varaints={}"], ["study.varaints", "mean study.variants"]),
+    *(
+        (["study=quick", f"+study.axes={{{key}: {values}}}"], [f"study.axes.{key}=", f"{key}=<"])
+        for key, values in (
+            ("cluster", "[h100,laptop]"),
+            ("cluster", "h100"),
+            ("launch", "[plan,local]"),
+            ("launch.max_hours", "[1,2]"),
+            ("runs_dir", "[a,b]"),
+            ("studies_dir", "[a,b]"),
+            ("scale", "[toy]"),
+        )
+    ),
+    (["study=quick", "+study.variants.x={launch: plan}"], ["study.variants.x.launch=plan"]),
+    (["study=quick", "+study.variants.x={runs_dir: a}"], ["study.variants.x.runs_dir=a"]),
 ]
 
 
@@ -309,6 +323,12 @@ def test_mistakes(arguments: list[str], words: list[str], expanded: Any) -> None
         expanded(*arguments)
     for word in words:
         assert word in str(mistake.value)
+
+
+def test_an_axis_that_the_command_line_replaces_is_none(expanded: Any) -> None:
+    study, runs = expanded("study=quick", "+study.axes.cluster=[h100,generic]", "cluster=generic")
+    assert study.cluster.gpu == "h100"
+    assert len({run.budget for run in runs}) == len(study.study.axes["budget"])
 
 
 def test_a_scale_wants_a_plus(refused: Any) -> None:

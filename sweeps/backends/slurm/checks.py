@@ -113,8 +113,8 @@ def refuse_too_large(shapes: Iterable[Shape], slurm: SlurmConfig, partition: Par
 
 
 def gpu_hours(nodes: Iterable[Node]) -> float:
-    """Estimated hours of what is submitted, times the GPUs of each job (1 without GPUs)."""
-    return sum(node.seconds * max(1, node.shape.gpus) for node in nodes) / 3600
+    """Estimated hours of what is submitted, times the GPUs of each job, or its threads."""
+    return sum(node.seconds * node.devices for node in nodes) / 3600
 
 
 def refuse_too_expensive(nodes: list[Node], plan: Plan, study: SweepConfig) -> None:

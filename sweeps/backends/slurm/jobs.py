@@ -30,13 +30,18 @@ class Node:
 
     task: Task
     after: str | None  # the task that has to be done first
-    seconds: float  # estimated, on the GPUs of its shape
+    seconds: float  # estimated, on the devices of its shape
     shape: Shape
     data: str | None = None  # the task that has to prepare its tokens first
 
     @property
     def task_id(self) -> str:
         return self.task.task_id
+
+    @property
+    def devices(self) -> int:
+        """What hours count: GPUs, or threads of all processes."""
+        return devices_of(self.task, self.shape)
 
     @property
     def chain(self) -> str:
@@ -125,9 +130,14 @@ def nodes_left(
     return sorted(found, key=lambda n: (n.budget, n.task.rank, n.seconds, n.task_id))
 
 
+def devices_of(task: Task, shape: Shape) -> int:
+    processes = shape.nodes * shape.tasks_per_node
+    return shape.gpus or processes * task.config.runtime.threads
+
+
 def _node(task: Task, graph: TaskGraph, shape: Shape) -> Node:
     after = next((name for name in task.depends_on if not graph[name].done), None)
-    seconds = TASK_S + 3600 * task.hours_left / max(1, shape.gpus)
+    seconds = TASK_S + 3600 * task.hours_left / devices_of(task, shape)
     seconds += 3600 * task.core_hours / shape.cpus_per_task
     data = task.data if task.data and not graph[task.data].done else None
     return Node(task, after, seconds, shape, data)

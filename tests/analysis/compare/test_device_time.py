@@ -12,6 +12,7 @@ from analysis.commands.cli import app
 from analysis.compare.device_time import Measured, at_equal_time, lines, turned
 from analysis.compare.equal_compute import compare
 from analysis.fits.isoflop import fit_isoflop
+from ledger.attempts import AttemptLog
 from tests.analysis.conftest import study_table
 from tests.analysis.report.conftest import build
 
@@ -196,6 +197,12 @@ def test_the_device_time_of_a_run_is_that_of_all_its_devices(tmp_path):
     file.write_text(json.dumps(result))
     after = records.read(file.parent).measured
     assert after.seconds == pytest.approx(8 * before.seconds)
+    log = AttemptLog(file.parent)  # of a run of before threads were kept
+    log.begin(file.parent.name, "launch", 16, False)
+    assert records.read(file.parent).measured.seconds == pytest.approx(16 * before.seconds)
+    result["throughput"]["threads"] = 4
+    file.write_text(json.dumps(result))
+    assert records.read(file.parent).measured.seconds == pytest.approx(8 * before.seconds)
     del result["throughput"]["flops_per_s"]
     file.write_text(json.dumps(result))
     assert records.read(file.parent).measured is None

@@ -61,6 +61,14 @@ def test_a_run_learns_and_spends_its_budget(architecture, toy_run, tmp_path):
         assert result.loss["val_nll_topk"] == result.loss["val_nll_causal"]
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_speed_on_a_cpu_is_that_of_its_threads(threads, toy_run, tmp_path):
+    config = toy_run("vanilla", steps=4)
+    config = replace(config, runtime=replace(config.runtime, threads=threads))
+    speed = train(config, tmp_path / "run").throughput
+    assert (speed.device, speed.devices, speed.threads) == ("cpu", threads, threads)
+
+
 def test_expert_choice_leaks_in_the_topk_loss_only(toy_run, tmp_path):
     result = train(toy_run("mor", steps=150, lr=1e-2), tmp_path / "run")
     assert result.loss["val_nll_topk"] != result.loss["val_nll_causal"]

@@ -9,13 +9,19 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
+from mor.config import ConfigError
+from sweeps.backends.local import refuse_too_long
+from sweeps.config import ClusterConfig, LaunchConfig
+from sweeps.plan import build_plan
 from tests.interrupts import heard
 from tests.sweeps.conftest import REPO
+from tests.sweeps.store import Store
 
 STUDY = ["-m", "study=quick", "size=9k", "train.val_tokens=1024", "train.warmup_budget=2e8"]
 
@@ -71,6 +77,18 @@ def test_a_study_trains_once_is_skipped_and_grows(sweep, tmp_path):
     rows = json.loads(status.stdout)["runs"]
     assert {row["state"] for row in rows} == {"done"}
     assert len(rows) == 7  # a narrower command does not shrink the study
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_run_of_several_threads_needs_less_time(tmp_path, threads):
+    store = Store(tmp_path, [1e12])
+    runtime = replace(store.plan.runs[0].config.runtime, threads=threads)
+    configs = [replace(run.config, runtime=runtime) for run in store.plan.runs]
+    plan = build_plan("s", configs, store.ledger, ClusterConfig("cpu", 0.3))
+    hours = plan.totals()["remaining"]["gpu_hours"] / threads / 2
+    refuse_too_long(plan, LaunchConfig(max_hours=hours * 1.001), workers=2)
+    with pytest.raises(ConfigError, match="max_hours"):
+        refuse_too_long(plan, LaunchConfig(max_hours=hours * 0.999), workers=2)
 
 
 def test_runs_are_scored_once_each_and_again_where_the_tasks_change(sweep, tmp_path):

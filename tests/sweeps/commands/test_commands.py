@@ -7,6 +7,8 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -27,6 +29,7 @@ from sweeps.commands.logs import follow_log
 from sweeps.commands.retry import runs_to_retry
 from sweeps.launches import add_to_study, new_launch
 from sweeps.task_queue import Queue, read_tasks
+from tests.conftest import REPO
 from tests.sweeps.store import Store, fake_slurm
 
 
@@ -60,10 +63,28 @@ def test_a_study_goes_by_name_or_path_and_a_run_by_any_unique_beginning(store):
         find_target("mor-9k", store.studies_dir)
 
 
-def test_a_watch_that_is_no_window_ends_with_its_line(store):
+def test_a_watch_that_is_no_window_prints_what_status_does(store, monkeypatch):
+    for segment in store.segments():
+        store.finish_segment(segment)
     for run in store.runs():
         store.result(run)
-    assert sweeps("watch", "s").endswith("0\n")
+        store.begin(run, state="done", step=200, flops_per_s=1e9).end(1, "finished")
+    text = sweeps("watch", "s")
+    assert text == sweeps("status", "s")
+    assert max(map(len, text.splitlines())) > 80
+    monkeypatch.setenv("COLUMNS", "60")  # what a user has set counts
+    assert sweeps("watch", "s") == sweeps("status", "s")
+
+
+def test_a_watch_that_is_interrupted_leaves_what_it_saw(store, monkeypatch):
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    store.begin(store.segments()[0], claim=True)
+    monkeypatch.setattr("sweeps.__main__.time.sleep", interrupt)
+    ended = CliRunner().invoke(app, ["watch", "s"])
+    assert ended.output.count("study s\n") == 1
+    assert "running" in ended.output
 
 
 def test_logs_show_and_follow_until_the_run_is_let_go(store):
@@ -149,8 +170,34 @@ def test_retry_takes_what_ended_early_and_diverged_ones_only_when_asked(store):
     assert runs_to_retry(look, None, failed=True, diverged=False) == ([failed], [diverged])
     assert set(runs_to_retry(look, None, failed=True, diverged=True)[0]) == {failed, diverged}
     assert runs_to_retry(look, None, failed=False, diverged=False) == ([], [diverged])
-    with pytest.raises(UserError, match=r"settings.json is missing"):
+    with pytest.raises(UserError, match=r"settings.json is missing or not"):
         sweeps("retry", "s")
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "{", '{"launch": 3}'])
+def test_settings_that_were_not_written_here_are_named(text, store):
+    file = store.studies_dir / "s" / "settings.json"
+    file.write_text(text)
+    autopilot = ("autopilot", "s", "--gpu-hours", "1")
+    for command in (("benchmark", "s"), autopilot, ("launch", "s")):
+        with pytest.raises(UserError) as refused:
+            sweeps(*command)
+        assert os.path.relpath(file) in str(refused.value)
+
+
+def test_a_log_shows_as_many_lines_as_asked(store):
+    run = store.runs()[0]
+    store.begin(run)
+    lines = [f"line {number}\n" for number in range(5)]
+    store.ledger.folder(run).log_file.write_text("".join(lines))
+    assert sweeps("logs", run) == "".join(lines)
+    for number in range(8):
+        for more in ((), ("-f",)):
+            shown = sweeps("logs", run, "-n", str(number), *more).splitlines(keepends=True)
+            assert shown == lines[5 - min(number, 5) :]
+    refused = CliRunner().invoke(app, ["logs", run, "-n", "-1"])
+    assert refused.exit_code == 2
+    assert "-n=-1" in refused.stderr
 
 
 def test_why_counts_the_attempts_at_one_task(store):
@@ -241,6 +288,17 @@ def test_a_run_store_that_was_moved_is_not_taken_for_an_empty_one(store):
     add_to_study(new_launch(plan, plan.ledger, store.studies_dir / "s"))
     found = json.loads(sweeps("status", "s", "--json"))
     assert found["counts"]["done"] == 1
+
+
+def test_a_name_that_no_file_can_have_is_one_sentence(store):
+    ended = subprocess.run(
+        [sys.executable, "-m", "sweeps", "status", "a" * 300],
+        cwd=store.folder, env={**os.environ, "PYTHONPATH": str(REPO)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    assert ended.stderr.startswith("error: ")
 
 
 def test_no_study_at_all_is_one_sentence(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,22 @@ def test_many_short_trunks_fill_one_job_and_none_is_fuller_than_asked():
     assert [len(unit.tasks) for unit in arrays[0].units] == [10, 10]
     assert arrays[0].dependency() is None
     assert [len(u.tasks) for u in arrays_of(nodes, {}, 0, 1001)[0].units] == [1] * 10
+
+
+@pytest.mark.parametrize(("threads", "nodes"), [(1, 1), (4, 1), (2, 3)])
+def test_hours_on_cpus_are_those_of_cores(tmp_path, threads: int, nodes: int):
+    store = Store(tmp_path, [1e12], sizes={"tiny": 128})
+    runtime = replace(store.plan.runs[0].config.runtime, threads=threads)
+    configs = [replace(run.config, runtime=runtime) for run in store.plan.runs]
+    plan = build_plan("s", configs, store.ledger, ClusterConfig("cpu", 1e-4))
+    shape = Shape(nodes, 0, 4, 10)
+    left = nodes_left(plan.graph, lambda task: shape, {})
+    cores = threads * nodes
+    needed = plan.totals()["remaining"]["gpu_hours"]
+    assert gpu_hours(left) == pytest.approx(needed + len(left) * TASK_S * cores / 3600)
+    wall = sum(node.seconds - TASK_S for node in left)
+    assert wall == pytest.approx(3600 * needed / cores)
+    assert needed > 1
 
 
 def test_a_time_limit_covers_the_longest_element():
