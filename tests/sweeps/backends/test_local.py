@@ -15,7 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mor.config import ConfigError
+from mor.config import ConfigError, DataConfig
+from mor.data.fingerprint import fingerprint
 from sweeps.backends.local import refuse_too_long
 from sweeps.config import ClusterConfig, LaunchConfig
 from sweeps.plan import build_plan
@@ -253,8 +254,10 @@ def test_a_diverged_run_is_reported_with_its_log_and_not_tried_again(sweep, tmp_
 
 
 def test_a_run_that_fails_names_its_log_and_is_retried_by_the_next_launch(sweep, tmp_path):
-    (tmp_path / "file").write_text("")
-    where = f"data.cache_dir={tmp_path}/file/cache"  # below a file: nothing can be kept there
+    (tmp_path / "cache").mkdir()
+    corpus = f"stdlib-{fingerprint(DataConfig())}"
+    (tmp_path / "cache" / corpus).write_text("")  # in the corpus's way
+    where = f"data.cache_dir={tmp_path}/cache"
     ended = sweep(*STUDY, where, "model=vanilla", "budget=3e8")
     assert ended.returncode == 2
     assert "1 run failed" in ended.stderr

@@ -69,6 +69,7 @@ def test_a_watch_that_is_no_window_prints_what_status_does(store, monkeypatch):
     for run in store.runs():
         store.result(run)
         store.begin(run, state="done", step=200, flops_per_s=1e9).end(1, "finished")
+    monkeypatch.delenv("COLUMNS", raising=False)  # parallel tests have it
     text = sweeps("watch", "s")
     assert text == sweeps("status", "s")
     assert max(map(len, text.splitlines())) > 80
