@@ -6,6 +6,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,15 @@ def test_what_has_no_such_form_is_refused(tmp_path: Path) -> None:
         theirs.generate(prompt, max_new_tokens=3, num_beams=2)
     with pytest.raises(ValueError, match="attention_mask"):
         theirs(prompt, attention_mask=torch.tensor([[1, 1, 0]]))
+    nothing = {"input_ids": prompt.repeat(2, 1), "attention_mask": torch.tensor([[0] * 3, [1] * 3])}
+    for use in (
+        theirs,
+        partial(theirs.generate, max_new_tokens=3),
+        partial(theirs, use_cache=True),
+    ):
+        with pytest.raises(ValueError, match=r"^attention_mask: row 0 ") as caught:
+            use(**nothing)
+        assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="inputs_embeds"):
         theirs(None, inputs_embeds=torch.zeros(1, 3, 32))
 
