@@ -58,7 +58,7 @@ class Routed:
     """Work of some sequences: tokens and causal pairs routed at each block.
 
     `tokens[r]` is summed over the sequences; `pairs[r]` sums n(n+1)/2 over sequences of n routed
-    tokens, or, where a recursion reads the shared keys of all S tokens, n (S+1)/2.
+    tokens, or, where a recursion reads the keys of the m tokens of the first one, n (m+1)/2.
     `processed` counts the tokens that entered the model. `forward_tokens` and `forward_pairs` are
     the part of `tokens` and `pairs` that no backward followed (truncated backpropagation); empty
     where one followed all.
@@ -141,12 +141,13 @@ def planned_routing(
     token choice is counted as if perfectly balanced.
     """
     recurrence, router, kv = recurrence_of(model), router_of(model), mode_of(model)
-    tokens, pairs, without = [], [], []
+    tokens, pairs, without, first = [], [], [], 0.0
     for r, share in enumerate(router.shares(model, n_blocks(model, size))):
         n = router.planned_tokens(share, seq_len, nominal)
+        first = n if r == 0 else first
         steps = recurrence.share_of_steps(model, r)
         tokens.append(n * sequences * steps)
-        pairs.append(n * (kv.reach(r, n, seq_len) + 1) / 2 * sequences * steps)
+        pairs.append(n * (kv.reach(r, n, first) + 1) / 2 * sequences * steps)
         without.append(recurrence.share_without_gradient(model, r) / steps if steps else 0.0)
     if not any(without):
         return Routed(seq_len * sequences, tuple(tokens), tuple(pairs))

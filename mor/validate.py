@@ -18,10 +18,27 @@ RECOMPUTE = ("auto", "none", "recursion", "layer")
 PARALLEL = ("ddp", "fsdp")
 SEEDS = 2**64  # that torch takes
 WANDB_MODES = ("disabled", "offline", "online")
+ABOVE_0 = (
+    *("batch_size", "seq_len", "lr", "lr_factor", "batch_factor", "clip", "val_tokens"),
+    *("warmup_budget", "warmup_recursions"),
+)
+ABOVE_0_AT_RUNTIME = (
+    *("threads", "workers", "log_steps", "keep_checkpoints", "checkpoint_s", "loss_chunk"),
+    "peak_tflops",
+)
 
 
 def validate(config: Config) -> Config:
     """Return the configuration if it can be trained; raise ConfigError if it cannot."""
+    check_settings(config)
+    positive("budget", config.budget)
+    _validate_micro_batch(config)
+    return config
+
+
+def check_settings(config: Config) -> None:
+    """Raise ConfigError for a setting that is wrong whatever a recipe says of rate and batch, and
+    whatever budget `tokens` stands for. What passes can be priced."""
     one_of("flops.convention", config.flops.convention, tuple(CONVENTIONS))
     one_of("train.schedule", config.train.schedule, SCHEDULES)
     one_of("train.precision", config.train.precision, PRECISIONS)
@@ -39,7 +56,6 @@ def validate(config: Config) -> Config:
     _validate_size(config.size)
     check_model(config.model, config.size)
     _validate_train(config)
-    return config
 
 
 def _validate_size(size: SizeConfig) -> None:
@@ -68,24 +84,25 @@ def _validate_size(size: SizeConfig) -> None:
 
 def _validate_train(config: Config) -> None:
     train = config.train
-    for name in ("batch_size", "seq_len", "lr", "clip", "warmup_budget", "val_tokens"):
+    for name in ABOVE_0:
         positive(f"train.{name}", getattr(train, name))
+    for name in ("warmup_steps", "weight_decay"):
+        not_negative(f"train.{name}", getattr(train, name))
     for name in ("beta1", "beta2", "warmup_fraction", "cooldown_fraction"):
         value = getattr(train, name)
         if not 0 <= value < 1:
             raise ConfigError(f"train.{name}", value, "must lie in [0, 1)", "choose such a share")
     if train.init_method is not None:
         one_of("train.init_method", train.init_method, INIT_METHODS)
-    positive("budget", config.budget)
+    if config.tokens is None:  # which stand for a budget
+        positive("budget", config.budget)
+    positive("tokens", config.tokens)
     not_negative("seed", config.seed)
     if config.seed >= SEEDS:
         raise ConfigError("seed", config.seed, "generators take 64 bits", "type a smaller one")
-    not_negative("train.weight_decay", train.weight_decay)
     positive("data.vocab_size", config.data.vocab_size)
-    for name in ("threads", "log_steps", "keep_checkpoints", "checkpoint_s"):
+    for name in ABOVE_0_AT_RUNTIME:
         positive(f"runtime.{name}", getattr(config.runtime, name))
-    if config.runtime.loss_chunk is not None:
-        positive("runtime.loss_chunk", config.runtime.loss_chunk)
     if train.val_tokens < train.seq_len:
         raise ConfigError(
             "train.val_tokens",
@@ -94,16 +111,19 @@ def _validate_train(config: Config) -> None:
             f"set train.val_tokens={train.seq_len} or more",
         )
     _validate_on_the_way(train)
-    micro = config.runtime.micro_batch
+
+
+def _validate_micro_batch(config: Config) -> None:
+    micro, batch = config.runtime.micro_batch, config.train.batch_size
     if isinstance(micro, str) and micro != "auto":
         raise ConfigError(
             "runtime.micro_batch", micro, "neither a number nor auto", "set it to auto"
         )
-    if isinstance(micro, int) and (micro < 1 or train.batch_size % micro):
+    if isinstance(micro, int) and (micro < 1 or batch % micro):
         raise ConfigError(
             "runtime.micro_batch",
             micro,
-            f"does not divide train.batch_size={train.batch_size}",
+            f"does not divide train.batch_size={batch}",
             "choose a divisor of it",
         )
 

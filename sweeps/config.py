@@ -31,6 +31,11 @@ class Resources:
 
 
 MEMORY = ("mem_gb", "mem_per_cpu_gb", "mem_per_gpu_gb")  # of which one is asked for
+LEAST = {
+    **{"nodes": 1, "gpus_per_node": 0, "cpus_per_task": 1, "mem_gb": 1, "timeout_min": 1},
+    **{"time_margin": 1, "pack_min": 0, "array_parallelism": 1, "cpus": 1},
+    **{"mem_per_cpu_gb": 0.001, "mem_per_gpu_gb": 0.001},
+}
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ class SlurmConfig(Resources):
         path = f"launch.slurm.per_size.{size}."
         found = from_dict(Resources, {**general, **own}, path)
         _check_memory(found, path)
+        _check_least(found, path)
         return found
 
 
@@ -150,9 +156,15 @@ def sweep_config(values: dict[str, Any]) -> SweepConfig:
             "choose one of " + ", ".join(PEAK_TFLOPS),
         )
     launch = config.launch
-    for name, value in (("max_hours", launch.max_hours), ("max_gpu_hours", launch.max_gpu_hours)):
-        not_negative(f"launch.{name}", value or 0.0)
+    not_negative("launch.max_hours", launch.max_hours)
+    not_negative("launch.max_gpu_hours", launch.max_gpu_hours)
     positive("launch.calibrate_s", launch.calibrate_s)
+    if launch.workers is not None and launch.workers < 1:
+        raise ConfigError(
+            "launch.workers", launch.workers, "must be above 0", "leave it out for all cores"
+        )
+    for name in ("gpu_memory_gb", "node_gpus", "node_cpus"):
+        positive(f"cluster.{name}", getattr(config.cluster, name))
     if not 0 < config.cluster.mfu <= 1:
         raise ConfigError(
             "cluster.mfu",
@@ -187,6 +199,8 @@ def _check_memory(asked: Resources, path: str) -> None:
 
 def _check_slurm(slurm: SlurmConfig) -> None:
     _check_memory(slurm, "launch.slurm.")
+    _check_least(slurm, "launch.slurm.")
+    _check_least(slurm.data, "launch.slurm.data.")
     for size in slurm.per_size or {}:
         slurm.for_size(size)
     if slurm.gpus is not None and not re.fullmatch(r"(gres:gpu(:[\w.-]+)?|[\w.-]+)", slurm.gpus):
@@ -197,19 +211,13 @@ def _check_slurm(slurm: SlurmConfig) -> None:
             "type a type such as a100, gres:gpu, gres:gpu:a100 or none; how many is "
             "launch.slurm.gpus_per_node",
         )
-    smallest = {
-        **{"nodes": 1, "gpus_per_node": 0, "cpus_per_task": 1, "mem_gb": 1, "timeout_min": 1},
-        **{"time_margin": 1, "pack_min": 0, "array_parallelism": 1},
-        **{"mem_per_cpu_gb": 0.001, "mem_per_gpu_gb": 0.001},
-    }
-    if slurm.data.cpus < 1:
-        raise ConfigError("launch.slurm.data.cpus", slurm.data.cpus, "less than one", "type 8")
-    for name, least in smallest.items():
-        value = getattr(slurm, name)
+
+
+def _check_least(asked: Resources | DataJobs, path: str) -> None:
+    for name, least in LEAST.items():
+        value = getattr(asked, name, None)
         if isinstance(value, int | float) and value < least:
-            raise ConfigError(
-                f"launch.slurm.{name}", value, f"must be at least {least}", "leave it out"
-            )
+            raise ConfigError(f"{path}{name}", value, f"must be at least {least}", "leave it out")
 
 
 def _refuse_unknown(values: dict[str, Any]) -> None:

@@ -25,7 +25,8 @@ from mor.config import (
 )
 from mor.evaluate.task_sets import PRESETS, task_set
 from mor.flops import run_cost
-from mor.validate import validate
+from mor.model.lookup import positive
+from mor.validate import check_settings, validate
 from sweeps.recipe import with_recipe
 
 Settings = dict[str, Any]  # dotted names and values
@@ -80,6 +81,8 @@ def study_config(values: dict[str, Any]) -> StudyConfig:
     scale = dict(group_of("study.scale", values.get("scale") or {}))
     sizes = _settings_of("study.scale.sizes", scale.pop("sizes", None))
     scaled = replace(from_dict(ScaleConfig, scale, "study.scale."), sizes=sizes)
+    positive("study.scale.budget", scaled.budget)
+    positive("study.scale.tokens", scaled.tokens)
     name = text_of("study.name", needed(values, "name", "study."))
     for setting, word in (("study.name", name), ("study.scale.name", scaled.name or "x")):
         if not re.fullmatch(r"\w[\w.-]*", word, re.ASCII):
@@ -199,8 +202,9 @@ def finish(
                 "tokens", f"{config.tokens:g}", "budget is set, too", "leave one of them out"
             )
         config = replace(config, tokens=None)  # a budget replaces the study's tokens
-    scaled = with_recipe(study.scale.apply(config), {*typed, *swept})
-    return validate(with_budget(scaled))
+    scaled = study.scale.apply(config)
+    check_settings(scaled)  # what recipe and budget are worked out from
+    return validate(with_budget(with_recipe(scaled, {*typed, *swept})))
 
 
 def with_budget(config: Config) -> Config:

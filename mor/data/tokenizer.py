@@ -179,22 +179,31 @@ def kept_tokenizer(folder: Path) -> Tokenizer:
     return SubwordTokenizer(Core.from_file(str(folder / FILE)), separator)
 
 
-def spelled(tokenizer: Tokenizer, tokens: Iterable[int]) -> Iterator[str]:
-    """The text of each token as it comes; a character that several tokens spell stands at the last
-    of them. A token that only the model has (a padded vocabulary) is UNKNOWN."""
-    held: list[int] = []
+def spelled(
+    tokenizer: Tokenizer, tokens: Iterable[int], after: Sequence[int] = ()
+) -> Iterator[str]:
+    """The text of each token as it comes, behind the text of the tokens `after`; a character that
+    several tokens spell stands at the last of them. A token that only the model has (a padded
+    vocabulary) is UNKNOWN.
+
+    A token is read behind those before it: by itself, a word of SentencePiece has lost its space.
+    """
+    behind, held = list(after), list[int]()  # the newest tokens with a text, those without one
+    before = tokenizer.decode(behind)
     for token in tokens:
         if token >= tokenizer.entries:
             held = []
             yield UNKNOWN
             continue
         held.append(token)
-        text = tokenizer.decode(held)
+        both = tokenizer.decode([*behind, *held])
+        text = both[len(before) :] if both.startswith(before) else tokenizer.decode(held)
         if text.endswith(UNKNOWN) and len(held) < LONGEST_CHARACTER:
             yield ""
             continue
         yield text
-        held = []
+        behind, held = held if text else [*behind, *held], []
+        before = tokenizer.decode(behind)
 
 
 def pieces(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[str]:

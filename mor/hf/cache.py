@@ -15,7 +15,7 @@ class MorCache:
     is_compileable = False
 
     def __init__(self, model: Transformer, mask: Tensor) -> None:
-        """`mask` (B, S): 0 in front of a sequence is padding. Raises ValueError for other zeros."""
+        """`mask` (B, S): 0 in front of a sequence is padding. Raises ValueError as `padding_of`."""
         self.padding = padding_of(mask)  # of each sequence
         self.length = 0  # tokens fed, padding included
         batch = len(mask)
@@ -53,13 +53,19 @@ class MorCache:
 def padding_of(mask: Tensor) -> list[int]:
     """Zeros in front of each row of (B, S); empty where there are none anywhere.
 
-    Raises ValueError for a zero behind a one: our models have no mask for it.
+    Raises ValueError for a zero behind a one, which our models have no mask for, and for a row of
+    zeros alone, which has nothing to predict from.
     """
     mask = mask.bool()
     if mask.all():
         return []
     fronts = (~mask).sum(1).tolist()
-    for row, front in zip(mask, fronts, strict=True):
+    for i, (row, front) in enumerate(zip(mask, fronts, strict=True)):
+        if front == len(row):
+            raise ValueError(
+                f"attention_mask: row {i} is padding alone; leave its text out, or begin it with "
+                "the separator (eos_token)"
+            )
         if not row[front:].all():
             raise ValueError(
                 "attention_mask: zeros behind a token; pad on the left (padding_side='left')"

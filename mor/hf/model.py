@@ -21,6 +21,8 @@ from mor.hf.cache import MorCache, padding_of
 from mor.hf.configuration import MorConfig
 from mor.model.transformer import Transformer
 
+IGNORED = -100  # the label of what is not scored
+
 
 class MorForCausalLM(PreTrainedModel, GenerationMixin):
     """Vanilla, recursive, looped, Mixture-of-Depths and Mixture-of-Recursions models."""
@@ -60,6 +62,7 @@ class MorForCausalLM(PreTrainedModel, GenerationMixin):
         logits_to_keep: int | Tensor = 0,
         return_dict: bool | None = None,
         inputs_embeds: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,  # labels of all parts of a batch
         **others: Any,  # positions and the like, which follow from the tokens
     ) -> CausalLMOutputWithPast | tuple[Any, ...]:
         """Logits (B, S, V), those of padding zero. Raises ValueError for what has no such form."""
@@ -74,7 +77,7 @@ class MorForCausalLM(PreTrainedModel, GenerationMixin):
             logits = self._whole(input_ids, mask)
         loss = None
         if labels is not None:
-            loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+            loss = _loss(logits, labels, mask[:, -input_ids.shape[1] :], num_items_in_batch)
         keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         output = CausalLMOutputWithPast(
             loss=loss,
@@ -95,3 +98,13 @@ class MorForCausalLM(PreTrainedModel, GenerationMixin):
         logits = self.transformer(tokens, routing="causal").logits
         assert logits is not None
         return logits
+
+
+def _loss(logits: Tensor, labels: Tensor, mask: Tensor, n: Tensor | int | None) -> Tensor:
+    """The mean over the labels (B, S) here, or their sum over `n`: of a batch that comes in parts.
+    Padding (`mask` is 0) predicts nothing."""
+    targets = labels[:, 1:].masked_fill(mask[:, :-1] == 0, IGNORED).flatten()
+    scores = logits[:, :-1].flatten(0, 1)
+    if n is None:
+        return F.cross_entropy(scores, targets, ignore_index=IGNORED)
+    return F.cross_entropy(scores, targets, ignore_index=IGNORED, reduction="sum") / n

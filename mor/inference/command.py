@@ -99,7 +99,7 @@ class Session:
 
     def text(self, i: int) -> Iterator[str]:
         """The continuation of prompt `i`, as it comes."""
-        return spelled(self.tokenizer, self.engine.stream(self.numbers[i]))
+        return spelled(self.tokenizer, self.engine.stream(self.numbers[i]), self.prompts[i])
 
     def depths(self, i: int) -> Iterator[str]:
         """A line for each token of prompt and continuation: the blocks that it took, its text."""

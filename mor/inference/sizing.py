@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import re
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -11,6 +13,8 @@ from torch import Tensor
 from mor.inference.request import EngineError, Settings
 from mor.inference.tables import Pool, Streams, page_bytes, pages_of
 from mor.model.transformer import Transformer
+
+MEMINFO = Path("/proc/meminfo")
 
 
 def make_pools(model: Transformer, streams: Streams, settings: Settings) -> list[Pool]:
@@ -78,7 +82,13 @@ def _bytes(settings: Settings, device: torch.device, page_cost: float) -> int:
 
 
 def _free(device: torch.device) -> int:
-    """Bytes of free memory."""
+    """Bytes of free memory; of a CPU, with what the kernel only keeps as a cache of files."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
+    try:
+        available = re.search(r"^MemAvailable:\s*(\d+) kB$", MEMINFO.read_text(), re.MULTILINE)
+    except OSError:
+        available = None
+    if available:
+        return int(available[1]) * 1024
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

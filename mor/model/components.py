@@ -13,7 +13,7 @@ from typing import Any
 from mor.config import ConfigError, ModelConfig, SizeConfig
 from mor.model.kv.spec import check_kv, inactive_kv
 from mor.model.layout import Layout
-from mor.model.lookup import lookup, positive
+from mor.model.lookup import lookup, not_negative, positive
 from mor.model.recurrence.looped_spec import LOOPED
 from mor.model.recurrence.spec import MOR, RECURSIVE, VANILLA, RecurrenceSpec
 from mor.model.relaxation.spec import check_relaxation, relaxation_of
@@ -95,8 +95,13 @@ def check_model(model: ModelConfig, size: SizeConfig) -> None:
     relaxation_of(model)
     positive("model.n_recursions", model.n_recursions)
     recurrence.check(model, size)
+    positive("model.block_layers", model.block_layers)
     ties, aligned = recurrence.ties, pattern.aligned
     check_kv(model, size, ties, aligned, router.chooses_tokens)
+    positive("model.kv_share", model.kv_share)
+    positive("model.rope_theta", model.rope_theta)
+    not_negative("model.norm_eps", model.norm_eps)
+    positive("model.init_std", model.init_std)  # weights of 0 have no gradient
     if model.capacity is not None:
         _check_capacity(model, router)
     check_relaxation(model, size, ties)

@@ -23,15 +23,15 @@ def one_of(setting: str, value: str, allowed: Collection[str]) -> None:
         raise ConfigError(setting, value, "not known", "choose one of " + ", ".join(allowed))
 
 
-def positive(setting: str, value: float) -> None:
-    """Raises ConfigError unless the value is above 0."""
-    if value <= 0:
+def positive(setting: str, value: float | None) -> None:
+    """Raises ConfigError unless the value is above 0, or unset."""
+    if value is not None and not value > 0:  # as NaN is not
         raise ConfigError(setting, value, "must be above 0", f"set {setting} to a positive number")
 
 
-def not_negative(setting: str, value: float) -> None:
-    """Raises ConfigError where the value is below 0."""
-    if value < 0:
+def not_negative(setting: str, value: float | None) -> None:
+    """Raises ConfigError unless the value is 0 or more, or unset."""
+    if value is not None and not value >= 0:
         raise ConfigError(setting, value, "must be 0 or more", f"type {setting}=0 or a larger one")
 
 

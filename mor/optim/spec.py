@@ -44,8 +44,7 @@ def optimizer_of(train: TrainConfig) -> OptimizerSpec:
 def check_optimizer(config: Config) -> None:
     """Raise ConfigError for an optimizer that cannot train this run."""
     train, spec = config.train, optimizer_of(config.train)
-    if train.muon_lr is not None:
-        positive("train.muon_lr", train.muon_lr)
+    positive("train.muon_lr", train.muon_lr)
     if not 0 <= train.muon_momentum < 1:
         raise ConfigError(
             "train.muon_momentum", train.muon_momentum, "must lie in [0, 1)", "type 0.95"

@@ -46,7 +46,8 @@ class Schedule:
         at = spent + self.step_flops / 2
         warm = min(1.0, at / self.warmup_flops) if self.warmup_flops else 1.0
         if self.kind == "cosine":
-            done = (at - self.warmup_flops) / (self.budget - self.warmup_flops)
+            span = self.budget - self.warmup_flops
+            done = (at - self.warmup_flops) / span if span else 0.0  # no step comes after it
             wave = (1 + math.cos(math.pi * min(1.0, max(0.0, done)))) / 2
             return warm * (COSINE_FLOOR + (1 - COSINE_FLOOR) * wave)
         if not self.cooldown_flops:
@@ -107,9 +108,19 @@ def schedule(config: Config) -> Schedule:
             config.train.warmup_steps if given else f"{config.train.warmup_budget:g}",
             f"its warm-up of {warmup_steps(config)} steps does not end before the cool-down of "
             f"budget={config.budget:g}",
-            f"set train.warmup_budget={config.budget:g} or train.warmup_steps=<steps>",
+            _shorter_warmup(config, math.floor((config.budget - cooldown) / step)),
         )
     return Schedule(config.train.schedule, config.budget, step, warmup, cooldown)
+
+
+def _shorter_warmup(config: Config, most: int) -> str:
+    """What to type for a warm-up of at most so many steps, that which was typed first."""
+    steps = f"train.warmup_steps={most}" + " or less" * (most > 0)
+    if config.train.warmup_steps is None:  # which a budget of warm-up would change nothing of
+        same = replace(config, train=replace(config.train, warmup_budget=config.budget))
+        if warmup_steps(same) <= most:
+            return f"set train.warmup_budget={config.budget:g} or {steps}"
+    return f"set {steps}"
 
 
 def planned_steps(config: Config, plan: Schedule) -> PlannedSteps:

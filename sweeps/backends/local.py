@@ -64,15 +64,8 @@ def this_machine(runs: Iterable[Config]) -> ClusterConfig:
 
 
 def pool_size(plan: Plan, launch: LaunchConfig) -> int:
-    """Workers at a time: as set, or one for each GPU, or CPU cores over threads per run.
-
-    Raises ConfigError for a number below 1.
-    """
+    """Workers at a time: as set, or one for each GPU, or CPU cores over threads per run."""
     if launch.workers is not None:
-        if launch.workers < 1:
-            raise ConfigError(
-                "launch.workers", launch.workers, "must be above 0", "leave it out for all cores"
-            )
         return launch.workers
     if plan.gpu != "cpu":
         return len(gpu_names())

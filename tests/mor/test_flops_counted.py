@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mor.config import ModelConfig, RelaxationConfig, RouterConfig, SizeConfig
-from mor.flops import Routed, cost_model
+from mor.flops import Routed, cost_model, planned_routing
 from mor.model.transformer import Transformer
 
 SIZE = SizeConfig("s", n_layers=5, d_model=32, n_heads=4, n_kv_heads=2, d_head=8, d_ff=80)
@@ -49,6 +49,12 @@ VARIANTS = {
     "expert_plain": ModelConfig("m", "mor", 3, router=replace(EXPERT, gating="plain")),
     "expert_random": ModelConfig("m", "mor", 3, router=replace(EXPERT, **RANDOM)),
     "expert_hybrid": ModelConfig("m", "mor", 3, kv="hybrid", router=EXPERT),
+    "expert_shared_few": ModelConfig(
+        "m", "mor", 3, kv="shared", router=EXPERT, capacity=(0.5, 0.5, 0.25)
+    ),
+    "expert_hybrid_few": ModelConfig(
+        "m", "mor", 3, kv="hybrid", router=EXPERT, capacity=(0.6, 0.3, 0.3)
+    ),
     "expert_lora": ModelConfig("m", "mor", 3, router=EXPERT, relaxation=relax("lora")),
     "expert_shared_lora": ModelConfig(
         "m", "mor", 3, kv="shared", router=EXPERT, relaxation=relax("lora")
@@ -78,7 +84,7 @@ def full_square(model: ModelConfig, routed) -> Routed:
         longest = max(span.counts)
         if model.kv in ("shared", "hybrid") and r > 0:
             padded = tokens if model.router.type == "expert" else BATCH * longest
-            pairs.append(padded * SEQ)
+            pairs.append(padded * max(routed.spans[0].counts))
         else:
             pairs.append(BATCH * longest**2)
     return Routed(BATCH * SEQ, tuple(map(float, routed.tokens)), tuple(map(float, pairs)))
@@ -101,6 +107,28 @@ def test_exact_is_what_torch_counts(name, backward):
         analytic = forward_share(model, analytic, out.routed)
     analytic += norms_of_dora(model)
     assert analytic == pytest.approx(counter.get_total_flops(), rel=1e-3)
+
+
+@pytest.mark.parametrize("kv", ["recursion", "shared", "hybrid"])
+@pytest.mark.parametrize("capacity", [(1.0, 0.5, 0.25), (0.5, 0.5, 0.25), (0.25, 0.25, 0.25)])
+def test_pairs_are_those_that_the_spans_see(kv, capacity):
+    """Where all take the same tokens they are the causal pairs themselves; on average, else."""
+    model = ModelConfig("m", "mor", 3, kv=kv, router=EXPERT, capacity=capacity)
+    net = Transformer(model, SIZE, VOCAB)
+    tokens = torch.randint(VOCAB, (BATCH, SEQ), generator=torch.Generator().manual_seed(1))
+    routed = net(tokens, step=0).routed
+    planned = planned_routing(model, SIZE, SEQ, BATCH)
+    assert planned.tokens == tuple(routed.tokens)
+    assert planned.pairs == tuple(routed.pairs)
+    first = routed.spans[0]
+    for r, span in enumerate(routed.spans):
+        keys = first.grid() if kv != "recursion" and r else span.grid()  # (B, n)
+        seen = keys[:, None] <= span.grid()[:, :, None]  # (B, queries, keys)
+        if keys.shape == span.grid().shape:
+            assert routed.pairs[r] == int(seen.sum())
+        else:
+            assert span.tokens <= int(seen.sum()) <= seen.numel()
+            assert routed.pairs[r] == BATCH * seen.shape[1] * (seen.shape[2] + 1) / 2
 
 
 def forward_share(model: ModelConfig, total: float, routed) -> float:

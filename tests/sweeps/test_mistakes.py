@@ -32,6 +32,8 @@ CASES = [
     ([QUICK, "seed=one"], ["seed=one", "type seed=0"]),
     ([QUICK, "seed=-1"], ["seed=-1", "0 or more"]),
     ([QUICK, "model=mor", "model.router.aux_coeff=-1"], ["model.router.aux_coeff=-1", "0 or more"]),
+    ([QUICK, "train.warmup_steps=-5"], ["train.warmup_steps=-5", "0 or more"]),
+    ([QUICK, "tokens=1e6", "train.seq_len=0"], ["train.seq_len=0", "above 0"]),
     (["-m", QUICK, "launch.max_hours=-1"], ["launch.max_hours=-1", "0 or more"]),
     ([QUICK, "cluster.mfu=40", "launch=plan"], ["cluster.mfu=40", "cluster.mfu=0.4"]),
     ([QUICK, "data=files", "data.paths=[nowhere/*.txt]"], ["data.paths", "nowhere"]),

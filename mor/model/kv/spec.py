@@ -28,9 +28,9 @@ class KVMode:
     computes_later: bool = True  # they compute keys and values of their own
     sources: Sources | None = None  # a depth reads an earlier depth's keys and values
 
-    def reach(self, r: int, n: float, seq_len: float) -> float:
-        """Keys that `n` tokens of recursion `r` attend to, of sequences of `seq_len`."""
-        return seq_len if self.reads_first and r > 0 else n
+    def reach(self, r: int, n: float, first: float) -> float:
+        """Keys that `n` tokens of recursion `r` attend to, where the first one took `first`."""
+        return first if self.reads_first and r > 0 else n
 
 
 def own_sources(share: int, n_depths: int) -> tuple[int, ...]:

@@ -9,7 +9,6 @@ from typing import ClassVar
 
 from mor.config import ConfigError, ModelConfig, SizeConfig
 from mor.model.layout import Layout
-from mor.model.lookup import positive
 from mor.model.sharing import divided, pattern_of, shared_layout
 
 
@@ -48,9 +47,7 @@ class RecurrenceSpec:
                 "set model.n_recursions=2 or more, or choose model=vanilla",
             )
         between = size.n_layers - pattern_of(model).unshared
-        if model.block_layers is not None:
-            positive("model.block_layers", model.block_layers)
-        elif model.n_recursions > between:
+        if model.block_layers is None and model.n_recursions > between:
             raise ConfigError(
                 "model.n_recursions",
                 model.n_recursions,

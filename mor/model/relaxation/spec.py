@@ -80,6 +80,8 @@ def relaxation_of(model: ModelConfig) -> RelaxationSpec:
 def check_relaxation(model: ModelConfig, size: SizeConfig, ties: bool) -> None:
     """Raise ConfigError where nothing is tied, or numbers cannot be."""
     relaxation, spec = model.relaxation, relaxation_of(model)
+    positive("model.relaxation.rank", relaxation.rank)
+    positive("model.relaxation.prompt_length", relaxation.prompt_length)
     if spec is RELAXATIONS["none"]:
         return
     if not ties:
@@ -89,8 +91,6 @@ def check_relaxation(model: ModelConfig, size: SizeConfig, ties: bool) -> None:
             "a vanilla model ties nothing that could be relaxed",
             "choose model=recursive or model=mor, or model.relaxation.type=none",
         )
-    positive("model.relaxation.rank", relaxation.rank)
-    positive("model.relaxation.prompt_length", relaxation.prompt_length)
     if spec.low_rank and relaxation.rank > size.d_model:
         raise ConfigError(
             "model.relaxation.rank",

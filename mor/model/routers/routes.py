@@ -30,11 +30,13 @@ class Routes:
 
     @property
     def pairs(self) -> list[float]:
-        """Query-key pairs of each recursion under causal attention; shared keys: on average."""
-        to_all = (self.everyone.length + 1) / 2
-        pairs = [float(sum(n * (n + 1) // 2 for n in span.counts)) for span in self.spans]
-        if self.reads_first:
-            pairs[1:] = [span.tokens * to_all for span in self.spans[1:]]
+        """Query-key pairs of each recursion under causal attention; shared keys: on average over
+        where its tokens stand among the first one's."""
+        pairs = []
+        for r, span in enumerate(self.spans):
+            keys = self.spans[0] if self.reads_first and r > 0 else span
+            both = zip(span.counts, keys.counts, strict=True)
+            pairs.append(float(sum(n * (m + 1) for n, m in both)) / 2)
         return pairs + [0.0] * (self.n_blocks - len(pairs))
 
     @property

@@ -13,6 +13,10 @@ from mor.model.recurrence.spec import RecurrenceSpec
 
 # Hidden width of a router's network in d; 0: linear; None: it has no weights
 NETWORKS: dict[str, int | None] = {"linear": 0, "mlp": 2, "wide_mlp": 4, "random": None}
+FROM_0 = (
+    *("aux_coeff", "balance_coeff", "z_coeff", "bias_update_rate"),
+    *("capacity_warmup_steps", "balance_warmup_steps"),
+)
 ACTIVATIONS = ("sigmoid", "tanh", "softmax", "none")
 
 
@@ -124,8 +128,9 @@ def check_settings(router: RouterConfig) -> None:
     one_of("model.router.sampling", router.sampling, ("aux_loss", "aux_router"))
     one_of("model.router.balancing", router.balancing, ("loss", "loss_free"))
     one_of("model.router.gating", router.gating, ("weighted", "plain"))
-    positive("model.router.temperature", router.temperature)
-    for name in ("aux_coeff", "balance_coeff", "z_coeff", "bias_update_rate"):
+    for name in ("alpha", "temperature"):
+        positive(f"model.router.{name}", getattr(router, name))
+    for name in FROM_0:
         not_negative(f"model.router.{name}", getattr(router, name))
 
 
@@ -141,11 +146,11 @@ def check_activation(router: RouterConfig, wrong: tuple[str, ...], why: tuple[st
 
 
 def check_warmup(router: RouterConfig, own: str | None) -> None:
-    """Raise ConfigError for steps of warm-up that are negative or of another router."""
+    """Raise ConfigError for steps of warm-up that are of another router."""
     for name, kind in (("capacity_warmup_steps", "expert"), ("balance_warmup_steps", "token")):
         value = getattr(router, name)
-        if value < 0 or (value and name != own):
-            problem = f"a number of steps, and for model.router.type={kind} only"
+        if value and name != own:
+            problem = f"for model.router.type={kind} only"
             raise ConfigError(f"model.router.{name}", value, problem, f"type model.router.{name}=0")
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,46 @@ def test_a_loss_is_that_of_the_next_tokens(tmp_path: Path) -> None:
         torch.testing.assert_close(theirs(rows, labels=rows).loss, wanted)
 
 
+@pytest.mark.parametrize("name", ["token", "vanilla"])  # vanilla: transformers' own Llama
+def test_a_batch_in_parts_has_the_loss_and_gradients_of_the_whole(
+    name: str, tmp_path: Path
+) -> None:
+    exported(name, tmp_path)
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path)
+    rows, _ = draw(4, 9)
+    scored = rows[:, 1:].numel()
+    for n, factor in ((scored, 1), (torch.tensor(scored * 4), 0.25)):
+        found = theirs(rows, labels=rows, num_items_in_batch=n).loss
+        torch.testing.assert_close(found, factor * theirs(rows, labels=rows).loss)
+    gradients = []
+    for parts in (1, 4):
+        theirs.zero_grad()
+        for part in rows.chunk(parts):
+            theirs(part, labels=part, num_items_in_batch=scored).loss.backward()
+        gradients.append([p.grad.clone() for p in theirs.parameters() if p.grad is not None])
+    assert gradients[0]
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_nothing_is_scored_from_padding(cached: bool, tmp_path: Path) -> None:
+    """Whether the labels of pads are left out or not."""
+    exported("expert", tmp_path)
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path)
+    rows, _ = draw(3, 9)
+    mask = torch.tensor([[0] * n + [1] * (9 - n) for n in (4, 0, 7)])
+    with torch.no_grad():
+        alone = [
+            theirs(row[None, n:], labels=row[None, n:], num_items_in_batch=1).loss
+            for row, n in zip(rows, (4, 0, 7), strict=True)
+        ]
+        wanted = sum(alone) / (4 + 8 + 1)
+        for labels in (rows, rows.masked_fill(mask == 0, -100)):
+            found = theirs(rows, attention_mask=mask, labels=labels, use_cache=cached).loss
+            torch.testing.assert_close(found, wanted, atol=2e-5, rtol=1e-4)
+
+
 def test_what_has_no_such_form_is_refused(tmp_path: Path) -> None:
     exported("expert", tmp_path)
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path)
@@ -119,6 +160,15 @@ def test_what_has_no_such_form_is_refused(tmp_path: Path) -> None:
         theirs.generate(prompt, max_new_tokens=3, num_beams=2)
     with pytest.raises(ValueError, match="attention_mask"):
         theirs(prompt, attention_mask=torch.tensor([[1, 1, 0]]))
+    nothing = {"input_ids": prompt.repeat(2, 1), "attention_mask": torch.tensor([[0] * 3, [1] * 3])}
+    for use in (
+        theirs,
+        partial(theirs.generate, max_new_tokens=3),
+        partial(theirs, use_cache=True),
+    ):
+        with pytest.raises(ValueError, match=r"^attention_mask: row 0 ") as caught:
+            use(**nothing)
+        assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="inputs_embeds"):
         theirs(None, inputs_embeds=torch.zeros(1, 3, 32))
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
 
-from mor.inference import Engine, EngineError, Sampling, Settings
+from mor.inference import Engine, EngineError, Sampling, Settings, sizing
 from mor.inference.packed import packed
 from mor.model.layers import Layer
 from tests.mor.model.variants import ALL, VOCAB, build
@@ -27,6 +30,26 @@ def test_pools_hold_what_was_stated_whatever_the_depth(name: str) -> None:
     assert (pages[1.0] > pages[None]) == keeps_deep  # room for more tokens in the first layers
     if name != "vanilla":
         assert pages[None] <= pages[1.5] <= pages[1.0]
+
+
+def test_a_full_page_cache_is_memory_that_a_pool_may_take(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What the kernel gives back where it is asked for is free; what it cannot is not."""
+    model = build(ALL["vanilla"], seed=1)
+    settings = Settings(max_batch=4, context=32, page=2)
+    meminfo = tmp_path / "meminfo"
+    monkeypatch.setattr(sizing, "MEMINFO", meminfo, raising=False)
+    sysconf = os.sysconf
+    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_AVPHYS_PAGES": 0}.get(name, sysconf(name)))
+    pools = {}
+    for available in (10**6, 16):  # kB
+        meminfo.write_text(f"MemTotal: 9000000 kB\nMemFree: 4 kB\nMemAvailable: {available} kB\n")
+        pools[available] = Engine(model, settings).statistics().pool_bytes
+    assert pools[16] < 12 * 1024 < pools[10**6]
+    meminfo.write_text("MemTotal: 9000000 kB\n")  # of an older kernel
+    with pytest.raises(EngineError, match="pool_tokens"):
+        Engine(model, settings)
 
 
 def test_requests_end_in_pools_made_for_shallow_tokens() -> None:

@@ -88,8 +88,9 @@ def check_counts(routed, naive, kv: str) -> None:
     for r in range(n):
         sizes = [len(row[r]) for row in taken]
         assert routed.tokens[r] == sum(sizes)
-        own = sum(m * (m + 1) / 2 for m in sizes)
-        expected = sum(sizes) * (LENGTH + 1) / 2 if kv in ("shared", "hybrid") and r else own
+        reads_first = kv in ("shared", "hybrid") and r > 0
+        keys = [len(row[0 if reads_first else r]) for row in taken]
+        expected = sum(m * (k + 1) / 2 for m, k in zip(sizes, keys, strict=True))
         assert routed.pairs[r] == expected
         for b, row in enumerate(taken):
             positions = routed.selected[r][b]

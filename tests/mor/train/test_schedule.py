@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
-from mor.config import Config, ConfigError, DataConfig, ModelConfig, RouterConfig, SizeConfig
+from mor.config import (
+    Config,
+    ConfigError,
+    DataConfig,
+    ModelConfig,
+    RouterConfig,
+    SizeConfig,
+    replace_at,
+)
 from mor.train.schedule import planned_steps, schedule
 
 SIZE = SizeConfig("360m", 32, 960, 15, 5, 64, 2560)
@@ -79,6 +88,14 @@ def test_cosine_ends_at_a_tenth(toy_run):
     assert all(a >= b for a, b in pairwise(lr[10:]))
 
 
+def test_a_cosine_may_be_all_warmup(toy_run):
+    for steps in (1, 18):
+        config = toy_run("vanilla", steps=steps, schedule="cosine", warmup_steps=steps)
+        plan = schedule(config)
+        assert plan.warmup_flops == plan.budget
+        assert factors(plan) == pytest.approx([(i + 0.5) / steps for i in range(steps)])
+
+
 def test_warmup_belongs_to_the_named_budget_alone(toy_run):
     config = toy_run("mor", steps=400)
     named = replace(
@@ -98,8 +115,26 @@ def test_a_budget_below_one_step_is_refused_with_the_way_out(toy_run):
 
 def test_a_warmup_without_room_is_refused(toy_run):
     config = toy_run("vanilla", steps=10, warmup_steps=9)
-    with pytest.raises(ConfigError, match=r"^train.warmup_steps=9: .*train.warmup_steps=<steps>"):
+    assert advised(config, "train.warmup_steps") == {"train.warmup_steps"}
+    config = toy_run("vanilla", steps=10, warmup_steps=11, schedule="cosine")
+    assert advised(config, "train.warmup_steps") == {"train.warmup_steps"}
+
+
+@pytest.mark.parametrize("architecture", ["vanilla", "mor"])
+@pytest.mark.parametrize("fraction", [0.05, 0.9])  # of which none but a small one leaves room
+def test_a_warmup_budget_without_room_is_refused(toy_run, architecture, fraction):
+    config = toy_run(architecture, steps=10, warmup_steps=None, warmup_fraction=fraction)
+    config = replace_at(config, "train.warmup_budget", config.budget * 100)
+    roomy = {"train.warmup_budget"} if fraction < 0.5 else set()
+    assert advised(config, "train.warmup_budget") == {"train.warmup_steps", *roomy}
+
+
+def advised(config, setting: str) -> set[str]:
+    """The settings that a refusal says to type, each of which is enough."""
+    with pytest.raises(ConfigError) as caught:
         schedule(config)
-    train = replace(config.train, warmup_steps=None, warmup_budget=config.budget * 100)
-    with pytest.raises(ConfigError, match=r"^train.warmup_budget=.*set train.warmup_budget"):
-        schedule(replace(config, train=train))
+    assert caught.value.setting == setting
+    found = re.findall(r"(train\.\w+)=([\d.e+]+)", caught.value.instead)
+    for name, value in found:
+        schedule(replace_at(config, name, value))
+    return {name for name, _ in found}
