@@ -22,7 +22,7 @@ from mor.config import Config, SizeConfig
 from mor.model.checks import check_start
 from mor.model.llama import LLAMA, OWN, ExchangeError, Shape, read_shape
 from mor.starter import conf_folder
-from mor.train.folder import read_config
+from mor.train.folder import read_own_config
 
 DEFAULT_METHOD = "stepwise"
 
@@ -69,10 +69,10 @@ def _has_file(size: SizeConfig) -> bool:
 
 @functools.cache
 def read_origin(folder: Path) -> tuple[Shape, str]:
-    """Shape and fingerprint (16 hex digits) of a model. Raises ExchangeError, ConfigError."""
+    """Shape and fingerprint (16 hex digits) of a model. Raises UserError."""
     digest = hashlib.sha256()
     if (final_checkpoint(folder) / "meta.json").exists():
-        config = read_config(RunFolder(folder))
+        config = read_own_config(RunFolder(folder))
         try:
             meta = read_meta(final_checkpoint(folder))
         except DamagedFile as damage:
