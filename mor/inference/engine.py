@@ -54,7 +54,7 @@ class Engine:
         max_recursions: int | None = None,
         exits: Exits | None = None,
     ) -> None:
-        self.model, self.settings = model.eval(), settings or Settings()
+        self.model, self.settings = model.eval(), (settings or Settings()).checked()
         routes = router_of(model.model).routes
         decides = model.router if routes else model.recurrence
         self.course: Course = decides.course(model, max_recursions)

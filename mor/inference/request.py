@@ -40,6 +40,28 @@ class Settings:
     # None: on a GPU
     depthwise: bool = True  # one batch for all recursions of a block; False: one for each
 
+    def checked(self) -> Settings:
+        """The same in plain Python values; 1e9 is a whole number. Raises EngineError for a number
+        of another type or below 1."""
+        plain: dict[str, Any] = {}
+        for name in ("max_batch", "chunk", "context", "page", "pool_tokens", "kv_bytes"):
+            value = getattr(self, name)
+            if value is None and name in ("pool_tokens", "kv_bytes"):
+                continue
+            found = number(value)
+            if found is None or found % 1:  # of infinity, too: it is not a number
+                raise EngineError(f"{name}={shown(value)}: is no whole number; give one above 0")
+            if found < 1:
+                raise EngineError(f"{name}={value}: out of range; give a number above 0")
+            plain[name] = int(_plain(value))
+        if self.mean_depth is not None:
+            plain["mean_depth"] = number(self.mean_depth)
+            if plain["mean_depth"] is None:
+                raise EngineError(
+                    f"mean_depth={shown(self.mean_depth)}: is no number; give blocks of a token"
+                )
+        return replace(self, **plain)
+
 
 @dataclass(frozen=True)
 class Sampling:
