@@ -12,6 +12,7 @@ from mor.data.fast_tokenizer import write_fast_tokenizer
 from mor.data.hub import first_line
 from mor.data.prepare import prepare
 from mor.data.tokenizer import FILE, Tokenizer, kept_tokenizer
+from mor.model.digests import digests_of, refuse_changed
 from mor.model.exchange import save_for_transformers
 from mor.model.llama import LLAMA, read_json, whole_setting
 from mor.model.transformer import Transformer
@@ -49,6 +50,7 @@ def tokenizer_of(source: Path) -> Tokenizer | None:
         return prepare(read_config(RunFolder(source)).data).tokenizer()
     if not (source / FILE).exists():
         return None
+    refuse_changed(source, digests_of(source, [FILE]))
     try:
         return kept_tokenizer(source)
     except Exception as error:  # the library raises bare Exception

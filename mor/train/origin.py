@@ -20,6 +20,7 @@ from ledger.errors import DamagedFile
 from ledger.folder import RunFolder
 from mor.config import Config, SizeConfig
 from mor.model.checks import check_start
+from mor.model.digests import model_digests, refuse_changed
 from mor.model.llama import LLAMA, OWN, ExchangeError, Shape, read_shape
 from mor.starter import conf_folder
 from mor.train.folder import read_own_config
@@ -83,10 +84,12 @@ def read_origin(folder: Path) -> tuple[Shape, str]:
         digest.update(json.dumps(meta["files"], sort_keys=True).encode())
         shape = Shape(config.model, config.size, config.data.vocab_size)
     elif (folder / LLAMA).exists() or (folder / OWN).exists():
+        digests = model_digests(folder)
+        refuse_changed(folder, digests)
         shape = read_shape(folder)
-        for path in sorted(folder.glob("*.safetensors")):
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+        for name, hexadecimal in digests.items():
+            if name.endswith(".safetensors"):
+                digest.update(bytes.fromhex(hexadecimal))
     else:
         raise ExchangeError(
             f"{folder}: holds neither a finished run nor published weights; name runs/<run id> of "

@@ -182,6 +182,7 @@ def test_a_context_that_is_no_number_of_tokens_is_one_sentence(
     values = json.loads(file.read_text())
     assert values["max_position_embeddings"] == 32
     file.write_text(json.dumps({**values, "max_position_embeddings": context}))
+    (tmp_path / "hf" / "digests.json").unlink()
     text = tmp_path / "mine.txt"
     text.write_text("scaling law")
     for arguments in (
