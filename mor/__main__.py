@@ -201,12 +201,17 @@ def import_llama(
     if tokenizer:
         read_json(checkpoint / TOKENIZER)
     found = load(checkpoint)
-    _write(lambda folder: save(found, folder), out)
+
+    def written(folder: Path) -> None:
+        save(found, folder)
+        if tokenizer:
+            shutil.copy(checkpoint / TOKENIZER, folder / TOKENIZER)
+
+    _write(written, out)
     size, model = shape.size, shape.model
     settings = {f"size.{name}": value for name, value in vars(size).items() if name != "name"}
     data: dict[str, object] = {"data.vocab_size": shape.vocab_size}
     if tokenizer:
-        shutil.copy(checkpoint / TOKENIZER, out / TOKENIZER)
         data["data.tokenizer"] = out / TOKENIZER
     elif shape.vocab_size == ByteTokenizer.entries:  # the default corpus has a tokenizer of its own
         data = {"data": "stdlib", **data}
@@ -249,10 +254,13 @@ def prepare_corpus(
 
 
 def _write(save: Callable[[Path], None], out: Path) -> None:
-    """Write the whole folder, or nothing."""
+    """Write the whole folder with its digests, or nothing."""
+    from mor.model.digests import seal
+
     temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         save(temporary)
+        seal(temporary)
         if out.exists():
             out.rmdir()
         temporary.rename(out)

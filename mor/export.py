@@ -12,13 +12,15 @@ from mor.data.fast_tokenizer import write_fast_tokenizer
 from mor.data.hub import first_line
 from mor.data.prepare import prepare
 from mor.data.tokenizer import FILE, Tokenizer, kept_tokenizer
+from mor.model.digests import digests_of, refuse_changed
 from mor.model.exchange import save_for_transformers
-from mor.model.llama import LLAMA, read_json
+from mor.model.llama import LLAMA, read_json, whole_setting
 from mor.model.transformer import Transformer
 from mor.train.folder import read_config
 from mor.train.origin import final_checkpoint
 
 GENERATION = "generation_config.json"
+CONTEXT = "max_position_embeddings"
 
 
 def export_for_transformers(source: Path, model: Transformer, folder: Path) -> None:
@@ -48,6 +50,7 @@ def tokenizer_of(source: Path) -> Tokenizer | None:
         return prepare(read_config(RunFolder(source)).data).tokenizer()
     if not (source / FILE).exists():
         return None
+    refuse_changed(source, digests_of(source, [FILE]))
     try:
         return kept_tokenizer(source)
     except Exception as error:  # the library raises bare Exception
@@ -58,12 +61,14 @@ def tokenizer_of(source: Path) -> Tokenizer | None:
 
 
 def context_of(source: Path) -> int | None:
-    """Tokens that it was trained on at a time, where that is known."""
+    """Tokens that it was trained on at a time, where that is known. Raises ExchangeError for what
+    is no number of tokens."""
     if final_checkpoint(source).exists():
         return read_config(RunFolder(source)).train.seq_len
     config = read_json(source / LLAMA) if (source / LLAMA).exists() else {}
-    context: int | None = config.get("max_position_embeddings")
-    return context
+    if config.get(CONTEXT) is None:
+        return None
+    return whole_setting(source / LLAMA, config, CONTEXT)
 
 
 def trained_in_fp32(source: Path) -> bool:

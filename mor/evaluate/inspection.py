@@ -30,7 +30,7 @@ from mor.export import context_of, tokenizer_of
 from mor.model.routers.routes import Routes
 from mor.model.transformer import Transformer
 from mor.train import checkpoint
-from mor.train.checkpoint import CorruptCheckpoint
+from mor.train.checkpoint import CorruptCheckpoint, OtherModel
 from mor.train.folder import read_config
 from mor.train.initial import DamagedWeights, trained_model
 from mor.train.run import choose_device
@@ -218,9 +218,12 @@ def checkpoints(source: Path, config: Config | None, which: str) -> list[str]:
 
 def load_checkpoint(model: Transformer, folder: RunFolder, name: str) -> int:
     """Read a checkpoint's weights into the model; returns its step. Raises DamagedWeights."""
-    weights = {f"model/{key}": tensor for key, tensor in model.state_dict().items()}
     try:
-        return checkpoint.load(folder.checkpoints / name, weights).step
+        return checkpoint.load_model(folder.checkpoints / name, model.state_dict()).step
+    except OtherModel as other:
+        raise DamagedWeights(
+            f"{folder.path}: {name} is of another model ({other}); leave it out"
+        ) from None
     except CorruptCheckpoint as error:
         raise DamagedWeights(f"{folder.path}: {name} is damaged ({error}); leave it out") from None
 

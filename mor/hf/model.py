@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from mor.hf.cache import MorCache, padding_of
 from mor.hf.configuration import MorConfig
+from mor.model.digests import refuse_changed
 from mor.model.transformer import Transformer
 
 IGNORED = -100  # the label of what is not scored
@@ -38,6 +40,15 @@ class MorForCausalLM(PreTrainedModel, GenerationMixin):
             shape.model, shape.size, shape.vocab_size, shape.seed, separator=shape.separator
         )
         self.post_init()
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any
+    ) -> Any:
+        """As transformers does it; of a folder, the digests first. Raises ExchangeError."""
+        folder = Path(str(pretrained_model_name_or_path)) / (kwargs.get("subfolder") or "")
+        refuse_changed(folder)
+        return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
 
     def _init_weights(self, module: nn.Module) -> None:
         """Drawn by the model itself."""

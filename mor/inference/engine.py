@@ -13,7 +13,16 @@ from torch import Tensor
 
 from mor.inference.clock import Statistics
 from mor.inference.confidence import Confident, Exits
-from mor.inference.request import Chunk, Completion, EngineError, Request, Sampling, Settings
+from mor.inference.request import (
+    Chunk,
+    Completion,
+    EngineError,
+    Request,
+    Sampling,
+    Settings,
+    shown,
+    whole_numbers,
+)
 from mor.inference.runner import Runner
 from mor.inference.sampling import choose
 from mor.inference.scheduler import Scheduler
@@ -45,7 +54,7 @@ class Engine:
         max_recursions: int | None = None,
         exits: Exits | None = None,
     ) -> None:
-        self.model, self.settings = model.eval(), settings or Settings()
+        self.model, self.settings = model.eval(), (settings or Settings()).checked()
         routes = router_of(model.model).routes
         decides = model.router if routes else model.recurrence
         self.course: Course = decides.course(model, max_recursions)
@@ -67,13 +76,20 @@ class Engine:
     def submit(self, prompt: Sequence[int], sampling: Sampling | None = None) -> int:
         """Queue a prompt; the number of the request. Raises EngineError for one that it cannot
         serve; nothing is queued then."""
-        sampling = sampling or Sampling()
-        sampling.check()
-        self._check(prompt, sampling)
+        if not isinstance(sampling, Sampling | None):
+            raise EngineError(f"sampling={shown(sampling)}: of the wrong type; give a Sampling")
+        sampling = (sampling or Sampling()).checked()
+        tokens = whole_numbers(prompt)
+        if tokens is None:
+            raise EngineError(
+                f"prompt={shown(prompt)}: is no list of tokens; give whole numbers, as the "
+                "model's tokenizer has them"
+            )
+        self._check(tokens, sampling)
         number = self.submitted
         self.submitted += 1
         table = Table(self.streams, self.pools)
-        request = Request(number, len(prompt), [int(t) for t in prompt], sampling, table)
+        request = Request(number, len(tokens), list(tokens), sampling, table)
         self._note_documents(request)
         self.requests[number] = request
         self.scheduler.add(request)
@@ -81,9 +97,9 @@ class Engine:
 
     def _check(self, prompt: Sequence[int], sampling: Sampling) -> None:
         vocabulary, context = self.model.embed.num_embeddings, self.settings.context
-        if not len(prompt):
+        if not prompt:
             raise EngineError("prompt: is empty; give at least one token")
-        wrong = next((t for t in prompt if not 0 <= int(t) < vocabulary), None)
+        wrong = next((t for t in prompt if not 0 <= t < vocabulary), None)
         if wrong is not None:
             raise EngineError(f"prompt: token {wrong} is not one of the model's {vocabulary}")
         total = len(prompt) + sampling.max_new

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import reprlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from ledger.errors import UserError
 from mor.inference.tables import Table
@@ -36,6 +40,28 @@ class Settings:
     # None: on a GPU
     depthwise: bool = True  # one batch for all recursions of a block; False: one for each
 
+    def checked(self) -> Settings:
+        """The same in plain Python values; 1e9 is a whole number. Raises EngineError for a number
+        of another type or below 1."""
+        plain: dict[str, Any] = {}
+        for name in ("max_batch", "chunk", "context", "page", "pool_tokens", "kv_bytes"):
+            value = getattr(self, name)
+            if value is None and name in ("pool_tokens", "kv_bytes"):
+                continue
+            found = number(value)
+            if found is None or found % 1:  # of infinity, too: it is not a number
+                raise EngineError(f"{name}={shown(value)}: is no whole number; give one above 0")
+            if found < 1:
+                raise EngineError(f"{name}={value}: out of range; give a number above 0")
+            plain[name] = int(_plain(value))
+        if self.mean_depth is not None:
+            plain["mean_depth"] = number(self.mean_depth)
+            if plain["mean_depth"] is None:
+                raise EngineError(
+                    f"mean_depth={shown(self.mean_depth)}: is no number; give blocks of a token"
+                )
+        return replace(self, **plain)
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -50,8 +76,18 @@ class Sampling:
     score: bool = False  # also log-probabilities of the prompt's tokens, and whether each is greedy
     score_from: int = 1  # the first token of the prompt, from 0, that is scored
 
-    def check(self) -> None:
-        """Raises EngineError for a setting out of range."""
+    def checked(self) -> Sampling:
+        """The same in plain Python values. Raises EngineError for a setting of another type or out
+        of range."""
+        plain: dict[str, Any] = {}
+        for name, (kind, wanted) in TYPES.items():
+            value = getattr(self, name)
+            plain[name] = kind(value)
+            if plain[name] is None and not (name == "top_k" and value is None):
+                raise EngineError(f"{name}={shown(value)}: of the wrong type; give {wanted}")
+        return replace(self, **plain)._in_range()
+
+    def _in_range(self) -> Sampling:
         wrong = {
             "max_new": (self.max_new >= (0 if self.score else 1), "1 or more"),
             "temperature": (0 <= self.temperature < float("inf"), "0 or more"),
@@ -63,6 +99,64 @@ class Sampling:
             if not fine:
                 value = getattr(self, name)
                 raise EngineError(f"{name}={value}: out of range; give a number {wanted}")
+        return self
+
+
+def shown(value: Any) -> str:
+    """Anything in one short line."""
+    return " ".join(reprlib.repr(value).split())
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy or torch as one of Python; anything else as it is."""
+    single = isinstance(value, np.generic | Tensor) and value.ndim == 0
+    return value.item() if single else value
+
+
+def whole_number(value: Any) -> int | None:
+    """None for what is none, True and False among them."""
+    value = _plain(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def number(value: Any) -> float | None:
+    """The same for any number."""
+    value = _plain(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf")
+
+
+def truth(value: Any) -> bool | None:
+    value = _plain(value)
+    return value if isinstance(value, bool) else None
+
+
+def whole_numbers(value: Any) -> tuple[int, ...] | None:
+    """None where it is no collection of whole numbers only."""
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        return None
+    try:
+        found = [whole_number(one) for one in value]
+    except TypeError:  # a tensor of one number
+        return None
+    known = tuple(one for one in found if one is not None)
+    return known if len(known) == len(found) else None
+
+
+TYPES: dict[str, tuple[Any, str]] = {
+    "max_new": (whole_number, "a whole number"),
+    "temperature": (number, "a number"),
+    "top_k": (whole_number, "a whole number, or None for all tokens"),
+    "top_p": (number, "a number"),
+    "seed": (whole_number, "a whole number"),
+    "stop": (whole_numbers, "a tuple of tokens, such as stop=(255,), or () for none"),
+    "score": (truth, "True or False"),
+    "score_from": (whole_number, "a whole number"),
+}
 
 
 @dataclass

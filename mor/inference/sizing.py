@@ -18,16 +18,16 @@ MEMINFO = Path("/proc/meminfo")
 
 
 def make_pools(model: Transformer, streams: Streams, settings: Settings) -> list[Pool]:
-    """The pools of an engine. Raises EngineError for settings out of range, or for less than a
-    page of each."""
-    for name in ("max_batch", "chunk", "context", "page", "pool_tokens", "kv_bytes"):
-        value = getattr(settings, name)
-        if value is not None and value < 1:
-            raise EngineError(f"{name}={value}: out of range; give a number above 0")
+    """The pools of an engine, whose settings are checked. Raises EngineError for a depth out of
+    range, for less than a page of each, and for more than there is memory."""
     depth, n_blocks = settings.mean_depth, len(streams.layers) - 2
     if depth is not None and not 1 <= depth <= n_blocks:
         raise EngineError(f"mean_depth={depth}: out of range; give 1 to {n_blocks} blocks")
     weight = model.embed.weight
+    if settings.context * model.size.d_head * weight.itemsize > _memory(weight.device):
+        raise EngineError(
+            f"context={settings.context}: angles of its positions do not fit the memory; give fewer"
+        )
     dtype = dtype_of(settings, weight)
     each = page_bytes(streams, settings.page, model.size, dtype)
     tokens = settings.pool_tokens
@@ -43,16 +43,29 @@ def make_pools(model: Transformer, streams: Streams, settings: Settings) -> list
             else f"pool_tokens={tokens}: is less than one page; give {settings.page} or more"
         )
     pages = -(-tokens // settings.page)
-    return [
-        Pool(
-            streams.planes(i),
-            math.ceil(pages * n),
-            settings.page,
-            model.size,
-            weight.new_empty(0, dtype=dtype),
-        )
-        for i, n in enumerate(per_page)
-    ]
+    counts = [math.ceil(pages * n) for n in per_page]
+    needed = sum(count * size for count, size in zip(counts, each, strict=True))
+    try:
+        if needed > _memory(weight.device):
+            raise MemoryError
+        return [
+            Pool(
+                streams.planes(i),
+                count,
+                settings.page,
+                model.size,
+                weight.new_empty(0, dtype=dtype),
+            )
+            for i, count in enumerate(counts)
+        ]
+    except (MemoryError, RuntimeError):  # torch has either
+        name = "pool_tokens" if settings.pool_tokens is not None else "kv_bytes"
+        room = _free(weight.device) // 2
+        most = room if name == "kv_bytes" else room * tokens // needed
+        raise EngineError(
+            f"{name}={getattr(settings, name)}: keys and values of {needed / 2**30:.3g} GiB do not "
+            f"fit the memory; give {max(1, most)} or less"
+        ) from None
 
 
 def dtype_of(settings: Settings, weight: Tensor) -> torch.dtype:
@@ -92,3 +105,10 @@ def _free(device: torch.device) -> int:
     if available:
         return int(available[1]) * 1024
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _memory(device: torch.device) -> float:
+    """Bytes of memory, free or not, on a CPU, which gives out more than it has; a GPU refuses."""
+    if device.type != "cpu":
+        return math.inf
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

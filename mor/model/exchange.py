@@ -20,6 +20,7 @@ from torch import Tensor
 
 from mor.config import ModelConfig, to_dict
 from mor.model.checks import has_all_weights
+from mor.model.digests import refuse_changed
 from mor.model.llama import (
     EMBEDDING,
     FREQUENCIES,
@@ -97,6 +98,7 @@ def own_config(model: Transformer) -> dict[str, Any]:
 
 def load(folder: Path) -> Transformer:
     """Read a model of any form, in float32. Raises ExchangeError."""
+    refuse_changed(folder)
     shape = read_shape(folder)
     model = Transformer(
         shape.model, shape.size, shape.vocab_size, shape.seed, separator=shape.separator

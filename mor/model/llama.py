@@ -105,9 +105,9 @@ def _read_llama(folder: Path) -> Shape:
     file = folder / LLAMA
     given = read_json(file)
     _refuse_other_llamas(file, given)
-    heads = _whole(file, given, "num_attention_heads")
-    width = _whole(file, given, "hidden_size")
-    d_head = _whole(file, given, "head_dim") if given.get("head_dim") else width // heads
+    heads = whole_setting(file, given, "num_attention_heads")
+    width = whole_setting(file, given, "hidden_size")
+    d_head = whole_setting(file, given, "head_dim") if given.get("head_dim") else width // heads
     if heads * d_head != width:
         raise ExchangeError(
             f"{file}: hidden_size={width} is not num_attention_heads x head_dim = {heads} x "
@@ -116,12 +116,12 @@ def _read_llama(folder: Path) -> Shape:
     grouped = given.get("num_key_value_heads") is not None
     size = SizeConfig(
         name=folder.absolute().name,
-        n_layers=_whole(file, given, "num_hidden_layers"),
+        n_layers=whole_setting(file, given, "num_hidden_layers"),
         d_model=width,
         n_heads=heads,
-        n_kv_heads=_whole(file, given, "num_key_value_heads") if grouped else heads,
+        n_kv_heads=whole_setting(file, given, "num_key_value_heads") if grouped else heads,
         d_head=d_head,
-        d_ff=_whole(file, given, "intermediate_size"),
+        d_ff=whole_setting(file, given, "intermediate_size"),
     )
     rope = given.get("rope_parameters") or {}
     theta = given.get("rope_theta", rope.get("rope_theta"))
@@ -131,10 +131,10 @@ def _read_llama(folder: Path) -> Shape:
         norm_eps=_positive(file, "rms_norm_eps", given.get("rms_norm_eps", 1e-6)),
         init_std=_positive(file, "initializer_range", given.get("initializer_range", 0.02)),
     )
-    return Shape(model, size, _whole(file, given, "vocab_size"))
+    return Shape(model, size, whole_setting(file, given, "vocab_size"))
 
 
-def _whole(file: Path, given: dict[str, Any], name: str) -> int:
+def whole_setting(file: Path, given: dict[str, Any], name: str) -> int:
     value = given.get(name)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         said = f"{name}={value}" if name in given else f"has no {name}"

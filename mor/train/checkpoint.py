@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint import CheckpointException, FileSystemWriter
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.tensor import DTensor
 
 from ledger.damage import META, checkpoint_digests_differ, file_digest, read_meta, sealed
@@ -31,10 +32,15 @@ from mor.train.distributed import OtherRankFailed, Ranks
 from mor.train.reader import Foreign, Reader, read_index
 
 Tensors = dict[str, torch.Tensor]
+MODEL = "model/"  # before the names of a model's tensors
 
 
 class CorruptCheckpoint(Exception):
     """A checkpoint whose files are not what was written."""
+
+
+class OtherModel(Exception):
+    """A checkpoint, as it was written, of another model than the one it is read into."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +145,47 @@ def load(path: Path, tensors: Tensors, ranks: Ranks | None = None) -> Progress:
     progress = ranks.shared(_checked(path) if ranks.first else CorruptCheckpoint())
     if isinstance(progress, CorruptCheckpoint):
         raise progress
+    _read(path, tensors, ranks)
+    return progress
+
+
+def load_model(path: Path, weights: Tensors) -> Progress:
+    """Read a model's weights alone, by their names in the model, in place, after every check.
+
+    Raises CorruptCheckpoint, OtherModel.
+    """
+    progress = _checked(path)
+    if isinstance(progress, CorruptCheckpoint):
+        raise progress
+    wanted = {MODEL + name: tensor for name, tensor in weights.items()}
+    _refuse_other(path, wanted)
+    _read(path, wanted, Ranks())
+    return progress
+
+
+def _refuse_other(path: Path, wanted: Tensors) -> None:
+    """Compare names and shapes with the index. Raises OtherModel, CorruptCheckpoint."""
+    try:
+        entries = read_index(path).state_dict_metadata
+    except (Foreign, OSError) as error:  # set aside meanwhile
+        raise CorruptCheckpoint(f"{path}: {error}") from None
+    there = {
+        name: list(entry.size)
+        for name, entry in entries.items()
+        if name.startswith(MODEL) and isinstance(entry, TensorStorageMetadata)
+    }
+    ours = {name: list(tensor.shape) for name, tensor in wanted.items()}
+    for name in sorted(there.keys() | ours.keys()):
+        if there.get(name) != ours.get(name):
+            held, asked = (_said(shapes.get(name)) for shapes in (there, ours))
+            raise OtherModel(f"{name.removeprefix(MODEL)} is {held} there and {asked} in the model")
+
+
+def _said(shape: list[int] | None) -> str:
+    return "missing" if shape is None else f"of shape {shape}"
+
+
+def _read(path: Path, tensors: Tensors, ranks: Ranks) -> None:
     alone = ranks.size == 1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -154,7 +201,6 @@ def load(path: Path, tensors: Tensors, ranks: Ranks | None = None) -> Progress:
             if any(isinstance(cause, OSError) for cause in causes):  # set aside meanwhile
                 raise CorruptCheckpoint(f"{path}: {causes[0]}") from None
             raise RuntimeError(f"{path}: {causes[0] if causes else failure}") from failure
-    return progress
 
 
 def is_damaged(path: Path) -> bool:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
 import yaml
 
 from ledger.damage import set_aside
@@ -10,7 +15,10 @@ from ledger.files import check_schema, write_atomically
 from ledger.folder import SCHEMA, RunFolder
 from ledger.ids import is_trunk
 from mor.config import Config, from_dict, to_dict
-from mor.identity import run_id, trunk_id
+from mor.identity import identity, run_id, trunk_id
+
+CONFIG = "config.yaml"
+_HASH = re.compile(r"-([0-9a-f]{8})$")  # that ends an id
 
 
 def create_folder(folder: RunFolder, config: Config) -> None:
@@ -50,3 +58,41 @@ def read_config(folder: RunFolder) -> Config:
         )
     check_schema(values, SCHEMA, folder.config_file)
     return from_dict(Config, {k: v for k, v in values.items() if k != "schema"})
+
+
+def read_own_config(folder: RunFolder) -> Config:
+    """The resolved configuration of a finished run, which has to give the run's own id: weights
+    under other settings are another model. Raises UserError.
+
+    The id stands in the result; where there is none, the folder's name may be it. A folder that
+    was renamed and has no result has no id to compare with.
+    """
+    config = read_config(folder)
+    result = None
+    with contextlib.suppress(UserError):
+        result = folder.result()
+    written = result.run_id if result is not None and _HASH.search(result.run_id) else folder.run_id
+    wanted, given = _HASH.search(written), _HASH.search(run_id(config))
+    if wanted is None or given is None or wanted[1] == given[1]:
+        return config
+    changed = [] if result is None else list(_changed(result.settings, identity(config)))
+    if changed:
+        name, value, before = changed[0]
+        raise UserError(
+            f"{folder.config_file}: {name}={value} is not what the run {written} was trained with; "
+            f"put {before} back"
+        )
+    raise UserError(
+        f"{folder.config_file}: its settings are those of {run_id(config)}, not of the run "
+        f"{written}; put the {CONFIG} of that run back"
+    )
+
+
+def _changed(before: Any, now: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Settings whose values differ, by their dotted names: what they are, what they were."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted(before.keys() | now.keys()):
+            name = f"{path}.{key}" if path else str(key)
+            yield from _changed(before.get(key), now.get(key), name)
+    elif before != now:
+        yield path, now, before

@@ -12,8 +12,8 @@ from mor.model.initialise import initialise
 from mor.model.llama import ExchangeError
 from mor.model.transformer import Transformer
 from mor.train import checkpoint
-from mor.train.checkpoint import CorruptCheckpoint
-from mor.train.folder import read_config
+from mor.train.checkpoint import CorruptCheckpoint, OtherModel
+from mor.train.folder import CONFIG, read_config
 from mor.train.origin import DEFAULT_METHOD, final_checkpoint, read_origin
 
 
@@ -53,9 +53,13 @@ def trained_model(folder: Path) -> Transformer:
     model = Transformer(
         config.model, config.size, config.data.vocab_size, config.seed, separator=separator
     )
-    weights = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
     try:
-        checkpoint.load(final, weights)
+        checkpoint.load_model(final, model.state_dict())
+    except OtherModel as other:
+        raise ExchangeError(
+            f"{folder}: checkpoints/{final.name} is of another model than {CONFIG} ({other}); one "
+            "of the two was replaced: put back what the run wrote"
+        ) from None
     except CorruptCheckpoint as error:
         raise DamagedWeights(
             f"{folder}: its weights are damaged ({error}); python -m sweeps retry {folder.name} "

@@ -20,9 +20,10 @@ from ledger.errors import DamagedFile
 from ledger.folder import RunFolder
 from mor.config import Config, SizeConfig
 from mor.model.checks import check_start
+from mor.model.digests import model_digests, refuse_changed
 from mor.model.llama import LLAMA, OWN, ExchangeError, Shape, read_shape
 from mor.starter import conf_folder
-from mor.train.folder import read_config
+from mor.train.folder import read_own_config
 
 DEFAULT_METHOD = "stepwise"
 
@@ -69,10 +70,10 @@ def _has_file(size: SizeConfig) -> bool:
 
 @functools.cache
 def read_origin(folder: Path) -> tuple[Shape, str]:
-    """Shape and fingerprint (16 hex digits) of a model. Raises ExchangeError, ConfigError."""
+    """Shape and fingerprint (16 hex digits) of a model. Raises UserError."""
     digest = hashlib.sha256()
     if (final_checkpoint(folder) / "meta.json").exists():
-        config = read_config(RunFolder(folder))
+        config = read_own_config(RunFolder(folder))
         try:
             meta = read_meta(final_checkpoint(folder))
         except DamagedFile as damage:
@@ -83,10 +84,12 @@ def read_origin(folder: Path) -> tuple[Shape, str]:
         digest.update(json.dumps(meta["files"], sort_keys=True).encode())
         shape = Shape(config.model, config.size, config.data.vocab_size)
     elif (folder / LLAMA).exists() or (folder / OWN).exists():
+        digests = model_digests(folder)
+        refuse_changed(folder, digests)
         shape = read_shape(folder)
-        for path in sorted(folder.glob("*.safetensors")):
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+        for name, hexadecimal in digests.items():
+            if name.endswith(".safetensors"):
+                digest.update(bytes.fromhex(hexadecimal))
     else:
         raise ExchangeError(
             f"{folder}: holds neither a finished run nor published weights; name runs/<run id> of "

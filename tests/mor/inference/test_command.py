@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from ledger.folder import RunFolder
 from mor.__main__ import main
 from mor.config import Config
 from mor.data.tokenizer import ByteTokenizer
+from mor.export import context_of
 from mor.inference.command import Session, Trained
 from mor.inference.decode import generate
 from mor.inference.request import Sampling
@@ -130,6 +132,7 @@ def test_a_token_that_only_the_model_has_is_shown(folders: dict[str, Path]) -> N
         (("--prompt", "\udcff"), "prompt"),
         (("--prompt", "fine", "--prompt", ""), "prompt"),
         (("--prompt", "x", "--pool-tokens", 8), "--pool-tokens 8:"),
+        (("--prompt", "x", "--pool-tokens", 10**12), "--pool-tokens 1000000000000:"),
         (("--prompt", "x", "--pool-tokens", 16, "--max-new", 20), "--pool-tokens:"),
         (("--prompt", "x", "--max-recursions", 4), "--max-recursions 4:"),
         (("--prompt", "x", "--max-new", 0), "--max-new 0:"),
@@ -187,3 +190,40 @@ def test_folders_without_a_model_or_a_tokenizer_are_refused(
         code, out, err = mor("generate", folder, "--prompt", "x")
         assert (code, out, len(err.splitlines())) == (2, "", 1)
         assert str(folder) in err
+
+
+@pytest.mark.parametrize("name", ["vanilla", "mor"])
+@pytest.mark.parametrize("context", ["x", [1], True, 0, -1, 32.0])
+def test_a_context_that_is_no_number_of_tokens_is_one_sentence(
+    name: str, context: object, folders: dict[str, Path], mor: Run, tmp_path: Path
+) -> None:
+    assert mor("export", folders[name], tmp_path / "hf", "hf")[0] == 0
+    file = tmp_path / "hf" / "config.json"
+    values = json.loads(file.read_text())
+    assert values["max_position_embeddings"] == 32
+    file.write_text(json.dumps({**values, "max_position_embeddings": context}))
+    (tmp_path / "hf" / "digests.json").unlink()
+    text = tmp_path / "mine.txt"
+    text.write_text("scaling law")
+    for arguments in (
+        ("generate", tmp_path / "hf", "--prompt", "x"),
+        ("inspect", tmp_path / "hf", "--text", text, "--no-draw", "--out", tmp_path / "out"),
+        ("export", tmp_path / "hf", tmp_path / "out", "hf"),
+    ):
+        code, out, err = mor(*arguments)
+        assert (code, out, len(err.splitlines())) == (2, "", 1)
+        assert f"max_position_embeddings={context}" in err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["vanilla", "mor"])
+def test_a_context_that_is_not_said_is_none(
+    name: str, folders: dict[str, Path], mor: Run, tmp_path: Path
+) -> None:
+    assert mor("export", folders[name], tmp_path / "hf", "hf")[0] == 0
+    file = tmp_path / "hf" / "config.json"
+    values = json.loads(file.read_text())
+    del values["max_position_embeddings"]
+    for said in ({"max_position_embeddings": None}, {}):
+        file.write_text(json.dumps({**values, **said}))
+        assert context_of(tmp_path / "hf") is None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -140,29 +143,91 @@ def test_a_cancelled_request_leaves_nothing_and_disturbs_nobody(ticks: int) -> N
     assert len(engine.runner.states.free) == len(engine.runner.states.x)
 
 
-@pytest.mark.parametrize(
-    ("prompt", "changes", "named"),
-    [
-        ([], {}, "prompt"),
-        ([VOCAB], {}, "prompt"),
-        ([1] * 30, {"max_new": 8}, "context"),
-        ([1] * 10, {"max_new": 10}, "pool_tokens"),
-        ([1], {"max_new": 0}, "max_new"),
-        ([1], {"temperature": -1.0}, "temperature"),
-        ([1], {"temperature": float("nan")}, "temperature"),
-        ([1], {"top_k": 0}, "top_k"),
-        ([1], {"top_p": 0.0}, "top_p"),
-    ],
-)
+WRONG: list[tuple[object, dict, str]] = [
+    ([], {}, "prompt"),
+    ([VOCAB], {}, "prompt"),
+    ([-1], {}, "prompt"),
+    (["a"], {}, "prompt"),
+    ([1, 1.7], {}, "prompt"),
+    ([1, None], {}, "prompt"),
+    ([True], {}, "prompt"),
+    ([[1, 2]], {}, "prompt"),
+    ("abc", {}, "prompt"),
+    (5, {}, "prompt"),
+    (None, {}, "prompt"),
+    (torch.tensor(1), {}, "prompt"),
+    (torch.tensor([[1], [2]]), {}, "prompt"),
+    (np.array([1.0, 2.0]), {}, "prompt"),
+    ([1] * 30, {"max_new": 8}, "context"),
+    ([1] * 10, {"max_new": 10}, "pool_tokens"),
+    ([1], {"max_new": 0}, "max_new"),
+    ([1], {"max_new": 2.5}, "max_new"),
+    ([1], {"max_new": True}, "max_new"),
+    ([1], {"max_new": "3"}, "max_new"),
+    ([1], {"max_new": None}, "max_new"),
+    ([1], {"temperature": -1.0}, "temperature"),
+    ([1], {"temperature": float("nan")}, "temperature"),
+    ([1], {"temperature": 10**400}, "temperature"),
+    ([1], {"temperature": "x"}, "temperature"),
+    ([1], {"top_k": 0}, "top_k"),
+    ([1], {"top_k": 2.5, "temperature": 1.0}, "top_k"),
+    ([1], {"top_k": True, "temperature": 1.0}, "top_k"),
+    ([1], {"top_p": 0.0}, "top_p"),
+    ([1], {"top_p": "x"}, "top_p"),
+    ([1], {"seed": "x"}, "seed"),
+    ([1], {"seed": 1.5}, "seed"),
+    ([1], {"stop": 5}, "stop"),
+    ([1], {"stop": None}, "stop"),
+    ([1], {"stop": "abc"}, "stop"),
+    ([1], {"stop": (1.5,)}, "stop"),
+    ([1], {"score": "yes"}, "score"),
+    ([1], {"score": True, "score_from": 1.5}, "score_from"),
+]
+
+
+@pytest.mark.parametrize(("prompt", "changes", "named"), WRONG)
 def test_a_wrong_request_is_refused_and_the_others_go_on(
-    prompt: list[int], changes: dict, named: str
+    prompt: Any, changes: dict, named: str
 ) -> None:
     engine = Engine(model_of(), Settings(context=32, pool_tokens=16))
     running = engine.submit(PROMPT, Sampling(max_new=4))
     engine.step()
-    with pytest.raises(EngineError, match=named):
+    with pytest.raises(EngineError, match=named) as refused:
         engine.submit(prompt, Sampling(**({"max_new": 4} | changes)))
+    assert len(str(refused.value).splitlines()) == 1
+    assert list(engine.requests) == [running]
     assert len(list(engine.stream(running))) == 4
+
+
+WHOLE = [int, np.int64, np.uint8, torch.tensor]
+NUMBERS = [float, np.float32, np.float64, torch.tensor]
+
+
+@settings(deadline=None, max_examples=12)
+@given(whole=st.sampled_from(WHOLE), real=st.sampled_from(NUMBERS), truth=st.booleans())
+def test_numbers_of_numpy_and_torch_are_numbers(whole: Any, real: Any, truth: bool) -> None:
+    model = model_of()
+    asked = Sampling(
+        max_new=5, temperature=0.5, top_k=9, top_p=0.75, seed=2, stop=(7,), score=truth
+    )
+    like = Sampling(
+        max_new=whole(5), temperature=real(0.5), top_k=whole(9), top_p=real(0.75), seed=whole(2),
+        stop=[whole(7)], score=np.bool_(truth), score_from=whole(1),  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert like.checked() == asked
+    for prompt in ([whole(t) for t in PROMPT], np.array(PROMPT), torch.tensor(PROMPT)):
+        assert Engine(model, SMALL).generate([prompt], like) == Engine(model, SMALL).generate(
+            [PROMPT], asked
+        )
+
+
+def test_one_prompt_in_place_of_several_is_refused() -> None:
+    engine = Engine(model_of(), SMALL)
+    for prompts, sampling in ((PROMPT, None), ([PROMPT], [5]), ([PROMPT, ["a"]], None)):
+        with pytest.raises(EngineError):
+            engine.generate(prompts, sampling)  # type: ignore[arg-type]
+    assert not engine.requests
+    assert not engine.busy
 
 
 def test_a_wrong_engine_is_refused() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -69,6 +70,64 @@ def test_an_impossible_depth_is_refused() -> None:
     for depth in (0.5, 3.5):
         with pytest.raises(EngineError, match="mean_depth"):
             Engine(model, Settings(mean_depth=depth))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("pool_tokens", 10**12),
+        ("pool_tokens", 10**30),
+        ("kv_bytes", 2**60),
+        ("kv_bytes", float("inf")),
+        ("kv_bytes", 0),
+        ("kv_bytes", "1e9"),
+        ("max_batch", 1.5),
+        ("max_batch", None),
+        ("chunk", "a"),
+        ("page", True),
+        ("page", float("nan")),
+        ("context", [32]),
+        ("context", 10**12),
+        ("mean_depth", "x"),
+        ("mean_depth", float("nan")),
+    ],
+)
+def test_settings_that_no_engine_has_are_one_sentence(name: str, value: object) -> None:
+    model = build(ALL["expert"], seed=1)
+    with pytest.raises(EngineError) as refused:
+        Engine(model, Settings(**{name: value}))  # type: ignore[arg-type]
+    assert str(refused.value).startswith(f"{name}=")
+    assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["pool_tokens", "kv_bytes"])
+def test_what_is_told_in_place_of_too_much_fits(name: str) -> None:
+    model = build(ALL["expert"], seed=1)
+    with pytest.raises(EngineError) as refused:
+        Engine(model, Settings(**{name: 2**60}))  # type: ignore[arg-type]
+    most = int(str(refused.value).split()[-3])
+    needed = {"pool_tokens": most * model.size.d_model, "kv_bytes": most}
+    assert 2**20 < needed[name] < 2**50
+
+
+def test_a_memory_that_is_refused_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a container's limit or a GPU's allocator has it."""
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't allocate memory")
+
+    monkeypatch.setattr("mor.inference.sizing.Pool", refuse)
+    for settings in (Settings(pool_tokens=64), Settings(kv_bytes=2**20), Settings()):
+        with pytest.raises(EngineError):
+            Engine(build(ALL["expert"], seed=1), settings)
+
+
+def test_numbers_of_other_kinds_are_whole_numbers() -> None:
+    model = build(ALL["expert"], seed=1)
+    given = Settings(context=np.int64(32), kv_bytes=65536.0, page=np.int32(2))  # type: ignore[arg-type]
+    engine, like = Engine(model, given), Engine(model, Settings(context=32, kv_bytes=BYTES, page=2))
+    assert engine.settings == like.settings
+    assert engine.pools[0].pages == like.pools[0].pages
 
 
 def test_packed_layers_are_the_layers() -> None:
