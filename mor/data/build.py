@@ -17,12 +17,19 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
 from dataclasses import dataclass
 from pathlib import Path
 
 from mor.config import DataConfig
-from mor.data.manifest import Manifest, ManifestWriter, Shard, read_manifest, shard_file
+from mor.data.manifest import Manifest, ManifestWriter, Origin, Shard, read_manifest, shard_file
 from mor.data.needs import Need, Prepared, held
 from mor.data.packed import token_dtype
 from mor.data.pieces import Work
@@ -114,21 +121,28 @@ class Builder:
     workers: int = 1
     should_stop: Callable[[], bool] = lambda: False
     on_shard: Callable[[Shard, Prepared], None] = lambda shard, prepared: None
+    origin_of: Callable[[str], Origin | None] = lambda name: None  # what a file of the source is
 
     def build(self, need: Need) -> Prepared:
         """Returns what is there at the end. Raises what `make_shard` raises, PreparationStopped."""
         self._writer = ManifestWriter(self.folder)
         manifest = read_manifest(self.folder)
         self._known, self._total = dict(manifest.shards), manifest.total
+        self._read = {name for name, origin in manifest.origins.items() if origin.sha256}
         if self._state().missing(need):
-            with _pool(self.workers) as pool:
-                self._carry_out(pool, need)
+            looking = ThreadPoolExecutor(self.workers)
+            try:
+                with _pool(self.workers) as pool:
+                    self._carry_out(pool, looking, need)
+            finally:
+                looking.shutdown(wait=False, cancel_futures=True)
         return self._state()
 
     def _state(self) -> Prepared:
         return held(self.data, Manifest(self._known, self._total))
 
-    def _carry_out(self, pool: Executor, need: Need) -> None:
+    def _carry_out(self, pool: Executor, looking: Executor, need: Need) -> None:
+        origins: dict[str, Future[Origin | None]] = {}  # of the files in work
         works = iter(self.sequence)
         ahead: Work | None = None  # the next one that is not there
         running: dict[Future[Shard], Work] = {}
@@ -139,6 +153,8 @@ class Builder:
                 ahead = ahead or next((w for w in works if w.shard not in self._known), None)
                 if ahead is None or (running and self._enough(ahead.shard, need)):
                     break
+                if ahead.name not in self._read | origins.keys():
+                    origins[ahead.name] = looking.submit(self.origin_of, ahead.name)
                 running[pool.submit(make_shard, ahead, self.data, self.folder)] = ahead
                 ahead = None
             if not running:  # the sequence has ended
@@ -147,7 +163,12 @@ class Builder:
                 continue
             for future in wait(running, LOOK_S, FIRST_COMPLETED).done:
                 del running[future]
-                self._take(future.result())
+                shard = future.result()
+                if shard.name in origins:
+                    self._read.add(shard.name)
+                    origin = origins.pop(shard.name).result()
+                    self._writer.read_from({shard.name: origin} if origin else {})
+                self._take(shard)
 
     def _enough(self, upto: int, need: Need) -> bool:
         """Whether the shards before `upto`, those in work included, are likely to be enough."""

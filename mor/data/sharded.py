@@ -29,11 +29,13 @@ from mor.data.manifest import (
     SHARDS,
     SOURCE,
     ManifestWriter,
+    Origin,
     Shard,
     read_manifest,
     shard_file,
 )
 from mor.data.needs import Need, Prepared, held
+from mor.data.origins import Origins, refuse_another_source
 from mor.data.packed import Corpus, Meta, token_dtype
 from mor.data.pieces import Sequence
 from mor.data.progress import reporting
@@ -89,7 +91,10 @@ def _prepare(
     _refuse_full(data, folder, need)
     if data.tokenizer != "train":
         _keep_tokenizer(data, folder, iter(()), how)
-    sequence = Sequence(data, _places(data, folder), folder)
+    places = _places(data, folder)
+    origins = Origins(data, places)
+    refuse_another_source(origins, folder, max(1, how.workers))
+    sequence = Sequence(data, places, folder)
     if data.tokenizer == "train":
         _keep_tokenizer(data, folder, _training_texts(data, sequence), how)
     writer = ManifestWriter(folder)
@@ -105,7 +110,11 @@ def _prepare(
             report(share, now.train + now.val)
             how.on_progress(now)
 
-        builder = Builder(data, folder, sequence, max(1, how.workers), how.should_stop, on_shard)
+        def origin_of(name: str) -> Origin | None:
+            return origins.of([name]).get(name)
+
+        workers = max(1, how.workers)
+        builder = Builder(data, folder, sequence, workers, how.should_stop, on_shard, origin_of)
         return builder.build(need)
 
 
