@@ -16,7 +16,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     Executor,
@@ -28,7 +28,7 @@ from concurrent.futures import (
 from dataclasses import dataclass
 from pathlib import Path
 
-from mor.config import DataConfig
+from mor.config import DataConfig, UserError
 from mor.data.manifest import Manifest, ManifestWriter, Origin, Shard, read_manifest, shard_file
 from mor.data.needs import Need, Prepared, held
 from mor.data.packed import token_dtype
@@ -49,17 +49,18 @@ class PreparationStopped(Exception):
 # -- one shard ---------------------------------------------------------------------------------
 
 
-def make_shard(work: Work, data: DataConfig, folder: Path) -> Shard:
-    """Write one shard. Raises ConfigError for a source that cannot be read, OSError."""
+def make_shard(work: Work, data: DataConfig, folder: Path, before: Shard | None = None) -> Shard:
+    """Write one shard. Raises ConfigError for a source that cannot be read, OSError; UserError,
+    and leaves the file as it is, where the shard would not be what it was `before`."""
     for pause in RETRIES_S:
         try:
-            return _write(work, data, folder)
+            return _write(work, data, folder, before)
         except HubFailed:
             time.sleep(pause)
-    return _write(work, data, folder)
+    return _write(work, data, folder, before)
 
 
-def _write(work: Work, data: DataConfig, folder: Path) -> Shard:
+def _write(work: Work, data: DataConfig, folder: Path, before: Shard | None) -> Shard:
     path = shard_file(folder, work.shard)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     dtype = token_dtype(data.vocab_size)
@@ -87,6 +88,8 @@ def _write(work: Work, data: DataConfig, folder: Path) -> Shard:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        if before is not None and digest.hexdigest() != before.sha256:
+            raise _changed(data, before)
         os.rename(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -103,6 +106,14 @@ def _write(work: Work, data: DataConfig, folder: Path) -> Shard:
     )
 
 
+def _changed(data: DataConfig, shard: Shard) -> UserError:
+    return UserError(
+        f"data={data.name}: {shard.name} is not what it was when shard {shard.shard} was "
+        "prepared, so the tokens of earlier runs cannot be made again; restore the file, or "
+        "type data.name=<another name> to prepare the new text beside it"
+    )
+
+
 @functools.lru_cache(maxsize=4)
 def _tokenizer(folder: Path) -> Tokenizer:
     return kept_tokenizer(folder)
@@ -113,23 +124,30 @@ def _tokenizer(folder: Path) -> Tokenizer:
 
 @dataclass
 class Builder:
-    """Makes the shards of a corpus that are missing, until a need is met or there are no more."""
+    """Makes the shards of a corpus that are missing, until a need is met or there are no more.
+
+    A shard that is damaged counts as missing, and keeps its line in the manifest: until it is made
+    again, with the same bytes, that line is the only record of what it was.
+    """
 
     data: DataConfig
     folder: Path
     sequence: Iterable[Work]
     workers: int = 1
     should_stop: Callable[[], bool] = lambda: False
-    on_shard: Callable[[Shard, Prepared], None] = lambda shard, prepared: None
+    on_shard: Callable[[Prepared], None] = lambda prepared: None
     origin_of: Callable[[str], Origin | None] = lambda name: None  # what a file of the source is
+    damaged: Sequence[Shard] = ()
 
     def build(self, need: Need) -> Prepared:
         """Returns what is there at the end. Raises what `make_shard` raises, PreparationStopped."""
         self._writer = ManifestWriter(self.folder)
         manifest = read_manifest(self.folder)
-        self._known, self._total = dict(manifest.shards), manifest.total
+        self._before = manifest.dropped | {shard.shard: shard for shard in self.damaged}
+        self._known = {n: s for n, s in manifest.shards.items() if n not in self._before}
+        self._total = manifest.total
         self._read = {name for name, origin in manifest.origins.items() if origin.sha256}
-        if self._state().missing(need):
+        if self._left(need):
             looking = ThreadPoolExecutor(self.workers)
             try:
                 with _pool(self.workers) as pool:
@@ -141,26 +159,35 @@ class Builder:
     def _state(self) -> Prepared:
         return held(self.data, Manifest(self._known, self._total))
 
+    def _left(self, need: Need) -> bool:
+        return bool(self._state().missing(need) or self._before.keys() - self._known.keys())
+
+    def _is_wanted(self, work: Work, need: Need) -> bool:
+        if work.shard in self._known:
+            return False
+        return work.shard in self._before or self._state().missing(need) > 0
+
     def _carry_out(self, pool: Executor, looking: Executor, need: Need) -> None:
         origins: dict[str, Future[Origin | None]] = {}  # of the files in work
         works = iter(self.sequence)
         ahead: Work | None = None  # the next one that is not there
         running: dict[Future[Shard], Work] = {}
-        while self._state().missing(need):
+        while self._left(need):
             if self.should_stop():
                 raise PreparationStopped
             while len(running) < self.workers:
-                ahead = ahead or next((w for w in works if w.shard not in self._known), None)
+                ahead = ahead or next((w for w in works if self._is_wanted(w, need)), None)
                 if ahead is None or (running and self._enough(ahead.shard, need)):
                     break
                 if ahead.name not in self._read | origins.keys():
                     origins[ahead.name] = looking.submit(self.origin_of, ahead.name)
-                running[pool.submit(make_shard, ahead, self.data, self.folder)] = ahead
+                before = self._before.get(ahead.shard)
+                running[pool.submit(make_shard, ahead, self.data, self.folder, before)] = ahead
                 ahead = None
             if not running:  # the sequence has ended
                 self._total = len(self._known)
                 self._writer.complete(self._total)
-                continue
+                break
             for future in wait(running, LOOK_S, FIRST_COMPLETED).done:
                 del running[future]
                 shard = future.result()
@@ -172,7 +199,7 @@ class Builder:
 
     def _enough(self, upto: int, need: Need) -> bool:
         """Whether the shards before `upto`, those in work included, are likely to be enough."""
-        if not self._known:
+        if not self._known or upto in self._before:
             return False
         mean = {
             split: sum(getattr(s, f"{split}_tokens") for s in self._known.values())
@@ -182,10 +209,9 @@ class Builder:
         return likely["train"] > need.train and likely["val"] > need.val
 
     def _take(self, shard: Shard) -> None:
-        """Write a shard into the manifest, unless `on_shard` raises."""
         self._known[shard.shard] = shard
-        self.on_shard(shard, self._state())
         self._writer.add(shard)
+        self.on_shard(self._state())
 
 
 class _Here(Executor):

@@ -69,6 +69,7 @@ class Manifest:
     shards: dict[int, Shard]
     total: int | None  # shards of the whole corpus, once they are known
     origins: dict[str, Origin] = field(default_factory=dict)  # by name; older folders have none
+    dropped: dict[int, Shard] = field(default_factory=dict)  # damaged, and not made again yet
 
     def prefix(self) -> list[Shard]:
         """The shards from the first one on, up to the first that is missing."""
@@ -91,6 +92,7 @@ def read_manifest(folder: Path) -> Manifest:
     """What the manifest says; a line that was cut off by a crash does not count."""
     shards: dict[int, Shard] = {}
     origins: dict[str, Origin] = {}
+    dropped: dict[int, Shard] = {}
     total = None
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for line in (folder / MANIFEST).read_bytes().split(b"\n"):
@@ -98,8 +100,9 @@ def read_manifest(folder: Path) -> Manifest:
                 entry = json.loads(line)
                 if "total" in entry:
                     total = int(entry["total"])
-                elif "without" in entry:
-                    shards.pop(int(entry["without"]), None)
+                elif "without" in entry:  # of versions that noted damage
+                    if (number := int(entry["without"])) in shards:
+                        dropped[number] = shards.pop(number)
                 elif "origins" in entry:
                     for name, one in entry["origins"].items():
                         if one[1] or name not in origins:  # a digest says more than a size
@@ -107,7 +110,8 @@ def read_manifest(folder: Path) -> Manifest:
                 else:
                     shard = Shard(**entry)
                     shards[shard.shard] = shard
-    return Manifest(shards, total, origins)
+                    dropped.pop(shard.shard, None)
+    return Manifest(shards, total, origins, dropped)
 
 
 class ManifestWriter:
@@ -118,10 +122,6 @@ class ManifestWriter:
 
     def add(self, shard: Shard) -> None:
         self._append(dataclasses.asdict(shard))
-
-    def drop(self, number: int) -> None:
-        """A shard is damaged: it is made again."""
-        self._append({"without": number})
 
     def complete(self, total: int) -> None:
         """The corpus has so many shards."""

@@ -28,7 +28,6 @@ from mor.data.look import refuse_no_room
 from mor.data.manifest import (
     SHARDS,
     SOURCE,
-    ManifestWriter,
     Origin,
     Shard,
     read_manifest,
@@ -97,15 +96,11 @@ def _prepare(
     sequence = Sequence(data, places, folder)
     if data.tokenizer == "train":
         _keep_tokenizer(data, folder, _training_texts(data, sequence), how)
-    writer = ManifestWriter(folder)
     for shard in damaged:
         log.warning("shard %d of %s is damaged and is made again", shard.shard, folder)
-        writer.drop(shard.shard)
-    before = {shard.shard: shard for shard in damaged}
     with reporting(f"preparing {data.name}", how.progress) as report:
 
-        def on_shard(shard: Shard, now: Prepared) -> None:
-            _refuse_changed(data, shard, before.get(shard.shard))
+        def on_shard(now: Prepared) -> None:
             share = min(1.0, now.train / need.train) if need.train else None
             report(share, now.train + now.val)
             how.on_progress(now)
@@ -114,7 +109,9 @@ def _prepare(
             return origins.of([name]).get(name)
 
         workers = max(1, how.workers)
-        builder = Builder(data, folder, sequence, workers, how.should_stop, on_shard, origin_of)
+        builder = Builder(
+            *(data, folder, sequence, workers), how.should_stop, on_shard, origin_of, damaged
+        )
         return builder.build(need)
 
 
@@ -173,7 +170,7 @@ def repair_shard(data: DataConfig, folder: Path, shard: Shard) -> None:
             pass
         sequence = Sequence(data, _places(data, folder), folder)
         work = next(islice(iter(sequence), shard.shard, None))
-        _refuse_changed(data, make_shard(work, data, folder), shard)
+        make_shard(work, data, folder, shard)
 
 
 # -- what it is made of --------------------------------------------------------------------------
@@ -245,15 +242,6 @@ def _is_damaged(folder: Path, shard: Shard) -> bool:
     except DamagedShard:
         return True
     return False
-
-
-def _refuse_changed(data: DataConfig, made: Shard, before: Shard | None) -> None:
-    if before is not None and made.sha256 != before.sha256:
-        raise UserError(
-            f"data={data.name}: {made.name} is not what it was when shard {made.shard} was "
-            "prepared, so the tokens of earlier runs cannot be made again; restore the file, or "
-            "type data.name=<another name> to prepare the new text beside it"
-        )
 
 
 # -- limits --------------------------------------------------------------------------------------

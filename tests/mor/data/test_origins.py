@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mor.config import ConfigError, DataConfig
-from mor.data.manifest import MANIFEST, Manifest, Origin, read_manifest
+from mor.config import ConfigError, DataConfig, UserError
+from mor.data.manifest import MANIFEST, Manifest, Origin, read_manifest, shard_file
 from mor.data.origins import refuse_another_copy
 from mor.data.prepare import prepare
 from mor.data.sharded import How
@@ -52,6 +52,11 @@ def ready(data: DataConfig, tokens: float, **how: object) -> Path:
 def state(folder: Path) -> dict[str, bytes]:
     files = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def without_origins(folder: Path) -> None:
+    lines = (folder / MANIFEST).read_text().splitlines(keepends=True)
+    (folder / MANIFEST).write_text("".join(line for line in lines if "origins" not in line))
 
 
 def known_files(manifest: Manifest) -> set[str]:
@@ -113,8 +118,7 @@ def test_the_same_files_elsewhere_are_the_same(data: DataConfig, mirror: Path, t
 def test_a_manifest_of_before_goes_on(data: DataConfig) -> None:
     whole = state(ready(replace(data, cache_dir=data.cache_dir + "2"), 10**6))
     folder = ready(data, 3000)
-    lines = (folder / MANIFEST).read_text().splitlines(keepends=True)
-    (folder / MANIFEST).write_text("".join(line for line in lines if "origins" not in line))
+    without_origins(folder)
     assert not read_manifest(folder).origins
     ready(data, 10**6)
     again = state(folder)
@@ -122,6 +126,36 @@ def test_a_manifest_of_before_goes_on(data: DataConfig) -> None:
         n: c for n, c in whole.items() if n != MANIFEST
     }
     assert known_files(read_manifest(folder))
+
+
+@pytest.mark.parametrize("noted", [False, True])
+def test_damage_that_cannot_be_made_good_is_refused_every_time(
+    data: DataConfig, mirror: Path, noted: bool
+) -> None:
+    """Also where the files of the source are not known, as of older versions."""
+    folder = ready(data, 10**6)
+    without_origins(folder)
+    whole = state(folder)
+    path = shard_file(folder, 0)
+    path.write_bytes(b"\1" + path.read_bytes()[1:])
+    if noted:  # as older versions did, which forgot the digest so
+        with open(folder / MANIFEST, "a") as file:
+            file.write('{"without": 0}\n')
+    before = state(folder)
+    for file in range(FILES):
+        CHANGES["as long"](mirror, file)
+    for workers in (1, 1, 2):
+        with pytest.raises(UserError, match="shard 0 "):
+            ready(data, 10**6, verify=True, workers=workers)
+        assert state(folder) == before
+    if not noted:
+        with pytest.raises(UserError, match="shard 0 "):
+            prepare(data, False).train[:10]
+        assert state(folder) == before
+    for file in range(FILES):
+        write(mirror, file)
+    ready(data, 10**6, verify=True)
+    assert path.read_bytes() == whole[f"shards/{path.name}"]
 
 
 def test_what_may_be_one_file() -> None:

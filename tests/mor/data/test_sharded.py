@@ -204,6 +204,14 @@ def test_a_source_that_changed_is_refused(data: DataConfig, source: list[Path]) 
         ready(planned, verify=True)
 
 
+def test_damage_beyond_what_is_needed_is_made_again(data: DataConfig) -> None:
+    corpus = ready(data, 6000)
+    before, last = shards(corpus), max(read_manifest(corpus.folder).shards)
+    shard_file(corpus.folder, last).unlink()
+    ready(data, 100, verify=True)
+    assert shards(corpus) == before
+
+
 def test_a_disk_that_is_too_small_is_said_before(
     data: DataConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
