@@ -8,7 +8,7 @@ from rich.console import Console
 
 from mor.data.fingerprint import is_sharded
 from mor.data.known import Known, asks_for_more, known
-from mor.data.rows import EMPTY
+from mor.data.tally import EMPTY
 from sweeps.plan import Plan, Run
 from sweeps.tables import count, counted, duration
 

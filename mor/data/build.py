@@ -33,8 +33,9 @@ from mor.data.manifest import Manifest, ManifestWriter, Origin, Shard, read_mani
 from mor.data.needs import Need, Prepared, held
 from mor.data.packed import token_dtype
 from mor.data.pieces import Work
-from mor.data.rows import HubFailed, Tally, read_texts
+from mor.data.rows import HubFailed, read_texts
 from mor.data.split import share
+from mor.data.tally import Tally
 from mor.data.tokenizer import Tokenizer, batches_of, kept_tokenizer
 
 RETRIES_S = (1.0, 4.0, 16.0, 60.0)  # waits before a piece of a hub that fails is read again

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from mor.config import DataConfig
 from mor.data.opening import Source
-from mor.data.rows import Tally, no_column, read_texts, unreadable
+from mor.data.rows import no_column, read_texts, unreadable
 from mor.data.sources import SourceFile, source_files
+from mor.data.tally import Tally
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq  # type: ignore[import-untyped]

@@ -21,8 +21,8 @@ from mor.data.manifest import MANIFEST, read_manifest
 from mor.data.needs import corpus_folder, held
 from mor.data.packed import META
 from mor.data.reading import is_read_whole, read_corpus
-from mor.data.rows import Tally
 from mor.data.sources import compression_of, named_files, text_format
+from mor.data.tally import Tally
 
 OF_BYTES = ("bytes", "train")  # tokenizers that make no more tokens than there are bytes
 
@@ -102,6 +102,13 @@ def _most(data: DataConfig) -> int | None:
 
 def _bytes(files: list[Path]) -> int:
     return sum(os.path.getsize(path) for path in files)
+
+
+def refuse_left_out(data: DataConfig) -> None:
+    """Raises ConfigError where data.on_bad_row=stop, and a planned corpus was prepared before and
+    rows were left out."""
+    if data.on_bad_row == "stop" and corpus_folder(data).exists():
+        known(data).tally.refuse_stop()
 
 
 def asks_for_more(data: DataConfig, there: Known) -> bool:

@@ -12,8 +12,8 @@ from mor.config import DataConfig
 from mor.data.corpus import documents
 from mor.data.packed import Meta, TokenWriter
 from mor.data.progress import reporting
-from mor.data.rows import EMPTY
 from mor.data.split import Split, no_split, share
+from mor.data.tally import EMPTY
 from mor.data.tokenizer import batches_of, make_tokenizer
 
 log = logging.getLogger(__name__)

@@ -14,9 +14,10 @@ from mor.config import ConfigError, DataConfig
 from mor.data.fingerprint import is_sharded
 from mor.data.opening import Source
 from mor.data.progress import reporting
-from mor.data.rows import Tally, read_texts
+from mor.data.rows import read_texts
 from mor.data.sources import refuse_kind, source_files, text_format
 from mor.data.split import Split, no_split
+from mor.data.tally import Tally
 
 SHOWN = 50  # files that a refusal names
 LONG = 2**28  # bytes of files: more are read with a progress bar

@@ -10,14 +10,14 @@ of which none is JSON.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from mor.config import ConfigError, DataConfig
 from mor.data.hub import first_line
 from mor.data.opening import BROKEN, HUB, Source
+from mor.data.tally import EMPTY, MISSING, NOT_JSON, NOT_TEXT, SURROGATES, Tally
 
 if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped]
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 ROWS = 256  # of a parquet file, read at once
 LONGEST_LIST = 256 * 2**20  # bytes of a JSON list, which is parsed as a whole
 REPLACED = 1e-3  # share of characters that a text file may lose to another encoding
-EMPTY = "empty"  # a row without a character: left out, not bad
 
 
 @dataclass(frozen=True)
@@ -40,48 +39,6 @@ class Piece:
 
 
 WHOLE = Piece()
-
-
-@dataclass
-class Tally:
-    """Rows read, and those left out by kind with the place of the first one."""
-
-    stop: bool = False  # data.on_bad_row=stop
-    rows: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)
-    places: dict[str, str] = field(default_factory=dict)
-
-    def skip(self, kind: str, where: str) -> None:
-        """Count a row without text. Raises ConfigError where bad rows are to stop it."""
-        if self.stop and kind != EMPTY:
-            raise ConfigError(
-                "data.on_bad_row",
-                "stop",
-                f"{where} is a bad row ({kind})",
-                "fix the row, or type data.on_bad_row=skip to leave such rows out",
-            )
-        self.skipped[kind] += 1
-        self.places.setdefault(kind, where)
-
-    def add(self, other: Tally) -> None:
-        """Take over what another one has counted."""
-        self.rows += other.rows
-        self.skipped.update(other.skipped)
-        self.places = {**other.places, **self.places}
-
-    def report(self) -> str:
-        """One sentence; empty where nothing was left out."""
-        if not self.skipped:
-            return ""
-        kinds = ", ".join(
-            f"{count:,} {kind} (first: {self.places[kind]})"
-            for kind, count in self.skipped.most_common()
-        )
-        remedy = "; data.encoding=<name> reads another encoding" * (NOT_TEXT in self.skipped)
-        return f"{self.skipped.total():,} of {self.rows:,} rows left out: {kinds}{remedy}"
-
-
-NOT_TEXT = "not in data.encoding"
 
 
 def read_texts(
@@ -119,11 +76,6 @@ def _checked(
                 "name a column of text",
             )
     tally.add(own)
-
-
-MISSING = "without data.text_field"
-SURROGATES = "with lone surrogates"
-NOT_JSON = "not JSON"
 
 
 def _value(value: Any, tally: Tally, where: str) -> str | None:

@@ -38,10 +38,11 @@ from mor.data.origins import Origins, refuse_another_source
 from mor.data.packed import Corpus, Meta, token_dtype
 from mor.data.pieces import Sequence
 from mor.data.progress import reporting
-from mor.data.rows import Tally, read_texts
+from mor.data.rows import read_texts
 from mor.data.shards import DamagedShard, ShardFiles, ShardTokens, check_shard
 from mor.data.sources import source_files
 from mor.data.split import share
+from mor.data.tally import Tally
 from mor.data.tokenizer import FILE, kept_tokenizer, make_tokenizer
 
 log = logging.getLogger(__name__)

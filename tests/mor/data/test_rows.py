@@ -17,7 +17,8 @@ from mor.config import ConfigError, DataConfig
 from mor.data.corpus import documents
 from mor.data.opening import Source
 from mor.data.pieces import pieces_of
-from mor.data.rows import Piece, Tally, read_texts
+from mor.data.rows import Piece, read_texts
+from mor.data.tally import Tally
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
