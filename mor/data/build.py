@@ -103,6 +103,7 @@ def _write(work: Work, data: DataConfig, folder: Path, before: Shard | None) -> 
         sha256=digest.hexdigest(),
         skipped=dict(tally.skipped),
         places=tally.places,
+        replaced=tally.replaced,
         **counts,
     )
 

@@ -73,7 +73,8 @@ def _packed(data: DataConfig) -> Known:
     meta = read_json(corpus_folder(data) / META) or {}
     skipped = Counter({str(kind): int(n) for kind, n in meta.get("skipped", {}).items()})
     rows = meta["train_documents"] + meta["val_documents"] + skipped.total()
-    tally = Tally(rows=rows, skipped=skipped, places=meta.get("places", {}))
+    places, replaced = meta.get("places", {}), meta.get("replaced", 0)
+    tally = Tally(rows=rows, skipped=skipped, places=places, replaced=replaced)
     return Known(meta["train_tokens"], meta["val_tokens"], True, tally)
 
 
@@ -81,7 +82,8 @@ def _in_shards(data: DataConfig) -> Known:
     manifest = read_manifest(corpus_folder(data))
     state, tally = held(data, manifest), Tally()
     for shard in manifest.prefix():
-        tally.add(Tally(rows=shard.rows, skipped=Counter(shard.skipped), places=shard.places))
+        skipped = Counter(shard.skipped)
+        tally.add(Tally(False, shard.rows, skipped, shard.places, shard.replaced))
     if state.complete:
         return Known(state.train, state.val, True, tally)
     most = _most(data)

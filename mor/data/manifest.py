@@ -43,6 +43,7 @@ class Shard:
     sha256: str  # of its file
     skipped: dict[str, int] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)  # of the first row skipped, by kind
+    replaced: int = 0  # characters of text files that are not in data.encoding
 
     @property
     def tokens(self) -> int:

@@ -13,7 +13,6 @@ from mor.data.corpus import documents
 from mor.data.packed import Meta, TokenWriter
 from mor.data.progress import reporting
 from mor.data.split import Split, no_split, share
-from mor.data.tally import EMPTY
 from mor.data.tokenizer import batches_of, make_tokenizer
 
 log = logging.getLogger(__name__)
@@ -46,7 +45,7 @@ def pack(data: DataConfig, fingerprint: str, folder: Path, progress: bool) -> Me
                     break
             read = (train.bytes + val.bytes) / source.size if source.size else 0.0
             report(max(read, train.tokens / limit) or None, train.tokens + val.tokens)
-    if set(source.tally.skipped) - {EMPTY}:
+    if source.tally.is_bad:
         log.warning("%s: %s", data.name, source.tally.report())
     if not train.tokens or not val.tokens:
         raise no_split(data, split, train.documents, val.documents)
@@ -63,6 +62,7 @@ def pack(data: DataConfig, fingerprint: str, folder: Path, progress: bool) -> Me
         val_bytes=val.bytes,
         skipped=dict(source.tally.skipped),
         places=dict(source.tally.places),
+        replaced=source.tally.replaced,
     )
 
 

@@ -46,6 +46,7 @@ class Meta:
     val_bytes: int  # of UTF-8 text: turns nats per token into bits per byte
     skipped: dict[str, int] = field(default_factory=dict)  # rows without text, by kind
     places: dict[str, str] = field(default_factory=dict)  # of the first row skipped, by kind
+    replaced: int = 0  # characters of text files that are not in data.encoding
 
 
 class Tokens(Protocol):

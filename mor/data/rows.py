@@ -106,11 +106,13 @@ def _whole_text(source: Source, data: DataConfig, tally: Tally) -> Iterator[str]
         raise unreadable(source, error) from error
     text = content.decode(data.encoding, errors="replace")
     refuse_binary(text, source, data.encoding)
+    lost = text.count("\ufffd")
+    if lost:  # the text may spell some itself
+        lost -= content.decode(data.encoding, errors="ignore").count("\ufffd")
     if data.kind != "stdlib":
-        _refuse_encoding(
-            text.count("\ufffd") - content.count("\ufffd".encode()), text, source, data
-        )
+        _refuse_encoding(lost, text, source, data)
     tally.rows += 1
+    tally.replace(lost, source.place, data.encoding)
     if text:
         yield text
     else:

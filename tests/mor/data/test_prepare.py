@@ -12,6 +12,7 @@ import pytest
 
 from ledger.errors import UserError
 from mor.config import ConfigError, DataConfig, to_dict
+from mor.data.known import known
 from mor.data.look import refuse_unreadable
 from mor.data.packed import TokenWriter
 from mor.data.prepare import prepare
@@ -228,6 +229,25 @@ def test_rows_left_out_before_are_refused_where_they_are_to_stop_it(
         assert "1 null (first: " in str(caught.value)
         assert "1 int (first: " in str(caught.value)
     refuse_unreadable([replace(planned, on_bad_row="skip")])
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_replaced_characters_are_kept_with_the_tokens(tmp_path: Path, files, sharded: bool) -> None:
+    for i in range(20):
+        (tmp_path / f"{i}.txt").write_bytes(f"text {i} ".encode() * 500 + b"\xff" * (i == 7))
+    data = files(tmp_path / "*.txt", sharded=sharded, val_fraction=0.4)
+    corpus = prepare(data, progress=False)
+    planned = replace(data, fingerprint=corpus.meta.fingerprint)
+    tally = known(planned).tally
+    assert (tally.replaced, tally.rows, dict(tally.skipped)) == (1, 20, {})
+    assert tally.places == {"replaced": str(tmp_path / "7.txt")}
+    assert corpus.meta.train_documents + corpus.meta.val_documents == 20
+    with pytest.raises(ConfigError) as caught:
+        prepare(replace(planned, on_bad_row="stop"), progress=False)
+    assert caught.value.setting == "data.on_bad_row"
+    with pytest.raises(ConfigError) as caught:
+        prepare(replace(data, on_bad_row="stop", cache_dir=str(tmp_path / "other")), progress=False)
+    assert caught.value.setting == "data.on_bad_row"
 
 
 def test_an_error_while_a_tokenizer_trains_is_kept(tmp_path: Path, files) -> None:
