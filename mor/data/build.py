@@ -14,6 +14,7 @@ import hashlib
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,10 +37,12 @@ from mor.data.pieces import Work
 from mor.data.rows import HubFailed, read_texts
 from mor.data.split import share
 from mor.data.tally import Tally
-from mor.data.tokenizer import Tokenizer, batches_of, kept_tokenizer
+from mor.data.texts import size_of
+from mor.data.tokenizer import Tokenizer, batches_of, encoded, kept_tokenizer
 
 RETRIES_S = (1.0, 4.0, 16.0, 60.0)  # waits before a piece of a hub that fails is read again
 THREADS = "TOKENIZERS_PARALLELISM"
+HELD_OUT = 2**24  # bytes of held-out tokens of a shard in memory, until the others are written
 LOOK_S = 0.5  # between looks at a request to stop
 
 
@@ -70,23 +73,28 @@ def _write(work: Work, data: DataConfig, folder: Path, before: Shard | None) -> 
     counts = {"train_tokens": 0, "val_tokens": 0, "train_documents": 0, "val_documents": 0,
               "train_bytes": 0, "val_bytes": 0}  # fmt: skip
     digest = hashlib.sha256()
-    held_out: list[bytes] = []
     try:
-        with open(temporary, "wb") as file:
-            for texts in batches_of(read_texts(work.source, data, tally, work.piece)):
-                lines: list[bytes] = []
-                for text, tokens in zip(texts, tokenizer.encode(texts), strict=True):
-                    split = "val" if share(text) < data.val_fraction else "train"
-                    (held_out if split == "val" else lines).append(tokens.astype(dtype).tobytes())
-                    counts[f"{split}_tokens"] += len(tokens)
-                    counts[f"{split}_documents"] += 1
-                    counts[f"{split}_bytes"] += len(text.encode())
-                content = b"".join(lines)
+        with (
+            open(temporary, "wb") as file,
+            tempfile.SpooledTemporaryFile(HELD_OUT, dir=str(path.parent)) as held_out,
+        ):
+
+            def write(content: bytes) -> None:
                 digest.update(content)
                 file.write(content)
-            content = b"".join(held_out)
-            digest.update(content)
-            file.write(content)
+
+            for texts in batches_of(read_texts(work.source, data, tally, work.piece)):
+                for text, parts in encoded(tokenizer, texts):
+                    split = "val" if share(text) < data.val_fraction else "train"
+                    for tokens in parts:
+                        content = tokens.astype(dtype).tobytes()
+                        held_out.write(content) if split == "val" else write(content)
+                        counts[f"{split}_tokens"] += len(tokens)
+                    counts[f"{split}_documents"] += 1
+                    counts[f"{split}_bytes"] += size_of(text)
+            held_out.seek(0)
+            while content := held_out.read(HELD_OUT):
+                write(content)
             file.flush()
             os.fsync(file.fileno())
         if before is not None and digest.hexdigest() != before.sha256:

@@ -20,7 +20,7 @@ from mor.data.needs import bytes_per_token, corpus_folder
 from mor.data.opening import BROKEN, Source
 from mor.data.pack import training_texts
 from mor.data.reading import is_read_whole, read_corpus, read_files, refusal
-from mor.data.rows import read_texts, refuse_binary, unreadable
+from mor.data.rows import read_texts, unreadable
 from mor.data.sources import (
     FileRefused,
     matching_files,
@@ -29,6 +29,7 @@ from mor.data.sources import (
     text_format,
 )
 from mor.data.tally import Tally
+from mor.data.texts import refuse_binary
 from mor.data.tokenizer import load_tokenizer, refuse_vocabulary
 
 FILES = 64  # of a corpus in shards that are looked into, spread evenly over it

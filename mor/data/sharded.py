@@ -43,6 +43,7 @@ from mor.data.shards import DamagedShard, ShardFiles, ShardTokens, check_shard
 from mor.data.sources import source_files
 from mor.data.split import share
 from mor.data.tally import Tally
+from mor.data.texts import Text
 from mor.data.tokenizer import FILE, kept_tokenizer, make_tokenizer
 
 log = logging.getLogger(__name__)
@@ -188,7 +189,7 @@ def _places(data: DataConfig, folder: Path) -> dict[str, str]:
     return listing.places(data)
 
 
-def _keep_tokenizer(data: DataConfig, folder: Path, texts: Iterable[str], how: How) -> None:
+def _keep_tokenizer(data: DataConfig, folder: Path, texts: Iterable[Text], how: How) -> None:
     if data.tokenizer == "bytes" or (folder / FILE).exists():
         return
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
@@ -199,7 +200,7 @@ def _keep_tokenizer(data: DataConfig, folder: Path, texts: Iterable[str], how: H
     sync_to_disk(folder)
 
 
-def _training_texts(data: DataConfig, sequence: Sequence) -> Iterator[str]:
+def _training_texts(data: DataConfig, sequence: Sequence) -> Iterator[Text]:
     for work in sequence:
         for text in read_texts(work.source, data, Tally(), work.piece):
             if share(text) >= data.val_fraction:
