@@ -32,6 +32,7 @@ SEPARATOR_FILE = "separator.txt"  # beside it, where data.separator names one
 SEPARATOR = "<|endoftext|>"
 SEPARATORS = (SEPARATOR, "<|end_of_text|>", "</s>", "<eos>", "[EOS]")  # the first one known is used
 TRAINING_BYTES = 64 * 2**20  # text that a tokenizer is trained on, at most: it is held in memory
+TRAINING_PART = 2**14  # characters of a long text that are counted at once; 256 such are held
 LARGE = 2**16  # entries of a vocabulary whose training takes minutes
 BATCH_CHARS = 2**20  # text that is tokenised at once
 LONGEST_CHARACTER = 4  # bytes of UTF-8
@@ -266,8 +267,10 @@ def _train(data: DataConfig, documents: Iterable[Text], progress: bool) -> token
             f"data.tokenizer=train needs {len(alphabet)} bytes and a separator at least",
             "type data.vocab_size=4096 or data.tokenizer=bytes",
         )
-    texts = list(_first_bytes(documents))
-    refuse_vocabulary(data, texts)
+    texts: Iterable[str] = _first_bytes(documents)
+    if data.vocab_size > LARGE:
+        texts = list(texts)  # read twice
+        refuse_vocabulary(data, texts)
     core = Core(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
@@ -322,7 +325,9 @@ def _first_bytes(texts: Iterable[Text]) -> Iterator[str]:
     seen = 0
     for text in texts:
         if isinstance(text, LongText):
-            yield from at_words(text.parts())  # the words that are counted are the same
+            yield from at_words(
+                text.parts(), TRAINING_PART
+            )  # the words that are counted are the same
         else:
             yield text
         seen += size_of(text)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 BETWEEN = re.compile(r"[^\W\d_](?=[ \n][^\W\d_])")
-PART_CHARS = 2**20
+PART_CHARS = 2**17
 
 
 def splits_words(form: dict[str, Any]) -> bool:
@@ -31,12 +31,14 @@ def splits_words(form: dict[str, Any]) -> bool:
     )
 
 
-def at_words(parts: Iterable[str]) -> Iterator[str]:
-    """A text in other parts, of about PART_CHARS characters, each but the first begins a word."""
+def at_words(parts: Iterable[str], size: int = 0) -> Iterator[str]:
+    """A text in other parts, of about `size` (0: PART_CHARS) characters; each but the first begins
+    a word."""
+    size = size or PART_CHARS
     held, searched = "", 0
-    for part in parts:
+    for part in _at_most(parts, size):
         held += part
-        if len(held) < PART_CHARS:
+        if len(held) < size:
             continue
         cut = _last_between(held, searched)
         searched = len(held) - 2
@@ -45,6 +47,12 @@ def at_words(parts: Iterable[str]) -> Iterator[str]:
             held, searched = held[cut:], 0
     if held:
         yield held
+
+
+def _at_most(parts: Iterable[str], size: int) -> Iterator[str]:
+    for part in parts:
+        for start in range(0, len(part), size):
+            yield part[start : start + size]
 
 
 def _last_between(text: str, start: int) -> int:

@@ -173,3 +173,17 @@ def test_long_files_that_are_no_text(
         with pytest.raises(ConfigError) as caught:
             prepare(replace(corpus, sharded=sharded), progress=False)
         assert caught.value.setting == setting
+
+
+@pytest.mark.parametrize("size", [1, 40, 10**6])
+def test_training_on_parts_gives_the_same_tokenizer(corpus: DataConfig, monkeypatch, size) -> None:
+    data = replace(corpus, tokenizer="train", vocab_size=400)
+
+    def trained_in(cache: str) -> bytes:
+        made = prepare(replace(data, cache_dir=data.cache_dir + cache), progress=False)
+        return (made.folder / "tokenizer.json").read_bytes()
+
+    whole = trained_in("whole")
+    monkeypatch.setattr("mor.data.rows.LONG", 100)
+    monkeypatch.setattr("mor.data.tokenizer.TRAINING_PART", size)
+    assert trained_in("parts") == whole
