@@ -13,6 +13,7 @@ import functools
 import hashlib
 import multiprocessing
 import os
+import shutil
 import signal
 import tempfile
 import threading
@@ -29,8 +30,17 @@ from concurrent.futures import (
 from dataclasses import dataclass
 from pathlib import Path
 
+from ledger.processes import start_time
 from mor.config import DataConfig, UserError
-from mor.data.manifest import Manifest, ManifestWriter, Origin, Shard, read_manifest, shard_file
+from mor.data.manifest import (
+    SHARDS,
+    Manifest,
+    ManifestWriter,
+    Origin,
+    Shard,
+    read_manifest,
+    shard_file,
+)
 from mor.data.needs import Need, Prepared, held
 from mor.data.packed import token_dtype
 from mor.data.pieces import Work
@@ -43,6 +53,9 @@ from mor.data.tokenizer import Tokenizer, batches_of, encoded, kept_tokenizer
 RETRIES_S = (1.0, 4.0, 16.0, 60.0)  # waits before a piece of a hub that fails is read again
 THREADS = "TOKENIZERS_PARALLELISM"
 HELD_OUT = 2**24  # bytes of held-out tokens of a shard in memory, until the others are written
+KILLED_S = 10.0  # that a killed worker is given to end
+TICK_S = 2.0  # the clocks of processes and of files agree to this
+TOKENIZER_FOLDER = ".tokenizer-"
 LOOK_S = 0.5  # between looks at a request to stop
 
 
@@ -66,7 +79,7 @@ def make_shard(work: Work, data: DataConfig, folder: Path, before: Shard | None 
 
 def _write(work: Work, data: DataConfig, folder: Path, before: Shard | None) -> Shard:
     path = shard_file(folder, work.shard)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}{_ending(os.getpid())}")
     dtype = token_dtype(data.vocab_size)
     tokenizer = _tokenizer(folder)
     tally = Tally(stop=data.on_bad_row == "stop")
@@ -116,6 +129,24 @@ def _write(work: Work, data: DataConfig, folder: Path, before: Shard | None) -> 
     )
 
 
+def _ending(pid: int) -> str:
+    return f".{pid}.tmp"
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a preparation that was killed was writing. For the holder of the folder's lock:
+    others who write there are workers that outlive their parent for a moment."""
+    for path in (*folder.glob(".*.tmp"), *(folder / SHARDS).glob(".*.tmp")):
+        with contextlib.suppress(OSError, ValueError):
+            began = start_time(int(path.name.split(".")[-2]))
+            if (
+                began is None or began > path.stat().st_mtime + TICK_S
+            ):  # the number is another's now
+                path.unlink()
+    for made in folder.glob(f"{TOKENIZER_FOLDER}*"):  # by the holder of the lock only
+        shutil.rmtree(made, ignore_errors=True)
+
+
 def _changed(data: DataConfig, shard: Shard) -> UserError:
     return UserError(
         f"data={data.name}: {shard.name} is not what it was when shard {shard.shard} was "
@@ -160,7 +191,7 @@ class Builder:
         if self._left(need):
             looking = ThreadPoolExecutor(self.workers)
             try:
-                with _pool(self.workers) as pool:
+                with _pool(self.workers, self.folder / SHARDS) as pool:
                     self._carry_out(pool, looking, need)
             finally:
                 looking.shutdown(wait=False, cancel_futures=True)
@@ -237,12 +268,12 @@ class _Here(Executor):
 
 
 @contextlib.contextmanager
-def _pool(workers: int) -> Iterator[Executor]:
+def _pool(workers: int, shards: Path) -> Iterator[Executor]:
     with _one_thread_each():
         if workers == 1:
             yield _Here()
         else:
-            with _processes(workers) as pool:
+            with _processes(workers, shards) as pool:
                 yield pool
 
 
@@ -261,28 +292,32 @@ def _one_thread_each() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _processes(workers: int) -> Iterator[Executor]:
+def _processes(workers: int, shards: Path) -> Iterator[Executor]:
     # spawned, not forked: this process may have threads, or a GPU
     pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), _begin, (os.getpid(),)
+        workers, multiprocessing.get_context("spawn"), _begin, (os.getpid(), shards)
     )
     try:
         yield pool
     except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in list((getattr(pool, "_processes", None) or {}).values()):
+        started = list((getattr(pool, "_processes", None) or {}).values())
+        pool.shutdown(wait=False, cancel_futures=True)  # forgets them
+        for process in started:
             process.kill()  # what it was at is made again
+            process.join(KILLED_S)
         raise
     pool.shutdown(cancel_futures=True)
 
 
-def _begin(parent: int) -> None:
+def _begin(parent: int, shards: Path) -> None:
     """Set up a worker: Ctrl-C is its parent's, and it ends with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(1)
+        for path in shards.glob(f".*{_ending(os.getpid())}"):
+            path.unlink(missing_ok=True)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

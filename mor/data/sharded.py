@@ -21,7 +21,7 @@ from pathlib import Path
 from ledger.errors import UserError
 from ledger.files import read_json, sync_to_disk, write_json
 from mor.config import ConfigError, DataConfig
-from mor.data.build import Builder, make_shard
+from mor.data.build import TOKENIZER_FOLDER, Builder, make_shard, remove_leftovers
 from mor.data.hub import HubListing, list_dataset
 from mor.data.locks import locked_folder
 from mor.data.look import refuse_no_room
@@ -75,7 +75,7 @@ def prepare_shards(
     state = held(data, read_manifest(folder))
     if not how.verify and not state.missing(need) and not _wrong_sizes(data, folder):
         return state
-    with locked_folder(folder):
+    with locked_folder(folder), _without_leftovers(folder):
         damaged = _damaged(data, folder, how)
         state = held(data, read_manifest(folder))
         if not damaged and not state.missing(need):
@@ -115,6 +115,16 @@ def _prepare(
             *(data, folder, sequence, workers), how.should_stop, on_shard, origin_of, damaged
         )
         return builder.build(need)
+
+
+@contextlib.contextmanager
+def _without_leftovers(folder: Path) -> Iterator[None]:
+    """Of a preparation that was killed before, and of workers that this one ends."""
+    remove_leftovers(folder)
+    try:
+        yield
+    finally:
+        remove_leftovers(folder)
 
 
 @contextlib.contextmanager
@@ -192,7 +202,7 @@ def _places(data: DataConfig, folder: Path) -> dict[str, str]:
 def _keep_tokenizer(data: DataConfig, folder: Path, texts: Iterable[Text], how: How) -> None:
     if data.tokenizer == "bytes" or (folder / FILE).exists():
         return
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+    with tempfile.TemporaryDirectory(prefix=TOKENIZER_FOLDER, dir=folder) as temporary:
         make_tokenizer(data, lambda: texts, Path(temporary), how.progress)
         for path in sorted(Path(temporary).iterdir()):  # the separator first
             sync_to_disk(path)
