@@ -8,7 +8,6 @@ from rich.console import Console
 
 from mor.data.fingerprint import is_sharded
 from mor.data.known import Known, asks_for_more, known
-from mor.data.rows import EMPTY
 from sweeps.plan import Plan, Run
 from sweeps.tables import count, counted, duration
 
@@ -38,7 +37,7 @@ def _lines(runs: list[Run], plan: Plan) -> Iterator[str]:
             text = f"{counted(len(repeats), 'run')} of {len(runs)} read the corpus more than once"
             least = "" if there.exact else "at least "
             yield f"{name}: {text}, up to {least}{max(repeats):.1f} times"
-    if set(there.tally.skipped) - {EMPTY}:
+    if there.tally.is_bad:
         yield f"{name}: {there.tally.report()}"
 
 

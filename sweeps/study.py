@@ -16,6 +16,8 @@ from ledger.plan_file import StudyFolder
 from ledger.store import Ledger
 from mor.config import Config, DataConfig
 from mor.data.look import refuse_no_room, refuse_unreadable, with_fingerprint
+from mor.data.needs import corpus_folder
+from mor.data.origins import refuse_another_copy
 from mor.evaluate.task_sets import TaskSet, task_set
 from mor.train.origin import with_origin
 from mor.train.tracking import refuse_without_key
@@ -75,6 +77,7 @@ def launch_configs(
         mode = "local" if study.launch.mode == "plan" else study.launch.mode  # here, to look
         print_speeds(calibrate(study, configs, backends.backend(mode), console), console)
     plan = _planned(study, configs, ledger, scored)
+    refuse_changed(plan)
     say_damage(plan, console)
     if study.launch.plan_file:
         file = Path(study.launch.plan_file).expanduser()
@@ -128,6 +131,12 @@ def say_too_dear(plan: Plan, launch: LaunchConfig, console: Console) -> None:
             highlight=False,
             soft_wrap=True,
         )
+
+
+def refuse_changed(plan: Plan) -> None:
+    """Raises ConfigError where more is to be prepared from a copy that is not what it was."""
+    for data in {one.data for one in plan.data if one.missing}:
+        refuse_another_copy(data, corpus_folder(data))
 
 
 def refuse_full(plan: Plan) -> None:

@@ -1,4 +1,4 @@
-"""Documents: the text of files, one string after another, in an order that never changes.
+"""Documents: the text of files, one after another, in an order that never changes.
 
 A text file is one document; a row of JSON, JSON lines or parquet is one. Empty documents are left
 out, and rows without text, which are counted (`mor.data.rows`).
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 from mor.config import DataConfig
 from mor.data.opening import Source
-from mor.data.rows import Tally, no_column, read_texts, unreadable
+from mor.data.rows import no_column, read_texts, unreadable
 from mor.data.sources import SourceFile, source_files
+from mor.data.tally import Tally
+from mor.data.texts import Text
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq  # type: ignore[import-untyped]
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 class Documents:
     """One pass over a corpus."""
 
-    texts: Iterator[str]
+    texts: Iterator[Text]
     size: int | None  # bytes of text, roughly; None where it is not known beforehand
     tally: Tally = field(default_factory=Tally)  # of the rows read so far
 
@@ -38,7 +40,7 @@ def documents(data: DataConfig) -> Documents:
     return Documents(_texts(files, data, tally), size, tally)
 
 
-def _texts(files: Sequence[SourceFile], data: DataConfig, tally: Tally) -> Iterator[str]:
+def _texts(files: Sequence[SourceFile], data: DataConfig, tally: Tally) -> Iterator[Text]:
     for file in files:
         yield from read_texts(_source(file), data, tally)
 

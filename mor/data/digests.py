@@ -10,8 +10,10 @@ import hashlib
 import json
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,10 +21,12 @@ from pathlib import Path
 # younger than this are not remembered (seconds).
 SETTLED_S = 2.0
 
+_SAVING = threading.Lock()  # threads add to what others have saved
+
 Known = dict[str, tuple[int, int, str]]  # absolute path -> size in bytes, mtime in ns, digest
 
 
-def file_digests(paths: Sequence[Path], cache_dir: Path) -> list[str]:
+def file_digests(paths: Sequence[Path], cache_dir: Path, threads: int = 1) -> list[str]:
     """The SHA-256 of each file in hexadecimal, in the order of `paths`.
 
     Raises OSError if a file cannot be read; a cache that cannot be read or written is done without.
@@ -30,9 +34,9 @@ def file_digests(paths: Sequence[Path], cache_dir: Path) -> list[str]:
     store = cache_dir / "digests.json"
     known = _load(store)
     fresh: Known = {}
-    found = []
     settled_ns = time.time_ns() - int(SETTLED_S * 1e9)
-    for path in paths:
+
+    def digest_of(path: Path) -> str:
         key = os.path.abspath(path)
         stat = os.stat(path)
         size, mtime_ns, digest = known.get(key, (-1, -1, ""))
@@ -41,10 +45,16 @@ def file_digests(paths: Sequence[Path], cache_dir: Path) -> list[str]:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             if stat.st_mtime_ns < settled_ns:
                 fresh[key] = (stat.st_size, stat.st_mtime_ns, digest)
-        found.append(digest)
+        return digest
+
+    if threads > 1:
+        with ThreadPoolExecutor(threads) as pool:
+            found = list(pool.map(digest_of, paths))
+    else:
+        found = [digest_of(path) for path in paths]
     if fresh:
-        with suppress(OSError):
-            _save(store, {**known, **fresh})
+        with suppress(OSError), _SAVING:
+            _save(store, {**_load(store), **fresh})
     return found
 
 

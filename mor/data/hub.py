@@ -6,10 +6,12 @@ first. Offline (`HF_HUB_OFFLINE=1`) no request is made and the clients use what 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,6 +112,31 @@ def _listing(data: DataConfig, commit: str | None, names: list[str]) -> HubListi
             "type data.revision=refs/convert/parquet, the copy that the hub makes of many datasets",
         )
     return HubListing(str(data.dataset), commit, tuple(sorted(names)))
+
+
+def hub_files(dataset: str, places: Sequence[str]) -> dict[str, tuple[int, str | None]]:
+    """Size and SHA-256 (None: not known) of files at hf://datasets/<dataset>@<commit>/<path>, by
+    place; nothing where the hub does not say."""
+    from huggingface_hub import HfApi, constants
+
+    start = re.compile(rf"{HUB}datasets/{re.escape(dataset)}@(refs/[^/]+/[^/]+|[^/]+)/(.*)")
+    paths: dict[str, dict[str, str]] = {}
+    for place in places:
+        if match := start.fullmatch(place):
+            paths.setdefault(match[1], {})[match[2]] = place
+    found = {}
+    if constants.HF_HUB_OFFLINE:
+        return {}
+    with contextlib.suppress(Exception):  # of the hub or of the HTTP library below it
+        for commit, wanted in paths.items():
+            infos = HfApi().get_paths_info(
+                dataset, list(wanted), revision=commit, repo_type="dataset"
+            )
+            for info in infos:
+                lfs, size = getattr(info, "lfs", None), getattr(info, "size", None)
+                if info.path in wanted and size is not None:
+                    found[wanted[info.path]] = (int(size), lfs.sha256 if lfs else None)
+    return found
 
 
 def hub_tokenizer(name: str) -> Path:

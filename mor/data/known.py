@@ -21,8 +21,8 @@ from mor.data.manifest import MANIFEST, read_manifest
 from mor.data.needs import corpus_folder, held
 from mor.data.packed import META
 from mor.data.reading import is_read_whole, read_corpus
-from mor.data.rows import Tally
 from mor.data.sources import compression_of, named_files, text_format
+from mor.data.tally import Tally
 
 OF_BYTES = ("bytes", "train")  # tokenizers that make no more tokens than there are bytes
 
@@ -73,7 +73,8 @@ def _packed(data: DataConfig) -> Known:
     meta = read_json(corpus_folder(data) / META) or {}
     skipped = Counter({str(kind): int(n) for kind, n in meta.get("skipped", {}).items()})
     rows = meta["train_documents"] + meta["val_documents"] + skipped.total()
-    tally = Tally(rows=rows, skipped=skipped, places=meta.get("places", {}))
+    places, replaced = meta.get("places", {}), meta.get("replaced", 0)
+    tally = Tally(rows=rows, skipped=skipped, places=places, replaced=replaced)
     return Known(meta["train_tokens"], meta["val_tokens"], True, tally)
 
 
@@ -81,7 +82,8 @@ def _in_shards(data: DataConfig) -> Known:
     manifest = read_manifest(corpus_folder(data))
     state, tally = held(data, manifest), Tally()
     for shard in manifest.prefix():
-        tally.add(Tally(rows=shard.rows, skipped=Counter(shard.skipped), places=shard.places))
+        skipped = Counter(shard.skipped)
+        tally.add(Tally(False, shard.rows, skipped, shard.places, shard.replaced))
     if state.complete:
         return Known(state.train, state.val, True, tally)
     most = _most(data)
@@ -102,6 +104,13 @@ def _most(data: DataConfig) -> int | None:
 
 def _bytes(files: list[Path]) -> int:
     return sum(os.path.getsize(path) for path in files)
+
+
+def refuse_left_out(data: DataConfig) -> None:
+    """Raises ConfigError where data.on_bad_row=stop, and a planned corpus was prepared before and
+    rows were left out."""
+    if data.on_bad_row == "stop" and corpus_folder(data).exists():
+        known(data).tally.refuse_stop()
 
 
 def asks_for_more(data: DataConfig, there: Known) -> bool:

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from mor.config import ConfigError, DataConfig
 from mor.data.fingerprint import fingerprint, tokenizer_file
-from mor.data.known import known, refuse_too_few
+from mor.data.known import known, refuse_left_out, refuse_too_few
 from mor.data.needs import bytes_per_token, corpus_folder
 from mor.data.opening import BROKEN, Source
 from mor.data.pack import training_texts
 from mor.data.reading import is_read_whole, read_corpus, read_files, refusal
-from mor.data.rows import Tally, read_texts, refuse_binary, unreadable
+from mor.data.rows import read_texts, unreadable
 from mor.data.sources import (
     FileRefused,
     matching_files,
@@ -28,6 +28,8 @@ from mor.data.sources import (
     refuse_kind,
     text_format,
 )
+from mor.data.tally import Tally
+from mor.data.texts import refuse_binary
 from mor.data.tokenizer import load_tokenizer, refuse_vocabulary
 
 FILES = 64  # of a corpus in shards that are looked into, spread evenly over it
@@ -48,7 +50,8 @@ def with_fingerprint(data: DataConfig) -> DataConfig:
 def refuse_unreadable(corpora: Iterable[DataConfig]) -> None:
     """Raises ConfigError for a planned corpus (data.fingerprint) that is not prepared and whose
     files hold no text under `data.text_field`, are not what their names say, or whose tokenizer has
-    more entries than `data.vocab_size`; and where `data.tokens` asks for more than there is.
+    more entries than `data.vocab_size`; where `data.tokens` asks for more than there is; and where
+    data.on_bad_row=stop and a corpus was prepared without some rows.
 
     A corpus of whole files is read to its end; of another, the beginnings of some files are.
     """
@@ -56,6 +59,7 @@ def refuse_unreadable(corpora: Iterable[DataConfig]) -> None:
         if not known(data).exact:  # what was prepared to its end is used by the command that did so
             refuse_too_few(data)
         if corpus_folder(data).exists():
+            refuse_left_out(data)
             continue
         if tokenizer_file(data) is not None:
             load_tokenizer(data)

@@ -3,7 +3,8 @@
 <cache_dir>/<name>-<fingerprint>/
     source.json          the files of the corpus, in the state in which they are read
     tokenizer.json       unless tokens are bytes
-    manifest.jsonl       a line for each shard that is whole, in the order in which they were made
+    manifest.jsonl       a line for each shard that is whole, in the order in which they were made,
+                         and for the files that they were made from
     shards/000123.bin    its training tokens, then its held-out ones
 """
 
@@ -13,6 +14,7 @@ import contextlib
 import dataclasses
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,10 +43,24 @@ class Shard:
     sha256: str  # of its file
     skipped: dict[str, int] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)  # of the first row skipped, by kind
+    replaced: int = 0  # characters of text files that are not in data.encoding
 
     @property
     def tokens(self) -> int:
         return self.train_tokens + self.val_tokens
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A file of the source, as it was when it was read."""
+
+    size: int  # bytes
+    sha256: str | None = None  # None: not known, as of files that were only cut
+
+    def may_be(self, other: Origin) -> bool:
+        """Whether both may be one file."""
+        unknown = self.sha256 is None or other.sha256 is None
+        return self.size == other.size and (unknown or self.sha256 == other.sha256)
 
 
 @dataclass(frozen=True)
@@ -53,6 +69,8 @@ class Manifest:
 
     shards: dict[int, Shard]
     total: int | None  # shards of the whole corpus, once they are known
+    origins: dict[str, Origin] = field(default_factory=dict)  # by name; older folders have none
+    dropped: dict[int, Shard] = field(default_factory=dict)  # damaged, and not made again yet
 
     def prefix(self) -> list[Shard]:
         """The shards from the first one on, up to the first that is missing."""
@@ -74,6 +92,8 @@ def shard_file(folder: Path, number: int) -> Path:
 def read_manifest(folder: Path) -> Manifest:
     """What the manifest says; a line that was cut off by a crash does not count."""
     shards: dict[int, Shard] = {}
+    origins: dict[str, Origin] = {}
+    dropped: dict[int, Shard] = {}
     total = None
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for line in (folder / MANIFEST).read_bytes().split(b"\n"):
@@ -81,12 +101,18 @@ def read_manifest(folder: Path) -> Manifest:
                 entry = json.loads(line)
                 if "total" in entry:
                     total = int(entry["total"])
-                elif "without" in entry:
-                    shards.pop(int(entry["without"]), None)
+                elif "without" in entry:  # of versions that noted damage
+                    if (number := int(entry["without"])) in shards:
+                        dropped[number] = shards.pop(number)
+                elif "origins" in entry:
+                    for name, one in entry["origins"].items():
+                        if one[1] or name not in origins:  # a digest says more than a size
+                            origins[name] = Origin(*one)
                 else:
                     shard = Shard(**entry)
                     shards[shard.shard] = shard
-    return Manifest(shards, total)
+                    dropped.pop(shard.shard, None)
+    return Manifest(shards, total, origins, dropped)
 
 
 class ManifestWriter:
@@ -98,13 +124,15 @@ class ManifestWriter:
     def add(self, shard: Shard) -> None:
         self._append(dataclasses.asdict(shard))
 
-    def drop(self, number: int) -> None:
-        """A shard is damaged: it is made again."""
-        self._append({"without": number})
-
     def complete(self, total: int) -> None:
         """The corpus has so many shards."""
         self._append({"total": total})
+
+    def read_from(self, origins: Mapping[str, Origin]) -> None:
+        """What files of the source are, by their names in its listing."""
+        found = {name: [origin.size, origin.sha256] for name, origin in origins.items()}
+        if found:
+            self._append({"origins": found})
 
     def _append(self, entry: dict[str, object]) -> None:
         new = not self._path.exists()

@@ -12,9 +12,9 @@ from mor.config import DataConfig
 from mor.data.corpus import documents
 from mor.data.packed import Meta, TokenWriter
 from mor.data.progress import reporting
-from mor.data.rows import EMPTY
 from mor.data.split import Split, no_split, share
-from mor.data.tokenizer import batches_of, make_tokenizer
+from mor.data.texts import Text, size_of
+from mor.data.tokenizer import batches_of, encoded, make_tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -36,17 +36,20 @@ def pack(data: DataConfig, fingerprint: str, folder: Path, progress: bool) -> Me
         for texts in batches_of(source.texts):
             if train.tokens >= limit:
                 break
-            for text, tokens in zip(texts, tokenizer.encode(texts), strict=True):
-                n_bytes = len(text.encode())
-                if split.holds_out(text):
-                    val.add(tokens, n_bytes)
-                else:
-                    train.add(tokens[: int(min(limit - train.tokens, len(tokens)))], n_bytes)
+            for text, parts in encoded(tokenizer, texts):
+                held_out = split.holds_out(text)
+                write = val if held_out else train
+                for number, tokens in enumerate(parts):
+                    if not held_out:
+                        tokens = tokens[: int(min(limit - train.tokens, len(tokens)))]
+                    write.extend(tokens) if number else write.add(tokens, size_of(text))
+                    if train.tokens >= limit:
+                        break
                 if train.tokens >= limit:
                     break
             read = (train.bytes + val.bytes) / source.size if source.size else 0.0
             report(max(read, train.tokens / limit) or None, train.tokens + val.tokens)
-    if set(source.tally.skipped) - {EMPTY}:
+    if source.tally.is_bad:
         log.warning("%s: %s", data.name, source.tally.report())
     if not train.tokens or not val.tokens:
         raise no_split(data, split, train.documents, val.documents)
@@ -63,9 +66,10 @@ def pack(data: DataConfig, fingerprint: str, folder: Path, progress: bool) -> Me
         val_bytes=val.bytes,
         skipped=dict(source.tally.skipped),
         places=dict(source.tally.places),
+        replaced=source.tally.replaced,
     )
 
 
-def training_texts(data: DataConfig) -> Iterator[str]:
+def training_texts(data: DataConfig) -> Iterator[Text]:
     """The documents of a corpus that are not held out."""
     return (text for text in documents(data).texts if share(text) >= data.val_fraction)

@@ -46,6 +46,7 @@ class Meta:
     val_bytes: int  # of UTF-8 text: turns nats per token into bits per byte
     skipped: dict[str, int] = field(default_factory=dict)  # rows without text, by kind
     places: dict[str, str] = field(default_factory=dict)  # of the first row skipped, by kind
+    replaced: int = 0  # characters of text files that are not in data.encoding
 
 
 class Tokens(Protocol):
@@ -84,10 +85,14 @@ class TokenWriter:
 
     def add(self, tokens: npt.NDArray[np.unsignedinteger], n_bytes: int) -> None:
         """Append one document: tokens (n,), made from `n_bytes` of text."""
-        self._file.write(tokens.astype(self.dtype).tobytes())
-        self.tokens += len(tokens)
+        self.extend(tokens)
         self.documents += 1
         self.bytes += n_bytes
+
+    def extend(self, tokens: npt.NDArray[np.unsignedinteger]) -> None:
+        """Append more tokens (n,) of the last document."""
+        self._file.write(tokens.astype(self.dtype).tobytes())
+        self.tokens += len(tokens)
 
     def close(self) -> None:
         """Hand everything to the system; raises OSError if the disk is full."""

@@ -18,7 +18,9 @@ from pathlib import Path
 from ledger.files import write_json
 from mor.config import ConfigError, DataConfig
 from mor.data.corpus import group_sizes
+from mor.data.manifest import ManifestWriter
 from mor.data.opening import BROKEN, Source
+from mor.data.origins import Origins
 from mor.data.rows import Piece, no_column, unreadable
 from mor.data.sources import text_format
 
@@ -66,6 +68,7 @@ class Sequence:
             cut = list(pool.map(lambda name: pieces_of(self._source(name), self._data), names))
         found = [(name, piece) for name, parts in zip(names, cut, strict=True) for piece in parts]
         found.sort(key=lambda one: _digest(f"{one[0]}:{one[1].first}"))
+        ManifestWriter(self._folder).read_from(Origins(self._data, self._places).sizes(names))
         write_json(kept, {"pieces": [[name, piece.first, piece.last] for name, piece in found]})
         return found
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from ledger.files import sync_to_disk
 from mor.config import ConfigError, DataConfig, UserError
 from mor.data.fingerprint import fingerprint, is_sharded
+from mor.data.known import refuse_left_out
 from mor.data.locks import locked_folder
 from mor.data.needs import Need, corpus_folder, need_of_tokens
 from mor.data.pack import pack
@@ -55,6 +56,7 @@ def prepare(
 def _shards(data: DataConfig, need: Need, how: How) -> Corpus:
     if data.fingerprint is None:
         data = _as_planned(data)
+    refuse_left_out(data)
     if data.tokens is not None:
         need |= need_of_tokens(data, data.tokens)
     need |= need_of_tokens(data, 1)  # a corpus without a window is none
@@ -65,9 +67,11 @@ def _shards(data: DataConfig, need: Need, how: How) -> Corpus:
 
 def _packed(data: DataConfig, progress: bool) -> Corpus:
     if data.fingerprint is not None:
+        refuse_left_out(data)
         with contextlib.suppress(FileNotFoundError, DamagedCorpus):
             return open_corpus(corpus_folder(data))
     data = _as_planned(data)
+    refuse_left_out(data)
     folder = corpus_folder(data)
     with contextlib.suppress(FileNotFoundError, DamagedCorpus):
         return open_corpus(folder)

@@ -14,9 +14,11 @@ from mor.config import ConfigError, DataConfig
 from mor.data.fingerprint import is_sharded
 from mor.data.opening import Source
 from mor.data.progress import reporting
-from mor.data.rows import Tally, read_texts
+from mor.data.rows import read_texts
 from mor.data.sources import refuse_kind, source_files, text_format
 from mor.data.split import Split, no_split
+from mor.data.tally import Tally
+from mor.data.texts import size_of
 
 SHOWN = 50  # files that a refusal names
 LONG = 2**28  # bytes of files: more are read with a progress bar
@@ -84,7 +86,7 @@ class _Reader:
         for text in read_texts(source, self._data, self._tally):
             held_out = self._split.holds_out(text)
             self._documents[held_out] += 1
-            self._tokens[held_out] += len(text.encode()) + 1
+            self._tokens[held_out] += size_of(text) + 1
             if self._tokens[0] >= self._limit:
                 self._tokens[0] = int(self._limit)
                 return

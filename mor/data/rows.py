@@ -9,23 +9,26 @@ of which none is JSON.
 
 from __future__ import annotations
 
+import codecs
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from mor.config import ConfigError, DataConfig
 from mor.data.hub import first_line
+from mor.data.json_list import entries
 from mor.data.opening import BROKEN, HUB, Source
+from mor.data.tally import EMPTY, MISSING, NOT_JSON, NOT_TEXT, SURROGATES, Tally
+from mor.data.texts import LONG, Text, blocks, long_text, short_text
 
 if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped]
 
 ROWS = 256  # of a parquet file, read at once
-LONGEST_LIST = 256 * 2**20  # bytes of a JSON list, which is parsed as a whole
-REPLACED = 1e-3  # share of characters that a text file may lose to another encoding
-EMPTY = "empty"  # a row without a character: left out, not bad
+LONGEST_OBJECT = (
+    64 * 2**20
+)  # bytes of JSON that is parsed as a whole: longer lists by their entries
 
 
 @dataclass(frozen=True)
@@ -42,51 +45,9 @@ class Piece:
 WHOLE = Piece()
 
 
-@dataclass
-class Tally:
-    """Rows read, and those left out by kind with the place of the first one."""
-
-    stop: bool = False  # data.on_bad_row=stop
-    rows: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)
-    places: dict[str, str] = field(default_factory=dict)
-
-    def skip(self, kind: str, where: str) -> None:
-        """Count a row without text. Raises ConfigError where bad rows are to stop it."""
-        if self.stop and kind != EMPTY:
-            raise ConfigError(
-                "data.on_bad_row",
-                "stop",
-                f"{where} is a bad row ({kind})",
-                "fix the row, or type data.on_bad_row=skip to leave such rows out",
-            )
-        self.skipped[kind] += 1
-        self.places.setdefault(kind, where)
-
-    def add(self, other: Tally) -> None:
-        """Take over what another one has counted."""
-        self.rows += other.rows
-        self.skipped.update(other.skipped)
-        self.places = {**other.places, **self.places}
-
-    def report(self) -> str:
-        """One sentence; empty where nothing was left out."""
-        if not self.skipped:
-            return ""
-        kinds = ", ".join(
-            f"{count:,} {kind} (first: {self.places[kind]})"
-            for kind, count in self.skipped.most_common()
-        )
-        remedy = "; data.encoding=<name> reads another encoding" * (NOT_TEXT in self.skipped)
-        return f"{self.skipped.total():,} of {self.rows:,} rows left out: {kinds}{remedy}"
-
-
-NOT_TEXT = "not in data.encoding"
-
-
 def read_texts(
     source: Source, data: DataConfig, tally: Tally, piece: Piece = WHOLE
-) -> Iterator[str]:
+) -> Iterator[Text]:
     """The texts of a piece, in order.
 
     Raises ConfigError for a file that cannot be read as its format or whose rows hold no text.
@@ -121,11 +82,6 @@ def _checked(
     tally.add(own)
 
 
-MISSING = "without data.text_field"
-SURROGATES = "with lone surrogates"
-NOT_JSON = "not JSON"
-
-
 def _value(value: Any, tally: Tally, where: str) -> str | None:
     """The text of a row; None, and it is counted, where it has none."""
     if isinstance(value, str):
@@ -146,45 +102,26 @@ def _value(value: Any, tally: Tally, where: str) -> str | None:
 # -- text --------------------------------------------------------------------------------------
 
 
-def _whole_text(source: Source, data: DataConfig, tally: Tally) -> Iterator[str]:
+def _whole_text(source: Source, data: DataConfig, tally: Tally) -> Iterator[Text]:
+    text: Text
     try:
         with source.content() as file:
-            content = file.read()
+            content = file.read(LONG + 1)
+            if len(content) > LONG:
+                try:
+                    text, lost = long_text(source, data)
+                except (LookupError, UnicodeError):  # read as a whole only, as UTF-16 without mark
+                    text, lost = short_text(content + file.read(), source, data)
+            else:
+                text, lost = short_text(content, source, data)
     except BROKEN as error:
         raise unreadable(source, error) from error
-    text = content.decode(data.encoding, errors="replace")
-    refuse_binary(text, source, data.encoding)
-    if data.kind != "stdlib":
-        _refuse_encoding(
-            text.count("\ufffd") - content.count("\ufffd".encode()), text, source, data
-        )
     tally.rows += 1
+    tally.replace(lost, source.place, data.encoding)
     if text:
         yield text
     else:
         tally.skip(EMPTY, source.place)
-
-
-def refuse_binary(text: str, source: Source, encoding: str) -> None:
-    """Raises ConfigError for content that is not text."""
-    if "\0" in text:
-        raise ConfigError(
-            "data.paths",
-            source.place,
-            f"binary: it holds zero bytes, which no text has in data.encoding={encoding}",
-            "leave it out, or for text in UTF-16 type data.encoding=utf-16",
-        )
-
-
-def _refuse_encoding(lost: int, text: str, source: Source, data: DataConfig) -> None:
-    if lost > REPLACED * len(text):
-        likely = "cp1251, latin-1 or the like" if data.encoding == "utf-8" else "utf-8"
-        raise ConfigError(
-            "data.encoding",
-            data.encoding,
-            f"{lost / len(text):.1%} of the characters of {source.place} cannot be read in it",
-            f"type data.encoding={likely}",
-        )
 
 
 # -- JSON --------------------------------------------------------------------------------------
@@ -246,7 +183,7 @@ def _json_rows(
                 return
             start = file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")
             if start[:1] == b"[" or _is_open_object(start):
-                yield from _parsed_whole(start, source, data)
+                yield from _parsed_whole(source, data)
                 return
         with source.content() as file:
             yield from _lines(file, 0, source, data, piece)
@@ -289,16 +226,21 @@ def _parsed(line: bytes, data: DataConfig) -> Any:
         return NotJson(first_line(error))
 
 
-def _parsed_whole(start: bytes, source: Source, data: DataConfig) -> Iterator[tuple[str, Any]]:
+def _parsed_whole(source: Source, data: DataConfig) -> Iterator[tuple[str, Any]]:
+    """The entries of a list, or the one object of a file."""
     with source.content() as file:
-        content = file.read(LONGEST_LIST + 1)
-    if len(content) > LONGEST_LIST:
-        raise ConfigError(
-            "data.paths",
-            source.place,
-            f"a JSON list of more than {LONGEST_LIST // 2**20} MB, which has to be held in memory",
-            "write it as JSON lines: jq -c '.[]' <file> > <file>.jsonl",
-        )
+        content = file.read(LONGEST_OBJECT + 1)
+    if len(content) > LONGEST_OBJECT:
+        if content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"[":
+            raise ConfigError(
+                "data.paths",
+                source.place,
+                f"a JSON object of more than {LONGEST_OBJECT // 2**20} MB, which has to be held",
+                "write its rows as JSON lines",
+            )
+        del content
+        yield from _entry_by_entry(source, data)
+        return
     found = _parsed(content.removeprefix(b"\xef\xbb\xbf"), data)
     if isinstance(found, NotJson):
         raise found.refused(source, "the file")
@@ -307,6 +249,31 @@ def _parsed_whole(start: bytes, source: Source, data: DataConfig) -> Iterator[tu
         return
     for number, row in enumerate(found if isinstance(found, list) else [found], 1):
         yield f"{source.place}, entry {number}", row
+
+
+def _entry_by_entry(source: Source, data: DataConfig) -> Iterator[tuple[str, Any]]:
+    def parts() -> Iterator[str]:
+        decoder = codecs.getincrementaldecoder(data.encoding)()
+        for number, block in enumerate(blocks(source)):
+            yield decoder.decode(block.removeprefix(b"\xef\xbb\xbf") if not number else block)
+        yield decoder.decode(b"", True)
+
+    try:
+        for _ in parts():  # the whole file is in the encoding, or none of it counts
+            pass
+    except UnicodeDecodeError:
+        yield source.place, NOT_DECODED
+        return
+    except LookupError:
+        reason = f"more than {LONGEST_OBJECT // 2**20} MB cannot be read in data.encoding"
+        raise NotJson(reason).refused(source, "the file") from None
+    number = 0
+    try:
+        for number, row in enumerate(entries(parts()), 1):
+            yield f"{source.place}, entry {number}", row
+    except (ValueError, RecursionError) as error:
+        reason = f"{first_line(error)} behind entry {number}"
+        raise NotJson(reason).refused(source, "the file") from error
 
 
 # -- parquet -----------------------------------------------------------------------------------

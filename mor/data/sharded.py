@@ -21,26 +21,29 @@ from pathlib import Path
 from ledger.errors import UserError
 from ledger.files import read_json, sync_to_disk, write_json
 from mor.config import ConfigError, DataConfig
-from mor.data.build import Builder, make_shard
+from mor.data.build import TOKENIZER_FOLDER, Builder, make_shard, remove_leftovers
 from mor.data.hub import HubListing, list_dataset
 from mor.data.locks import locked_folder
 from mor.data.look import refuse_no_room
 from mor.data.manifest import (
     SHARDS,
     SOURCE,
-    ManifestWriter,
+    Origin,
     Shard,
     read_manifest,
     shard_file,
 )
 from mor.data.needs import Need, Prepared, held
+from mor.data.origins import Origins, refuse_another_source
 from mor.data.packed import Corpus, Meta, token_dtype
 from mor.data.pieces import Sequence
 from mor.data.progress import reporting
-from mor.data.rows import Tally, read_texts
+from mor.data.rows import read_texts
 from mor.data.shards import DamagedShard, ShardFiles, ShardTokens, check_shard
 from mor.data.sources import source_files
 from mor.data.split import share
+from mor.data.tally import Tally
+from mor.data.texts import Text
 from mor.data.tokenizer import FILE, kept_tokenizer, make_tokenizer
 
 log = logging.getLogger(__name__)
@@ -72,7 +75,7 @@ def prepare_shards(
     state = held(data, read_manifest(folder))
     if not how.verify and not state.missing(need) and not _wrong_sizes(data, folder):
         return state
-    with locked_folder(folder):
+    with locked_folder(folder), _without_leftovers(folder):
         damaged = _damaged(data, folder, how)
         state = held(data, read_manifest(folder))
         if not damaged and not state.missing(need):
@@ -89,24 +92,39 @@ def _prepare(
     _refuse_full(data, folder, need)
     if data.tokenizer != "train":
         _keep_tokenizer(data, folder, iter(()), how)
-    sequence = Sequence(data, _places(data, folder), folder)
+    places = _places(data, folder)
+    origins = Origins(data, places)
+    refuse_another_source(origins, folder, max(1, how.workers))
+    sequence = Sequence(data, places, folder)
     if data.tokenizer == "train":
         _keep_tokenizer(data, folder, _training_texts(data, sequence), how)
-    writer = ManifestWriter(folder)
     for shard in damaged:
         log.warning("shard %d of %s is damaged and is made again", shard.shard, folder)
-        writer.drop(shard.shard)
-    before = {shard.shard: shard for shard in damaged}
     with reporting(f"preparing {data.name}", how.progress) as report:
 
-        def on_shard(shard: Shard, now: Prepared) -> None:
-            _refuse_changed(data, shard, before.get(shard.shard))
+        def on_shard(now: Prepared) -> None:
             share = min(1.0, now.train / need.train) if need.train else None
             report(share, now.train + now.val)
             how.on_progress(now)
 
-        builder = Builder(data, folder, sequence, max(1, how.workers), how.should_stop, on_shard)
+        def origin_of(name: str) -> Origin | None:
+            return origins.of([name]).get(name)
+
+        workers = max(1, how.workers)
+        builder = Builder(
+            *(data, folder, sequence, workers), how.should_stop, on_shard, origin_of, damaged
+        )
         return builder.build(need)
+
+
+@contextlib.contextmanager
+def _without_leftovers(folder: Path) -> Iterator[None]:
+    """Of a preparation that was killed before, and of workers that this one ends."""
+    remove_leftovers(folder)
+    try:
+        yield
+    finally:
+        remove_leftovers(folder)
 
 
 @contextlib.contextmanager
@@ -164,7 +182,7 @@ def repair_shard(data: DataConfig, folder: Path, shard: Shard) -> None:
             pass
         sequence = Sequence(data, _places(data, folder), folder)
         work = next(islice(iter(sequence), shard.shard, None))
-        _refuse_changed(data, make_shard(work, data, folder), shard)
+        make_shard(work, data, folder, shard)
 
 
 # -- what it is made of --------------------------------------------------------------------------
@@ -181,10 +199,10 @@ def _places(data: DataConfig, folder: Path) -> dict[str, str]:
     return listing.places(data)
 
 
-def _keep_tokenizer(data: DataConfig, folder: Path, texts: Iterable[str], how: How) -> None:
+def _keep_tokenizer(data: DataConfig, folder: Path, texts: Iterable[Text], how: How) -> None:
     if data.tokenizer == "bytes" or (folder / FILE).exists():
         return
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+    with tempfile.TemporaryDirectory(prefix=TOKENIZER_FOLDER, dir=folder) as temporary:
         make_tokenizer(data, lambda: texts, Path(temporary), how.progress)
         for path in sorted(Path(temporary).iterdir()):  # the separator first
             sync_to_disk(path)
@@ -192,7 +210,7 @@ def _keep_tokenizer(data: DataConfig, folder: Path, texts: Iterable[str], how: H
     sync_to_disk(folder)
 
 
-def _training_texts(data: DataConfig, sequence: Sequence) -> Iterator[str]:
+def _training_texts(data: DataConfig, sequence: Sequence) -> Iterator[Text]:
     for work in sequence:
         for text in read_texts(work.source, data, Tally(), work.piece):
             if share(text) >= data.val_fraction:
@@ -236,15 +254,6 @@ def _is_damaged(folder: Path, shard: Shard) -> bool:
     except DamagedShard:
         return True
     return False
-
-
-def _refuse_changed(data: DataConfig, made: Shard, before: Shard | None) -> None:
-    if before is not None and made.sha256 != before.sha256:
-        raise UserError(
-            f"data={data.name}: {made.name} is not what it was when shard {made.shard} was "
-            "prepared, so the tokens of earlier runs cannot be made again; restore the file, or "
-            "type data.name=<another name> to prepare the new text beside it"
-        )
 
 
 # -- limits --------------------------------------------------------------------------------------

@@ -5,17 +5,16 @@ So the split does not depend on the order of the documents, and equal texts are 
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 
 from mor.config import ConfigError, DataConfig
+from mor.data.texts import Text, text_digest
 
 
-def share(text: str) -> float:
+def share(text: Text) -> float:
     """Where a document stands in [0, 1); below data.val_fraction it is held out."""
-    digest = hashlib.blake2b(text.encode(), digest_size=6).digest()
-    return int.from_bytes(digest, "big") / 2**48
+    return int.from_bytes(text_digest(text), "big") / 2**48
 
 
 @dataclass
@@ -26,7 +25,7 @@ class Split:
     smallest: float = math.inf  # share among the documents seen
     largest: float = -math.inf
 
-    def holds_out(self, text: str) -> bool:
+    def holds_out(self, text: Text) -> bool:
         """Whether a document belongs to validation."""
         value = share(text)
         self.smallest = min(self.smallest, value)

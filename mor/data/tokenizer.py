@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +19,8 @@ import numpy.typing as npt
 from mor.config import ConfigError, DataConfig
 from mor.data.fingerprint import tokenizer_file
 from mor.data.hub import first_line, hub_tokenizer
+from mor.data.texts import LongText, Text, size_of
+from mor.data.words import at_words, splits_words
 
 if TYPE_CHECKING:
     import tokenizers
@@ -29,6 +32,7 @@ SEPARATOR_FILE = "separator.txt"  # beside it, where data.separator names one
 SEPARATOR = "<|endoftext|>"
 SEPARATORS = (SEPARATOR, "<|end_of_text|>", "</s>", "<eos>", "[EOS]")  # the first one known is used
 TRAINING_BYTES = 64 * 2**20  # text that a tokenizer is trained on, at most: it is held in memory
+TRAINING_PART = 2**14  # characters of a long text that are counted at once; 256 such are held
 LARGE = 2**16  # entries of a vocabulary whose training takes minutes
 BATCH_CHARS = 2**20  # text that is tokenised at once
 LONGEST_CHARACTER = 4  # bytes of UTF-8
@@ -51,6 +55,9 @@ class Tokenizer(Protocol):
     def encode(self, texts: Sequence[str]) -> list[Tokens]:
         """The tokens (n,) of each text, the separator last and nowhere else."""
 
+    def encode_parts(self, parts: Iterable[str]) -> Iterator[Tokens]:
+        """The same tokens for one text that comes in parts."""
+
     def decode(self, tokens: npt.ArrayLike) -> str:
         """The text of tokens (n,), separators left out."""
 
@@ -63,6 +70,11 @@ class ByteTokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[Tokens]:
         return [np.frombuffer(text.encode() + b"\xff", dtype=np.uint8) for text in texts]
+
+    def encode_parts(self, parts: Iterable[str]) -> Iterator[Tokens]:
+        for part in parts:
+            yield np.frombuffer(part.encode(), dtype=np.uint8)
+        yield np.array([self.separator], dtype=np.uint8)
 
     def decode(self, tokens: npt.ArrayLike) -> str:
         content = np.asarray(tokens, dtype=np.uint8).tobytes()
@@ -86,10 +98,18 @@ class SubwordTokenizer:
         self.core = core
         self.separator = vocabulary[separator]
         self.entries = max(vocabulary.values()) + 1
+        self._splits_words = splits_words(json.loads(core.to_str()))
 
     def encode(self, texts: Sequence[str]) -> list[Tokens]:
         encodings = self.core.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.array([*encoding.ids, self.separator], np.uint32) for encoding in encodings]
+
+    def encode_parts(self, parts: Iterable[str]) -> Iterator[Tokens]:
+        whole = at_words(parts) if self._splits_words else ["".join(parts)]
+        for part in whole:
+            yield np.array(self.core.encode_batch_fast([part], add_special_tokens=False)[0].ids,
+                           np.uint32)  # fmt: skip
+        yield np.array([self.separator], np.uint32)
 
     def decode(self, tokens: npt.ArrayLike) -> str:
         return self.core.decode(np.asarray(tokens).tolist(), skip_special_tokens=True)
@@ -102,11 +122,17 @@ def _make_special(core: tokenizers.Tokenizer, separator: str) -> None:
     core.add_special_tokens([AddedToken(separator, special=True, normalized=False)])
 
 
-def batches_of(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Texts in lists of about BATCH_CHARS characters, to be encoded together."""
-    batch: list[str] = []
+def batches_of(texts: Iterable[Text]) -> Iterator[list[Text]]:
+    """Texts in lists of about BATCH_CHARS characters, to be encoded together; a long one alone."""
+    batch: list[Text] = []
     size = 0
     for text in texts:
+        if isinstance(text, LongText):
+            if batch:
+                yield batch
+            yield [text]
+            batch, size = [], 0
+            continue
         batch.append(text)
         size += len(text)
         if size >= BATCH_CHARS:
@@ -116,8 +142,19 @@ def batches_of(texts: Iterable[str]) -> Iterator[list[str]]:
         yield batch
 
 
+def encoded(tokenizer: Tokenizer, texts: Sequence[Text]) -> Iterator[tuple[Text, Iterable[Tokens]]]:
+    """Each text of a batch with its tokens, in parts."""
+    short = [text for text in texts if isinstance(text, str)]
+    tokens = iter(tokenizer.encode(short) if short else ())
+    for text in texts:
+        if isinstance(text, LongText):
+            yield text, tokenizer.encode_parts(text.parts())
+        else:
+            yield text, [next(tokens)]
+
+
 def make_tokenizer(
-    data: DataConfig, training_texts: Callable[[], Iterable[str]], folder: Path, progress: bool
+    data: DataConfig, training_texts: Callable[[], Iterable[Text]], folder: Path, progress: bool
 ) -> Tokenizer:
     """The tokenizer that data.tokenizer names, kept in `folder` beside the tokens.
 
@@ -226,7 +263,7 @@ def _load(data: DataConfig) -> tokenizers.Tokenizer:
         ) from error
 
 
-def _train(data: DataConfig, texts: Iterable[str], progress: bool) -> tokenizers.Tokenizer:
+def _train(data: DataConfig, documents: Iterable[Text], progress: bool) -> tokenizers.Tokenizer:
     """A byte-level BPE; the same texts give the same tokenizer."""
     from tokenizers import Tokenizer as Core
     from tokenizers import decoders, models, pre_tokenizers, trainers
@@ -239,8 +276,10 @@ def _train(data: DataConfig, texts: Iterable[str], progress: bool) -> tokenizers
             f"data.tokenizer=train needs {len(alphabet)} bytes and a separator at least",
             "type data.vocab_size=4096 or data.tokenizer=bytes",
         )
-    texts = list(_first_bytes(texts))
-    refuse_vocabulary(data, texts)
+    texts: Iterable[str] = _first_bytes(documents)
+    if data.vocab_size > LARGE:
+        texts = list(texts)  # read twice
+        refuse_vocabulary(data, texts)
     core = Core(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
@@ -264,7 +303,7 @@ def unused_entries(vocab_size: int, entries: int) -> str:
     )
 
 
-def refuse_vocabulary(data: DataConfig, texts: Iterable[str]) -> None:
+def refuse_vocabulary(data: DataConfig, texts: Iterable[Text]) -> None:
     """Raises ConfigError for a large vocabulary that training texts cannot give.
 
     An entry joins two others inside a word, so words that differ give at most one less than their
@@ -291,10 +330,15 @@ def refuse_vocabulary(data: DataConfig, texts: Iterable[str]) -> None:
     )
 
 
-def _first_bytes(texts: Iterable[str]) -> Iterator[str]:
+def _first_bytes(texts: Iterable[Text]) -> Iterator[str]:
     seen = 0
     for text in texts:
-        yield text
-        seen += len(text.encode())
+        if isinstance(text, LongText):
+            yield from at_words(
+                text.parts(), TRAINING_PART
+            )  # the words that are counted are the same
+        else:
+            yield text
+        seen += size_of(text)
         if seen >= TRAINING_BYTES:
             return

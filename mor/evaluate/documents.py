@@ -115,7 +115,7 @@ def _check(row: Any, kind: str, first: int) -> None:
             raise _Wrong(f"{key} is {json.dumps(value)[:60]}")
         if key in NOT_EMPTY and not value:
             raise _Wrong(f"{key} is empty")
-        if wanted is str:
+        if isinstance(value, str):
             _refuse_half(key, value)
     if kind == "choice":
         choices, answer = own["choices"], own["answer"]

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -90,6 +91,14 @@ class SmallHub(BaseHTTPRequestHandler):
                     if folder.startswith(below)
                 ]
             return self.answer(200 if found else 404, json.dumps(found).encode())
+        if question.startswith("/paths-info"):
+            known = [
+                {"type": "file", "oid": "0" * 40, "size": len(content), "path": path,
+                 "lfs": {"size": len(content), "oid": sha256(content).hexdigest(),
+                         "pointerSize": 130}}
+                for path, content in files.items()
+            ]  # fmt: skip
+            return self.answer(200, json.dumps(known).encode())
         facts = {
             "id": repository,
             "sha": COMMIT,
@@ -193,6 +202,25 @@ def test_a_dataset_and_a_tokenizer_from_the_hub(hub: str, tmp_path: Path, texts:
     assert len(train) + len(held) == len("".join(texts))
     assert all((text in train) != (text in held) for text in texts)
     assert train_documents == sum(text in train for text in texts)
+
+
+def test_a_copy_of_another_commit_is_refused(hub: str, tmp_path: Path, texts: list) -> None:
+    mirror = tmp_path / "mirror" / "fineweb-edu-dedup"
+    mirror.mkdir(parents=True)
+    (mirror.parent / "README.md").write_text(README)
+    for i, part in enumerate((texts[:25], texts[25:])):
+        (mirror / f"train-0000{i}-of-00002.parquet").write_bytes(shard(part))
+    more = {"window_tokens": 1000, "mirror": str(mirror.parent), "tokens": 1e6}
+    said = prepare_with(hub, tmp_path, window_tokens=1000, tokens=1000.0)
+    assert not json.loads(said)[-1]
+    names = [path.name for path in mirror.iterdir()]
+    contents = {name: (mirror / name).read_bytes() for name in names}
+    for name in names:
+        (mirror / name).write_bytes(contents[name].replace(b"token", b"tokem"))
+    assert prepare_with(hub, tmp_path, **more).startswith(f"data.mirror={mirror.parent}: ")
+    for name in names:
+        (mirror / name).write_bytes(contents[name])
+    assert json.loads(prepare_with(hub, tmp_path, **more))[-1]
 
 
 @pytest.mark.parametrize(

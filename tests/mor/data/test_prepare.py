@@ -12,6 +12,8 @@ import pytest
 
 from ledger.errors import UserError
 from mor.config import ConfigError, DataConfig, to_dict
+from mor.data.known import known
+from mor.data.look import refuse_unreadable
 from mor.data.packed import TokenWriter
 from mor.data.prepare import prepare
 
@@ -200,6 +202,52 @@ def test_corpora_without_two_documents(tmp_path: Path, files) -> None:
     path.write_text("alone")
     with pytest.raises(ConfigError, match=r"1 document\(s\) cannot be split"):
         prepare(files(path), progress=False)
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_rows_left_out_before_are_refused_where_they_are_to_stop_it(
+    files, jsonl: Path, texts: list[str], sharded: bool
+) -> None:
+    data = files(jsonl, sharded=sharded, val_fraction=0.5)
+    stop = replace(data, on_bad_row="stop")
+    good = prepare(data, progress=False).meta.fingerprint
+    prepare(stop, progress=False)  # none was left out; an empty row is not bad
+    with open(jsonl, "a") as file:
+        file.write('{"text": ""}\n')
+    prepare(data, progress=False)
+    prepare(stop, progress=False)
+    with open(jsonl, "a") as file:
+        file.write('{"text": null}\n{"text": 7}\n')
+    corpus = prepare(data, progress=False)
+    planned = replace(stop, fingerprint=corpus.meta.fingerprint)
+    assert corpus.meta.fingerprint != good
+    for read in (lambda: prepare(stop, False), lambda: prepare(planned, False),
+                 lambda: refuse_unreadable([planned])):  # fmt: skip
+        with pytest.raises(ConfigError) as caught:
+            read()
+        assert caught.value.setting == "data.on_bad_row"
+        assert "1 null (first: " in str(caught.value)
+        assert "1 int (first: " in str(caught.value)
+    refuse_unreadable([replace(planned, on_bad_row="skip")])
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_replaced_characters_are_kept_with_the_tokens(tmp_path: Path, files, sharded: bool) -> None:
+    for i in range(20):
+        (tmp_path / f"{i}.txt").write_bytes(f"text {i} ".encode() * 500 + b"\xff" * (i == 7))
+    data = files(tmp_path / "*.txt", sharded=sharded, val_fraction=0.4)
+    corpus = prepare(data, progress=False)
+    planned = replace(data, fingerprint=corpus.meta.fingerprint)
+    tally = known(planned).tally
+    assert (tally.replaced, tally.rows, dict(tally.skipped)) == (1, 20, {})
+    assert tally.places == {"replaced": str(tmp_path / "7.txt")}
+    assert corpus.meta.train_documents + corpus.meta.val_documents == 20
+    with pytest.raises(ConfigError) as caught:
+        prepare(replace(planned, on_bad_row="stop"), progress=False)
+    assert caught.value.setting == "data.on_bad_row"
+    with pytest.raises(ConfigError) as caught:
+        prepare(replace(data, on_bad_row="stop", cache_dir=str(tmp_path / "other")), progress=False)
+    assert caught.value.setting == "data.on_bad_row"
 
 
 def test_an_error_while_a_tokenizer_trains_is_kept(tmp_path: Path, files) -> None:

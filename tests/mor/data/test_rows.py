@@ -17,7 +17,8 @@ from mor.config import ConfigError, DataConfig
 from mor.data.corpus import documents
 from mor.data.opening import Source
 from mor.data.pieces import pieces_of
-from mor.data.rows import Piece, Tally, read_texts
+from mor.data.rows import Piece, read_texts
+from mor.data.tally import Tally
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
@@ -107,6 +108,32 @@ def test_encodings(tmp_path: Path) -> None:
     assert read(tmp_path / "a.txt", russian.encode("cp1251"), encoding="cp1251")[0] == [russian]
     kept = "a" * 10_000 + "\ufffd"  # a replacement character that the text itself spells
     assert read(tmp_path / "b.txt", kept.encode())[0] == [kept]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    parts=st.lists(
+        st.sampled_from(["words ", "größer ", "\ufffd", "データ", b"\xff", b"\xe3\x83"])
+    ),
+)
+def test_what_a_text_file_loses_is_counted(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[str | bytes]
+) -> None:
+    start = "much text " * 5_000
+    parts = [start, *parts, "."]
+    content = b"".join(part if isinstance(part, bytes) else part.encode() for part in parts)
+    lost = sum(isinstance(part, bytes) for part in parts)
+    path = tmp_path_factory.mktemp("rows") / "a.txt"
+    texts, tally = read(path, content)
+    assert texts == [content.decode(errors="replace")]
+    assert (tally.rows, tally.replaced, tally.is_bad) == (1, lost, lost > 0)
+    assert bool(tally.report()) == (lost > 0)
+    assert not lost or str(path) in tally.report()
+    assert not tally.skipped
+    if lost:
+        with pytest.raises(ConfigError) as caught:
+            read(path, content, on_bad_row="stop")
+        assert caught.value.setting == "data.on_bad_row"
 
 
 def test_lone_surrogates_are_counted(tmp_path: Path) -> None:

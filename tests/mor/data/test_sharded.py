@@ -204,6 +204,14 @@ def test_a_source_that_changed_is_refused(data: DataConfig, source: list[Path]) 
         ready(planned, verify=True)
 
 
+def test_damage_beyond_what_is_needed_is_made_again(data: DataConfig) -> None:
+    corpus = ready(data, 6000)
+    before, last = shards(corpus), max(read_manifest(corpus.folder).shards)
+    shard_file(corpus.folder, last).unlink()
+    ready(data, 100, verify=True)
+    assert shards(corpus) == before
+
+
 def test_a_disk_that_is_too_small_is_said_before(
     data: DataConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,6 +257,42 @@ def test_killed_and_typed_again(data: DataConfig, tmp_path: Path) -> None:
     while list((folder / "shards").glob(".*.tmp")):  # of a worker that outlives its parent a moment
         time.sleep(0.1)
     assert set(shards(again)) == {f"{n:06d}.bin" for n in read_manifest(folder).shards}
+
+
+def test_what_a_killed_preparation_left_is_removed(data: DataConfig) -> None:
+    """Also where its number is that of a living process now; what that one writes is left alone."""
+    corpus = ready(data, 3000)
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as ended:
+        pass
+    living = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    there, folder = corpus.folder, corpus.folder / "shards"
+    dead = [
+        folder / f".000090.bin.{ended.pid}.tmp",
+        folder / f".000091.bin.{living.pid}.tmp",
+        there / f".source.json.{ended.pid}.tmp",
+    ]
+    alive = folder / f".000092.bin.{living.pid}.tmp"
+    for path in (*dead, alive):
+        path.write_bytes(b"half")
+    (there / ".tokenizer-killed").mkdir()
+    os.utime(dead[1], (time.time() - 1000,) * 2)
+    ready(data)
+    assert [path for path in dead if path.exists()] == []
+    assert alive.exists()
+    assert not (there / ".tokenizer-killed").exists()
+    living.communicate(b"\n")
+    ready(data, verify=True)  # nothing is missing
+    assert set(shards(corpus)) == {f"{n:06d}.bin" for n in read_manifest(there).shards}
+
+
+def test_a_preparation_that_is_stopped_leaves_nothing_behind(data: DataConfig) -> None:
+    def fail(there: object) -> None:
+        raise OSError("stopped")
+
+    with pytest.raises(OSError, match="stopped"):
+        ready(data, workers=2, on_progress=fail)
+    [folder] = Path(data.cache_dir).glob("mine-*/")
+    assert not list(folder.rglob(".*"))
 
 
 def test_what_is_prepared_is_known_without_reading_it(data: DataConfig) -> None:
