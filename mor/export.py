@@ -10,12 +10,12 @@ from ledger.folder import RunFolder
 from mor.config import UserError
 from mor.data.fast_tokenizer import write_fast_tokenizer
 from mor.data.hub import first_line
-from mor.data.prepare import prepare
 from mor.data.tokenizer import FILE, Tokenizer, kept_tokenizer
 from mor.model.digests import digests_of, refuse_changed
 from mor.model.exchange import save_for_transformers
 from mor.model.llama import LLAMA, read_json, whole_setting
 from mor.model.transformer import Transformer
+from mor.train.corpus import tokenizer_of_run
 from mor.train.folder import read_config
 from mor.train.origin import final_checkpoint
 
@@ -47,7 +47,8 @@ def tokenizer_of(source: Path) -> Tokenizer | None:
     Raises UserError for one that cannot be read.
     """
     if final_checkpoint(source).exists():
-        return prepare(read_config(RunFolder(source)).data).tokenizer()
+        run = RunFolder(source)
+        return tokenizer_of_run(run, read_config(run).data)
     if not (source / FILE).exists():
         return None
     refuse_changed(source, digests_of(source, [FILE]))

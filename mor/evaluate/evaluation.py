@@ -17,9 +17,9 @@ from ledger.folder import RunFolder
 from mor.config import ConfigError, UserError
 from mor.data.hub import first_line
 from mor.data.needs import Need
-from mor.data.prepare import prepare
 from mor.evaluate.engine_scorer import scorer_of
 from mor.evaluate.task_sets import TaskSet, harness_version
+from mor.train.corpus import corpus_of
 from mor.train.folder import read_config
 from mor.train.initial import trained_model
 from mor.train.loop import Stopped
@@ -71,7 +71,7 @@ def evaluate_run(
         )
     weights = read_origin(folder.path)[1]
     config = read_config(folder)
-    corpus = prepare(config.data, need=Need(val=config.train.val_tokens))
+    corpus = corpus_of(folder, config.data, Need(val=config.train.val_tokens))
     from mor.evaluate.harness.tasks import load_tasks
 
     loaded = load_tasks(tasks, corpus, config.train.val_tokens, extent.shots)

@@ -23,7 +23,6 @@ from mor.config import Config, ConfigError, UserError, to_dict
 from mor.data.batches import Batches
 from mor.data.needs import Need
 from mor.data.packed import Corpus, Meta
-from mor.data.prepare import prepare
 from mor.data.tokenizer import Tokenizer, pieces
 from mor.evaluate.validation import FinalValidation, final_validation, validate
 from mor.export import context_of, tokenizer_of
@@ -31,6 +30,7 @@ from mor.model.routers.routes import Routes
 from mor.model.transformer import Transformer
 from mor.train import checkpoint
 from mor.train.checkpoint import CorruptCheckpoint, OtherModel
+from mor.train.corpus import corpus_of
 from mor.train.folder import read_config
 from mor.train.initial import DamagedWeights, trained_model
 from mor.train.run import choose_device
@@ -143,7 +143,7 @@ def held_out(config: Config | None, source: Path) -> Text:
     """The rows that the run was validated on. Raises UserError for weights without a run."""
     if config is None:
         raise UserError(f"{source}: exported weights have no held-out text; add --text FILE")
-    corpus = prepare(config.data, need=Need(val=config.train.val_tokens))
+    corpus = corpus_of(RunFolder(source), config.data, Need(val=config.train.val_tokens))
     batches = Batches(corpus, config.train.seq_len, 1, config.seed)
     tokens = min(config.train.val_tokens, batches.n_val_rows * batches.seq_len)
     return Text(f"held-out rows of {config.data.name}", batches, tokens, 0)

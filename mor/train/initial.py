@@ -6,13 +6,13 @@ from pathlib import Path
 
 from ledger.folder import RunFolder
 from mor.config import Config, ConfigError
-from mor.data.prepare import prepare
 from mor.model.exchange import load as load_published
 from mor.model.initialise import initialise
 from mor.model.llama import ExchangeError
 from mor.model.transformer import Transformer
 from mor.train import checkpoint
 from mor.train.checkpoint import CorruptCheckpoint, OtherModel
+from mor.train.corpus import tokenizer_of_run
 from mor.train.folder import CONFIG, read_config
 from mor.train.origin import DEFAULT_METHOD, final_checkpoint, read_origin
 
@@ -48,8 +48,10 @@ def trained_model(folder: Path) -> Transformer:
     final = final_checkpoint(folder)
     if not final.exists():
         return load_published(folder)
-    config = read_config(RunFolder(folder))
-    separator = prepare(config.data).meta.separator if config.model.document_mask else None
+    run = RunFolder(folder)
+    config = read_config(run)
+    masks = config.model.document_mask
+    separator = tokenizer_of_run(run, config.data).separator if masks else None
     model = Transformer(
         config.model, config.size, config.data.vocab_size, config.seed, separator=separator
     )
