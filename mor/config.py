@@ -302,9 +302,18 @@ def _inline(cls: type[Any], values: dict[str, Any]) -> tuple[type | None, typing
     return inline, _schema(typing.cast(Any, inline))[1] if inline else ()
 
 
+# what sbatch calls settings of ours whose names are not near
+OF_SBATCH = {"time": "timeout_min", "cpus": "cpus_per_task", "mem": "mem_gb"}
+UNITS = {"timeout_min": "minutes", "mem_gb": "GB"}
+
+
 def did_you_mean(key: str, known: typing.Iterable[str], path: str = "") -> str:
     """What to type instead of a misspelt name: the nearest known one, or all of a few."""
     names = sorted(known)
+    group, dot, own = key.rpartition(".")
+    if (ours := OF_SBATCH.get(own)) and f"{group}{dot}{ours}" in names:
+        unit = f", in {UNITS[ours]}" if ours in UNITS else ""
+        return f"type {path}{group}{dot}{ours}=...{unit}"
     close = difflib.get_close_matches(key, names, n=1)
     if close:
         return f"did you mean {path}{close[0]}?"

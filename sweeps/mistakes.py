@@ -93,7 +93,9 @@ def explain(error: BaseException) -> str:
     if match := re.search(r"Could not override '(scale)'.*?(scale=[\w.-]+)", text, re.S):
         return f"{match[1]}: a study has none of its own; type +{match[2]}"
     if match := re.search(r"Could not override '([^']+)'", text):
-        return f"{match[1]}: no such setting; {_nearest(match[1])}"
+        inside = re.search(rf"full_key: ({re.escape(match[1])}\.\S+)", text)  # of a mapping
+        name = inside[1] if inside else match[1]
+        return f"{name}: no such setting; {_nearest(name)}"
     if isinstance(error, OverrideParseException):
         if quoted := quoted_form(error.override):
             return f"{error.override}: cannot be read without quotes; type {quoted}"

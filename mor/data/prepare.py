@@ -123,10 +123,12 @@ def _build_unless_there(data: DataConfig, folder: Path, progress: bool) -> Corpu
 def _disk_mistake(data: DataConfig, error: OSError) -> ConfigError | None:
     """What an OSError means to the user, if it is about the cache folder."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        sharded = "the shards that are whole are kept"
+        whole = "nothing was kept of the unfinished corpus"
         return ConfigError(
             "data.cache_dir",
             data.cache_dir,
-            "the disk is full, and nothing was kept of the unfinished corpus",
+            f"the disk is full, and {sharded if is_sharded(data) else whole}",
             "free space, type data.cache_dir=<a larger disk> or a smaller data.max_tokens",
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):

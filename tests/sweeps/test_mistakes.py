@@ -65,6 +65,18 @@ CASES = [
         ["-m", QUICK, "++launch.slurm.per_size={9z:{mem_gb:3}}", "launch=plan"],
         ["launch.slurm.per_size.9z=", "launch.slurm.per_size.9k"],
     ),
+    ([QUICK, "launch.slurm.time=5"], ["slurm.time:", "launch.slurm.timeout_min=", "minutes"]),
+    ([QUICK, "+launch.slurm.time=5"], ["slurm.time=5:", "launch.slurm.timeout_min=", "minutes"]),
+    (
+        [QUICK, "launch.slurm.data.time=5"],
+        ["data.time:", "launch.slurm.data.timeout_min=", "minut"],
+    ),
+    (
+        [QUICK, "launch.slurm.data={partition: a, cpus: 2, time: 5}"],
+        ["launch.slurm.data.time:", "launch.slurm.data.timeout_min=", "minutes"],
+    ),
+    ([QUICK, "launch.slurm.cpus=5"], ["launch.slurm.cpus_per_task="]),
+    ([QUICK, "launch.slurm.mem=5"], ["launch.slurm.mem_gb="]),
     (["-m", QUICK, "--seeds=3"], ["--seeds=3", "no such flag"]),
     (["-m", "--cfg", "job", QUICK], ["-m and --cfg", "leave -m out"]),
     (["--info", "config", QUICK, "-m"], ["-m and --info", "leave -m out"]),

@@ -1,5 +1,6 @@
 """A corpus in shards: the same bytes and rows however it was prepared, and damage found."""
 
+import errno
 import json
 import os
 import pickle
@@ -19,6 +20,7 @@ import pytest
 from ledger.errors import UserError
 from mor.config import ConfigError, DataConfig, to_dict
 from mor.data.batches import Batches
+from mor.data.fingerprint import fingerprint
 from mor.data.manifest import read_manifest, shard_file
 from mor.data.needs import Need, need_of_rows, prepared
 from mor.data.packed import Corpus
@@ -215,11 +217,31 @@ def test_damage_beyond_what_is_needed_is_made_again(data: DataConfig) -> None:
 def test_a_disk_that_is_too_small_is_said_before(
     data: DataConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ready(data, 2000)
+    def there() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    folder = ready(data, 2000).folder
+    before = there()
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("U", (), {"free": 1000})())
     with pytest.raises(ConfigError, match=r"data.cache_dir=.* GB are free"):
         ready(data)
+    assert there() == before
     assert ready(data, 2000).meta.train_tokens
+    with pytest.raises(ConfigError, match=r"data.cache_dir=.* GB are free"):
+        ready(replace(data, name="other"))
+    assert not list(folder.parent.glob("other-*"))
+
+
+def test_a_disk_that_fills_up_keeps_whole_shards(data: DataConfig) -> None:
+    def full(there: object) -> None:
+        if len(read_manifest(folder).shards) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder = Path(data.cache_dir) / f"mine-{fingerprint(data)}"
+    with pytest.raises(ConfigError, match="shards that are whole are kept"):
+        ready(data, on_progress=full)
+    assert len(read_manifest(folder).shards) == 3
+    assert ready(data).complete
 
 
 def test_killed_and_typed_again(data: DataConfig, tmp_path: Path) -> None:
