@@ -21,6 +21,7 @@ from typer.core import TyperGroup
 from ledger.usage import OneSentence
 from mor.command_line import setting
 from mor.config import ConfigError, UserError
+from mor.model.checks import has_all_weights
 from mor.model.llama import LLAMA, read_shape, unread_settings
 from mor.model.published import read_json
 
@@ -197,6 +198,10 @@ def import_llama(
 
     _refuse_used(out)
     shape = read_shape(checkpoint)
+    if not has_all_weights(shape.model):
+        raise UserError(
+            f"{checkpoint}: holds {shape.model.name}, which is no Llama; name the folder of one"
+        )
     tokenizer = (checkpoint / TOKENIZER).exists()
     if tokenizer:
         read_json(checkpoint / TOKENIZER)

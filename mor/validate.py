@@ -10,13 +10,13 @@ from mor.model.checks import INIT_METHODS
 from mor.model.components import check_model
 from mor.model.lookup import not_negative, one_of, positive
 from mor.optim.spec import check_optimizer
+from mor.values import SEEDS
 
 SCHEDULES = ("trapezoid", "cosine")
 PRECISIONS = ("fp32", "bf16")
 DATA_KINDS = ("stdlib", "files", "hub")
 RECOMPUTE = ("auto", "none", "recursion", "layer")
 PARALLEL = ("ddp", "fsdp")
-SEEDS = 2**64  # that torch takes
 WANDB_MODES = ("disabled", "offline", "online")
 ABOVE_0 = (
     *("batch_size", "seq_len", "lr", "lr_factor", "batch_factor", "clip", "val_tokens"),

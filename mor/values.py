@@ -15,6 +15,7 @@ EXAMPLES = {
     **{"data.tokens": "16e9", "train.batch_size": "64"},
 }
 LARGE = 1e6
+SEEDS = 2**64  # that torch takes
 OF_TYPE = {bool: "true", int: "8", float: "0.5"}
 WITH_UNIT = re.compile(r"\s*([+-]?[\d.]+(?:[eE][+-]?\d+)?)\s*([kKmMbBgGtT]?)[A-Za-z]*\s*")
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}

@@ -13,6 +13,7 @@ from typing import Any
 
 from mor.config import ConfigError, ModelConfig, SizeConfig, from_dict
 from mor.model.published import ExchangeError, Stored, account, read_json, stored
+from mor.values import SEEDS
 
 __all__ = ["LLAMA", "OWN", "ExchangeError", "Shape", "read_json", "read_shape", "shape_of"]
 
@@ -86,7 +87,7 @@ def shape_of(given: dict[str, Any]) -> Shape:
         from_dict(SizeConfig, given["size"]),
         given["vocab_size"],
         given["separator"],
-        given.get("seed", 0),
+        given.get("seed") or 0,
     )
 
 
@@ -95,6 +96,15 @@ def _own(file: Path) -> Shape:
     missing = {"model", "size", "vocab_size", "separator"} - given.keys()
     if missing:
         raise ExchangeError(f"{file}: has no {sorted(missing)[0]}; write the folder again")
+    for name in ("model", "size"):
+        if not isinstance(given[name], dict):
+            raise ExchangeError(f"{file}: {name} is no group of settings; write the folder again")
+    vocabulary = whole_setting(file, given, "vocab_size")
+    for name, most in (("separator", vocabulary), ("seed", SEEDS)):
+        value = given.get(name)
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if value is not None and not (whole and 0 <= value < most):
+            raise ExchangeError(f"{file}: {name}={value}; a whole number below {most} is expected")
     try:
         return shape_of(given)
     except ConfigError as mistake:  # of a newer version, or damaged

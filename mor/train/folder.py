@@ -49,7 +49,7 @@ def read_config(folder: RunFolder) -> Config:
     """The resolved configuration of a run. Raises LedgerVersionError, ConfigError, DamagedFile."""
     try:
         values = yaml.safe_load(folder.config_file.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError):
+    except (yaml.YAMLError, UnicodeDecodeError, FileNotFoundError):
         values = None
     if not isinstance(values, dict):
         raise DamagedFile(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -177,6 +178,40 @@ def test_a_full_disk_and_the_folder_one_is_in_are_one_sentence(
     assert (code, len(err.splitlines())) == (2, 1)
     assert str(tmp_path / "out") in err
     assert [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": 1}, {"model": None}, {"size": []}, {"vocab_size": "a"}, {"vocab_size": -1},
+        {"vocab_size": True}, {"seed": "x"}, {"seed": -1}, {"separator": 1e3}, {"separator": 999},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_damaged_configuration_is_one_sentence(
+    changes: dict, folders: dict[str, Path], mor: Run, tmp_path: Path
+) -> None:
+    assert mor("export", folders["mor"], tmp_path / "out", "hf")[0] == 0
+    (tmp_path / "out" / "digests.json").unlink()
+    file = tmp_path / "out" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    code, out, err = mor("generate", file.parent, "--prompt", "x")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert next(iter(changes)) in err
+
+
+def test_a_run_without_its_configuration_and_a_mor_for_a_llama_are_one_sentence(
+    folders: dict[str, Path], mor: Run, tmp_path: Path
+) -> None:
+    run = tmp_path / folders["mor"].name
+    shutil.copytree(folders["mor"], run)
+    (run / "config.yaml").unlink()
+    asked = [("generate", run, "--prompt", "x"), ("export", run, tmp_path / "o", "hf")]
+    assert mor("export", folders["mor"], tmp_path / "hf", "hf")[0] == 0
+    for command in [*asked, ("inspect", run), ("import-llama", tmp_path / "hf", tmp_path / "il")]:
+        code, out, err = mor(*command)
+        assert (code, out, len(err.splitlines())) == (2, "", 1), command
+    assert not (tmp_path / "il").exists()
 
 
 def test_folders_without_a_model_or_a_tokenizer_are_refused(
