@@ -153,6 +153,7 @@ def _json(source: Source, data: DataConfig, tally: Tally, piece: Piece) -> Itera
 
 
 NOT_DECODED = object()
+LINE = "{}\n[]"  # the same bytes in every encoding whose lines end in the byte of a line's end
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,13 @@ def _json_rows(
     source: Source, data: DataConfig, tally: Tally, piece: Piece
 ) -> Iterator[tuple[str, Any]]:
     """Each row with its place."""
+    if not LINE.encode(data.encoding).endswith(LINE.encode()):
+        raise ConfigError(
+            "data.encoding",
+            data.encoding,
+            f"JSON is read line by line, which {source.place} cannot be in this encoding",
+            "convert its JSON files to utf-8 and leave data.encoding out",
+        )
     try:
         with source.content() as file:
             if piece.first:

@@ -44,6 +44,20 @@ def read(path: Path, content: bytes, **options: object) -> tuple[list[str], Tall
     return list(found.texts), found.tally
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "cp500"])
+def test_json_in_an_encoding_of_other_line_ends_is_refused(tmp_path: Path, encoding: str) -> None:
+    content = "".join(json.dumps({"text": f"row {i}"}) + "\n" for i in range(40)).encode(encoding)
+    with pytest.raises(ConfigError) as refused:
+        read(tmp_path / "a.jsonl", content, encoding=encoding)
+    assert refused.value.setting == "data.encoding"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1251", "latin-1", "shift_jis"])
+def test_json_is_read_where_lines_end_as_in_ascii(tmp_path: Path, encoding: str) -> None:
+    texts, _ = read(tmp_path / "a.jsonl", lines({"text": "a"}, {"text": "b"}), encoding=encoding)
+    assert texts == ["a", "b"]
+
+
 @pytest.mark.parametrize("odd", [3, 3.5, True, {"a": 1}, ["x"], None])
 def test_one_odd_row_leaves_the_others_as_they_are(tmp_path: Path, odd: object) -> None:
     content = lines({"text": "one"}, {"text": odd}, {"text": '{"text": 1}'}, {"text": "7"})
