@@ -88,7 +88,7 @@ class _Wrong(Exception):
 def _parsed(line: str) -> Any:
     try:
         return json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _Wrong(f"not valid JSON ({error})") from None
 
 
@@ -115,15 +115,31 @@ def _check(row: Any, kind: str, first: int) -> None:
             raise _Wrong(f"{key} is {json.dumps(value)[:60]}")
         if key in NOT_EMPTY and not value:
             raise _Wrong(f"{key} is empty")
+        if isinstance(value, str):
+            _refuse_half(key, value)
     if kind == "choice":
         choices, answer = own["choices"], own["answer"]
         if not all(isinstance(choice, str) and choice for choice in choices):
             raise _Wrong("choices holds a value that is not text, or an empty one")
+        for choice in choices:
+            _refuse_half("choices", choice)
         if not 0 <= answer < len(choices):
             raise _Wrong(
                 f"answer is {answer} of {len(choices)} choices",
                 f"count from 0: write 0 to {len(choices) - 1}",
             )
+
+
+def _refuse_half(key: str, text: str) -> None:
+    """JSON may spell half of a character (a lone surrogate), which no tokenizer can read. Raises
+    _Wrong."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise _Wrong(
+            f"{key} holds \\u{ord(text[error.start]):04x}, half of a character",
+            "write the whole pair, or the character itself",
+        ) from None
 
 
 def _shape(kind: str) -> str:

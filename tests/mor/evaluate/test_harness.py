@@ -194,6 +194,12 @@ def test_requests_that_do_not_fit_are_counted_and_all_of_an_answer_is_scored(
         ('{"text": "a"}\n\n{"context": "a"}', "line 3: keys context"),
         ('\n{"text": "a"}\n{"context": "a", "target": "x"}', "{context, target}, and line 2"),
         ("[1]", "line 1"),
+        ("[" * 100_000, "line 1"),
+        ('{"text": "\\ud83d\\ude00"}\n{"text": "a\\ud83d"}', r"line 2: text holds \\ud83d"),
+        ('{"context": "\\ude00", "target": "x"}', "line 1: context"),
+        ('{"context": "a", "target": "\\udfff"}', "line 1: target"),
+        ('{"context": "a", "completion": "\\ud800"}', "line 1: completion"),
+        ('{"context": "a", "choices": ["b", "\\ud800c"], "answer": 0}', "line 1: choices"),
     ],
 )
 def test_a_wrong_line_is_named(tmp_path: Path, content: str, said: str) -> None:
