@@ -12,7 +12,7 @@ import torch
 
 from ledger.errors import UserError
 from mor.data.tokenizer import Tokenizer, spelled
-from mor.export import context_of, tokenizer_of, trained_in_fp32
+from mor.export import context_of, tokenizer_of, trained_precision
 from mor.inference.engine import Engine
 from mor.inference.request import Completion, EngineError, Sampling, Settings
 from mor.model.transformer import Transformer
@@ -44,7 +44,8 @@ def open_trained(source: Path) -> Trained:
             "that python -m mor export RUN out hf wrote"
         )
     context = context_of(source) or Settings().context
-    return Trained(model, tokenizer, context, on_gpu and not trained_in_fp32(source))
+    half = trained_precision(source) != "fp32"  # also where the folder does not say
+    return Trained(model, tokenizer, context, on_gpu and half)
 
 
 FLAGS = ("max_new", "temperature", "top_k", "top_p", "seed", "max_recursions", "pool_tokens")
