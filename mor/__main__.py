@@ -127,16 +127,22 @@ def generate(
     pool_tokens: Annotated[
         int | None, typer.Option(help="Tokens that the pool of keys and values has room for.")
     ] = None,
+    exit_rule: Annotated[
+        str | None,
+        typer.Option(help="entropy, or kl between loops: looped tokens leave once it is below."),
+    ] = None,
+    exit_threshold: Annotated[float | None, typer.Option(help="Of --exit-rule, in nats.")] = None,
 ) -> None:
     """Continue prompts by a trained model, routed as at inference, with the engine that batches
     tokens of different recursions (docs/inference.md)."""
-    from mor.inference.command import Session, named_by_flags, open_trained
+    from mor.inference.command import Session, exits_of, named_by_flags, open_trained
     from mor.inference.request import Sampling
 
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+    exits = exits_of(exit_rule, exit_threshold)
     trained = open_trained(source.absolute())
     with named_by_flags():
-        session = Session(trained, prompt, sampling, max_new, max_recursions, pool_tokens)
+        session = Session(trained, prompt, sampling, max_new, max_recursions, pool_tokens, exits)
     for i, text in enumerate(prompt):
         print(text, end="", flush=True)
         for part in session.text(i):

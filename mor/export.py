@@ -13,11 +13,12 @@ from mor.data.hub import first_line
 from mor.data.tokenizer import FILE, Tokenizer, kept_tokenizer
 from mor.model.digests import digests_of, refuse_changed
 from mor.model.exchange import save_for_transformers
-from mor.model.llama import LLAMA, read_json, whole_setting
+from mor.model.llama import LLAMA, PRECISION, ExchangeError, read_json, whole_setting
 from mor.model.transformer import Transformer
 from mor.train.corpus import tokenizer_of_run
 from mor.train.folder import read_config
 from mor.train.origin import final_checkpoint
+from mor.validate import PRECISIONS
 
 GENERATION = "generation_config.json"
 CONTEXT = "max_position_embeddings"
@@ -26,6 +27,8 @@ CONTEXT = "max_position_embeddings"
 def export_for_transformers(source: Path, model: Transformer, folder: Path) -> None:
     """Write the model of `source` (a run, or published weights) to a new folder."""
     write_for_transformers(model, tokenizer_of(source), context_of(source), folder)
+    if precision := trained_precision(source):  # never as dtype: the weights are float32
+        _add(folder / LLAMA, {PRECISION: precision})
 
 
 def write_for_transformers(
@@ -72,12 +75,15 @@ def context_of(source: Path) -> int | None:
     return whole_setting(source / LLAMA, config, CONTEXT)
 
 
-def trained_in_fp32(source: Path) -> bool:
-    """Whether a run was trained in float32; an exported folder does not say."""
-    return (
-        final_checkpoint(source).exists()
-        and read_config(RunFolder(source)).train.precision == "fp32"
-    )
+def trained_precision(source: Path) -> str | None:
+    """What a run was trained in, where its folder or its export says so. Raises ExchangeError."""
+    if final_checkpoint(source).exists():
+        return read_config(RunFolder(source)).train.precision
+    file = source / LLAMA
+    said = read_json(file).get(PRECISION) if file.exists() else None
+    if said is not None and said not in PRECISIONS:
+        raise ExchangeError(f"{file}: {PRECISION}={said}; give {' or '.join(PRECISIONS)}")
+    return said
 
 
 def _add(file: Path, values: dict[str, Any]) -> None:

@@ -12,7 +12,8 @@ import torch
 
 from ledger.errors import UserError
 from mor.data.tokenizer import Tokenizer, spelled
-from mor.export import context_of, tokenizer_of, trained_in_fp32
+from mor.export import context_of, tokenizer_of, trained_precision
+from mor.inference.confidence import RULES, Exits
 from mor.inference.engine import Engine
 from mor.inference.request import Completion, EngineError, Sampling, Settings
 from mor.model.transformer import Transformer
@@ -44,11 +45,16 @@ def open_trained(source: Path) -> Trained:
             "that python -m mor export RUN out hf wrote"
         )
     context = context_of(source) or Settings().context
-    return Trained(model, tokenizer, context, on_gpu and not trained_in_fp32(source))
+    half = trained_precision(source) != "fp32"  # also where the folder does not say
+    return Trained(model, tokenizer, context, on_gpu and half)
 
 
-FLAGS = ("max_new", "temperature", "top_k", "top_p", "seed", "max_recursions", "pool_tokens")
+FLAGS = (
+    *("max_new", "temperature", "top_k", "top_p", "seed", "max_recursions", "pool_tokens"),
+    *("exit_rule", "exit_threshold"),
+)
 _NAMED = re.compile(rf"(?<![-\w.])({'|'.join((*FLAGS, 'prompt'))})(=|(?=:))")
+_OF_EXITS = re.compile(r"\bexits\.(?=rule|threshold)")
 
 
 @contextlib.contextmanager
@@ -57,9 +63,24 @@ def named_by_flags() -> Iterator[None]:
     try:
         yield
     except UserError as mistake:
+        said = _OF_EXITS.sub("exit_", str(mistake))
         raise UserError(
-            _NAMED.sub(lambda m: "--" + m[1].replace("_", "-") + " " * bool(m[2]), str(mistake))
+            _NAMED.sub(lambda m: "--" + m[1].replace("_", "-") + " " * bool(m[2]), said)
         ) from None
+
+
+def exits_of(rule: str | None, threshold: float | None) -> Exits | None:
+    """The rule of `--exit-rule` and `--exit-threshold`. Raises UserError for one without the
+    other."""
+    if rule is None and threshold is None:
+        return None
+    if rule is None:
+        raise UserError(
+            f"--exit-threshold {threshold}: of no rule; add --exit-rule {' or '.join(RULES)}"
+        )
+    if threshold is None:
+        raise UserError(f"--exit-rule {rule}: has no threshold; add --exit-threshold 0.05")
+    return Exits(rule, threshold)
 
 
 class Session:
@@ -73,6 +94,7 @@ class Session:
         max_new: int | None,
         max_recursions: int | None,
         pool_tokens: int | None,
+        exits: Exits | None = None,
     ) -> None:
         """Raises UserError for what cannot be served: nothing is generated then."""
         if sampling.temperature == 0 and (sampling.top_k is not None or sampling.top_p < 1):
@@ -87,7 +109,7 @@ class Session:
             pool_tokens=pool_tokens,
             bf16=trained.bf16,
         )
-        self.engine = Engine(trained.model, settings, max_recursions)
+        self.engine = Engine(trained.model, settings, max_recursions, exits)
         self.prompts = [_encode(self.tokenizer, text) for text in prompts]
         stopping = replace(sampling, stop=(self.tokenizer.separator,))
         self.numbers = [

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mor.config import ConfigError
-from mor.inference.request import EngineError
+from mor.inference.request import EngineError, number
 from mor.model.components import recurrence_of, router_of
 from mor.model.kv.spec import mode_of
 from mor.model.routers.course import Course, Tokens
@@ -35,10 +35,11 @@ class Exits:
     threshold: float
 
     def check(self) -> None:
-        """Raises EngineError for an unknown rule or a negative threshold."""
+        """Raises EngineError for an unknown rule or a threshold that is no number from 0 on."""
         if self.rule not in RULES:
-            raise EngineError(f"exits.rule={self.rule}: not known; choose one of {RULES}")
-        if not 0 <= self.threshold < float("inf"):
+            raise EngineError(f"exits.rule={self.rule}: not known; give {' or '.join(RULES)}")
+        threshold = number(self.threshold)
+        if threshold is None or not 0 <= threshold < float("inf"):
             raise EngineError(f"exits.threshold={self.threshold}: give 0 or more nats")
 
 

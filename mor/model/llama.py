@@ -15,10 +15,20 @@ from mor.config import ConfigError, ModelConfig, SizeConfig, from_dict
 from mor.model.published import ExchangeError, Stored, account, read_json, stored
 from mor.values import SEEDS
 
-__all__ = ["LLAMA", "OWN", "ExchangeError", "Shape", "read_json", "read_shape", "shape_of"]
+__all__ = [
+    "LLAMA",
+    "OWN",
+    "PRECISION",
+    "ExchangeError",
+    "Shape",
+    "read_json",
+    "read_shape",
+    "shape_of",
+]
 
 LLAMA, OWN = "config.json", "mor.json"  # the configuration of either form
 HF_TYPE = "mor_isoflop"  # model_type of what transformers loads after `import mor.hf`
+PRECISION = "trained_precision"  # fp32 | bf16: what our own readers compute in, where it is said
 HF_PREFIX = "transformer."  # of the names of its weights
 EMBEDDING, HEAD, LAST_NORM = "model.embed_tokens.weight", "lm_head.weight", "model.norm.weight"
 FREQUENCIES = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
@@ -44,6 +54,7 @@ READ = {
 HARMLESS = {  # tokens, lengths, types and how it was trained or saved
     *("architectures", "bos_token_id", "eos_token_id", "pad_token_id", "torch_dtype", "dtype"),
     *("transformers_version", "use_cache", "max_position_embeddings", "attention_dropout"),
+    PRECISION,
     *("pretraining_tp", "_name_or_path", "is_llama_config", "return_dict", "id2label"),
 }
 

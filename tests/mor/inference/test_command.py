@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -18,8 +19,10 @@ from mor.config import Config
 from mor.data.tokenizer import ByteTokenizer
 from mor.export import context_of
 from mor.inference.command import Session, Trained
+from mor.inference.confidence import Exits
 from mor.inference.decode import generate
-from mor.inference.request import Sampling
+from mor.inference.engine import Engine
+from mor.inference.request import Sampling, Settings
 from mor.train.initial import trained_model
 from mor.train.run import Hooks, train_run
 from tests.conftest import toy_runs
@@ -55,6 +58,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     models = {
         "vanilla": ModelConfig("vanilla"),
         "mor": ModelConfig("mor", "mor", 3, router=RouterConfig("expert")),
+        "recursive": ModelConfig("recursive", "recursive", 3),
     }
     make: Callable[..., Config] = toy_runs(root, models, tiny)
     for name in models:
@@ -149,6 +153,51 @@ def test_bad_input_is_one_sentence(
     assert (code, out) == (2, "")
     assert named in err
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("rule", ["kl", "entropy"])
+def test_tokens_leave_by_the_rule_that_is_typed(
+    rule: str, folders: dict[str, Path], mor: Run
+) -> None:
+    """Those of the engine under the same rule: at 0 all loops, at infinity's side one, and a
+    threshold between in between."""
+    asked = ("generate", folders["recursive"], "--prompt", "scaling", "--max-new", 8)
+    model = trained_model(folders["recursive"])
+    prompt = list(b"scaling")
+    sampling = Sampling(max_new=8, stop=(255,))
+    for threshold in (0.0, 1e-3, 1e9):
+        engine = Engine(model, Settings(context=32), exits=Exits(rule, threshold))
+        (found,) = engine.generate([prompt], sampling)
+        rules = ("--exit-rule", rule, "--exit-threshold", threshold)
+        code, out, _ = mor(*asked, *rules, "--show-depth")
+        assert code == 0
+        *_, last = out.splitlines()
+        table = [line.split()[0] for line in out.splitlines() if line.endswith("'")]
+        assert [int(depth) for depth in table[:-1]] == found.depths
+        assert float(last.split()[-1]) == pytest.approx(np.mean(found.depths), abs=0.006)
+        if threshold != 1e-3:
+            assert set(found.depths) == {1 if threshold else 3}
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "named"),
+    [
+        ("recursive", ("--exit-rule", "kl"), "--exit-threshold"),
+        ("recursive", ("--exit-threshold", 0.5), "--exit-rule"),
+        ("recursive", ("--exit-rule", "margin", "--exit-threshold", 1), "--exit-rule margin:"),
+        ("recursive", ("--exit-rule", "kl", "--exit-threshold", -1), "--exit-threshold -1.0:"),
+        ("recursive", ("--exit-rule", "kl", "--exit-threshold", "nan"), "--exit-threshold nan:"),
+        ("recursive", ("--exit-rule", "kl", "--exit-threshold", "x"), "--exit-threshold"),
+        ("mor", ("--exit-rule", "kl", "--exit-threshold", 1), "confidence"),
+        ("vanilla", ("--exit-rule", "kl", "--exit-threshold", 1), "confidence"),
+    ],
+)
+def test_a_rule_that_cannot_be_had_is_one_sentence(
+    name: str, given: tuple, named: str, folders: dict[str, Path], mor: Run
+) -> None:
+    code, out, err = mor("generate", folders[name], "--prompt", "x", *given)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert named in err
 
 
 def test_weights_go_into_a_new_folder(folders: dict[str, Path], mor: Run, tmp_path: Path) -> None:

@@ -244,8 +244,9 @@ def test_a_wrong_engine_is_refused() -> None:
         Engine(model_of("vanilla"), SMALL, max_recursions=2)
     with pytest.raises(ConfigError, match="confidence"):
         Engine(model, SMALL, exits=Exits("kl", 0.1))
-    with pytest.raises(EngineError, match="rule"):
-        Engine(build(looped()), SMALL, exits=Exits("margin", 0.1))
+    for rule, threshold, named in (("margin", 0.1, "rule"), ("kl", "x", "threshold")):
+        with pytest.raises(EngineError, match=named):
+            Engine(build(looped()), SMALL, exits=Exits(rule, threshold))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["expert", "token-shared", "looped"])
