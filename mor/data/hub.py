@@ -21,6 +21,7 @@ from mor.config import ConfigError, DataConfig, UserError
 PROBE_S = 5.0  # seconds that the hub is given to answer
 FILE = "tokenizer.json"
 HUB = "hf://"
+CONVERTED = "refs/convert/parquet"  # branch of the parquet files that the hub makes of a dataset
 READABLE = tuple(
     name + compression
     for name in (".parquet", ".jsonl", ".json", ".ndjson", ".txt")
@@ -82,6 +83,11 @@ def list_dataset(data: DataConfig) -> HubListing:
     try:
         if mirror and data.subset and not (mirror / "README.md").exists():
             builder = datasets.load_dataset_builder(str(mirror / data.subset))
+        elif mirror is None and data.subset and data.revision == CONVERTED:
+            # a folder for each configuration, and no README that says so
+            builder = datasets.load_dataset_builder(
+                str(data.dataset), data_dir=data.subset, revision=data.revision
+            )
         else:
             place, revision = str(mirror or data.dataset), None if mirror else data.revision
             builder = datasets.load_dataset_builder(place, data.subset, revision=revision)
@@ -105,13 +111,27 @@ def list_dataset(data: DataConfig) -> HubListing:
 def _listing(data: DataConfig, commit: str | None, names: list[str]) -> HubListing:
     odd = [name for name in names if not name.lower().endswith(READABLE)]
     if odd or not names:
+        setting = "dataset" if data.mirror is None else "mirror"
         raise ConfigError(
-            "data.dataset",
-            data.dataset,
-            f"{odd[0]} is neither parquet nor JSON lines" if odd else "it has no training files",
-            "type data.revision=refs/convert/parquet, the copy that the hub makes of many datasets",
+            f"data.{setting}",
+            getattr(data, setting),
+            f"{odd[0]} is neither parquet, JSON lines nor text" if odd else "no training files",
+            _readable_copy(data),
         )
     return HubListing(str(data.dataset), commit, tuple(sorted(names)))
+
+
+def _readable_copy(data: DataConfig) -> str:
+    """What to type for a dataset in another format."""
+    if data.mirror is not None:
+        return (
+            f"copy the parquet files that the hub makes of datasets: hf download {data.dataset} "
+            f"--repo-type dataset --revision {CONVERTED} --local-dir <folder>, or write its rows "
+            "as parquet or JSON lines"
+        )
+    if data.revision == CONVERTED:
+        return "write its rows as parquet or JSON lines and type data=files 'data.paths=[...]'"
+    return f"type data.revision={CONVERTED}, the parquet files that the hub makes of datasets"
 
 
 def hub_files(dataset: str, places: Sequence[str]) -> dict[str, tuple[int, str | None]]:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,6 +36,11 @@ configs:
     path: other/train-*
 ---
 """
+CONVERTED = {
+    "default/train/0000.parquet": [f"row {i} of the first" for i in range(60)],
+    "default/test/0000.parquet": ["of the test"],
+    "second/train/0000.parquet": [f"row {i} of the second" for i in range(50)],
+}
 Files = dict[str, dict[str, bytes]]  # repository -> path -> content
 
 
@@ -77,20 +83,23 @@ class SmallHub(BaseHTTPRequestHandler):
             return self.answer(404, b"", {"X-Error-Code": "RepoNotFound"})
         files = self.files[repository]
         if question.startswith("/tree"):
-            below = question.split("/", 3)[3] + "/" if question.count("/") > 2 else ""
-            found: list[dict[str, object]] = [
-                {"type": "file", "oid": "0" * 40, "size": len(content), "path": path}
-                for path, content in files.items()
-                if path.startswith(below)
-            ]
-            if "recursive=true" in self.path or not below:
-                folders = {path.rpartition("/")[0] for path in files} - {""}
-                found += [
-                    {"type": "directory", "oid": "0" * 40, "size": 0, "path": folder}
-                    for folder in folders
-                    if folder.startswith(below)
-                ]
-            return self.answer(200 if found else 404, json.dumps(found).encode())
+            below = unquote(question.split("/", 3)[3]) + "/" if question.count("/") > 2 else ""
+            found: dict[str, dict[str, object]] = {}
+            for path, content in files.items():
+                inside = path.removeprefix(below)
+                if below and inside == path:
+                    continue
+                names = inside.split("/")
+                deep = len(names) if "recursive=true" in self.path else 1
+                for depth in range(1, min(deep, len(names) - 1) + 1):
+                    folder = below + "/".join(names[:depth])
+                    found[folder] = {"type": "directory", "oid": "0" * 40, "size": 0}
+                if len(names) <= deep:
+                    found[path] = {"type": "file", "oid": "0" * 40, "size": len(content)}
+            if not found:
+                return self.answer(404, b"{}", {"X-Error-Code": "EntryNotFound"})
+            listed = [{**facts, "path": path} for path, facts in found.items()]
+            return self.answer(200, json.dumps(listed).encode())
         if question.startswith("/paths-info"):
             known = [
                 {"type": "file", "oid": "0" * 40, "size": len(content), "path": path,
@@ -133,7 +142,9 @@ def hub(tmp_path: Path, texts: list[str]) -> Iterator[str]:
     train = DataConfig(tokenizer="train", vocab_size=300)
     make_tokenizer(train, lambda: texts, tmp_path / "trained", progress=False)
     tokenizer = {"tokenizer.json": (tmp_path / "trained" / "tokenizer.json").read_bytes()}
-    files: Files = {"o/corpus": repository, "o/tokenizer": tokenizer}
+    table = {path: shard(rows) for path, rows in CONVERTED.items()}
+    files: Files = {"o/corpus": repository, "o/tokenizer": tokenizer, "o/table": table}
+    files["o/csv"] = {"train.csv": b"text\none\n"}
     handler = type("Hub", (SmallHub,), {"files": files})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
@@ -221,6 +232,42 @@ def test_a_copy_of_another_commit_is_refused(hub: str, tmp_path: Path, texts: li
     for name in names:
         (mirror / name).write_bytes(contents[name])
     assert json.loads(prepare_with(hub, tmp_path, **more))[-1]
+
+
+@pytest.mark.parametrize("subset", ["default", "second"])
+def test_the_parquet_files_that_the_hub_makes_of_a_dataset(
+    hub: str, tmp_path: Path, subset: str
+) -> None:
+    """A folder for each configuration, of which the asked one is read."""
+    settings = {"dataset": "o/table", "subset": subset, "revision": "refs/convert/parquet"}
+    _, train, held, *_ = json.loads(prepare_with(hub, tmp_path, **settings))
+    texts = CONVERTED[f"{subset}/train/0000.parquet"]
+    assert len(train + held) == len("".join(texts))
+    assert all(text in train or text in held for text in texts)
+
+
+@pytest.mark.parametrize("name", ["train.csv", "train.tsv.gz", "data/train-0.arrow"])
+def test_what_is_no_parquet_is_refused_with_what_is(hub: str, tmp_path: Path, name: str) -> None:
+    """A copy of the branch that the refusal names is read."""
+    mirror = tmp_path / "mirror"
+    (mirror / name).parent.mkdir(parents=True)
+    (mirror / name).write_bytes(b"text\none\n")
+    settings = {"dataset": "o/table", "subset": None, "mirror": str(mirror)}
+    said = prepare_with(hub, tmp_path, **settings)
+    assert said.startswith(f"data.mirror={mirror}: ")
+    if not name.endswith("arrow"):  # others are found by `datasets` itself
+        assert f" {name} is neither parquet" in said
+        assert "--revision refs/convert/parquet" in said
+    if name == "train.csv":
+        assert "type data.revision=refs/convert/parquet" in prepare_with(
+            hub, tmp_path, dataset="o/csv", subset=None
+        )
+    (mirror / name).unlink()
+    for path, texts in CONVERTED.items():
+        (mirror / path).parent.mkdir(parents=True, exist_ok=True)
+        (mirror / path).write_bytes(shard(texts))
+    _, train, held, *_ = json.loads(prepare_with(hub, tmp_path, **settings, name="copy"))
+    assert "row 7" in train + held
 
 
 @pytest.mark.parametrize(
