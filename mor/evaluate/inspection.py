@@ -24,7 +24,13 @@ from mor.data.batches import Batches
 from mor.data.needs import Need
 from mor.data.packed import Corpus, Meta
 from mor.data.tokenizer import Tokenizer, pieces
-from mor.evaluate.validation import FinalValidation, final_validation, validate
+from mor.evaluate.validation import (
+    FinalValidation,
+    Validation,
+    bits_per_byte,
+    final_validation,
+    validate,
+)
 from mor.export import context_of, tokenizer_of
 from mor.model.routers.routes import Routes
 from mor.model.transformer import Transformer
@@ -250,20 +256,19 @@ def lines_of(found: Inspection) -> Iterator[str]:
     if not routes(found):
         yield f"nothing is routed: every token takes all {found.n_blocks} blocks"
     for each in found.measured:
-        yield from _lines_of(each)
+        yield from _lines_of(each, text.batches.corpus.meta)
 
 
-def _lines_of(each: Measured) -> Iterator[str]:
+def _lines_of(each: Measured, meta: Meta) -> Iterator[str]:
     found = each.validation
     at = "" if each.step is None else f" (step {each.step})"
     yield f"\n{each.checkpoint}{at}"
-    yield f"  loss, causal       {found.causal.nll:.4f} nats per token, "\
-          f"{found.causal.bits_per_byte:.4f} bits per byte"  # fmt: skip
+    yield f"  loss, causal       {_loss(found.causal)}"
     routing = found.routing
     by_depth = found.nll_by_depth or {}
     if routing is not None:
         if found.topk is not found.causal:
-            yield f"  loss, top-k        {found.topk.nll:.4f}"
+            yield f"  loss, top-k        {_loss(found.topk)}"
         share = " ".join(f"{100 * s:.1f}" for s in routing.depth_share)
         yield f"  blocks per token   {routing.mean_depth:.3f}; share of tokens by depth, %: {share}"
         if routing.sampling_accuracy:
@@ -275,8 +280,10 @@ def _lines_of(each: Measured) -> Iterator[str]:
         yield f"  dead positions, %  {100 * routing.dead_token_ratio:.1f}"
         by_depth = dict(enumerate(routing.nll_by_depth, start=1))
     if len(by_depth) > 1:
-        told = "  ".join(f"{r}: {nll:.4f}" for r, nll in by_depth.items())
-        yield f"  loss at most r     {told}"
+        told = "  ".join(
+            f"{r}: {nll:.4f} ({bits_per_byte(nll, meta):.4f})" for r, nll in by_depth.items()
+        )
+        yield f"  loss at most r     {told} nats per token (bits per byte)"
     kv = found.kv_statistics
     if kv is not None:
         for kind in ("key", "value"):
@@ -284,6 +291,10 @@ def _lines_of(each: Measured) -> Iterator[str]:
             other = cosines[~np.eye(len(cosines), dtype=bool)]
             mean = f", cosine of two depths {other.mean():.3f}" if other.size else ""
             yield f"  {kind} norm".ljust(21) + f"{min(norms):.3g} to {max(norms):.3g}{mean}"
+
+
+def _loss(found: Validation) -> str:
+    return f"{found.nll:.4f} nats per token, {found.bits_per_byte:.4f} bits per byte"
 
 
 def routes(found: Inspection) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,34 @@ def test_held_out_rows_give_the_numbers_of_the_final_validation(
     ranks = router_of(trained_model(runs[name]).model).chooses_tokens
     assert any("top-k" in line for line in said) == ranks
     assert not any("router scores" in line for line in said)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_loss_that_is_printed_has_its_bits_per_byte(
+    runs: dict[str, Path], name: str, text: Path
+) -> None:
+    found = inspect(runs[name], text, "final")
+    (only,) = found.measured
+    n, size = found.text.tokens, len(HOSTILE.encode())
+    said = [line for line in lines_of(found) if line.strip().startswith("loss")]
+    number = r"(\d+\.\d{4})"
+    pairs = [
+        (float(nats), float(bits))
+        for line in said
+        for pattern in (f"{number} nats per token, {number} bits", rf": {number} \({number}\)")
+        for nats, bits in re.findall(pattern, line)
+    ]
+    measured = only.validation
+    known = [measured.causal.nll]
+    known += [measured.topk.nll] if measured.topk is not measured.causal else []
+    by_depth = measured.routing.nll_by_depth if measured.routing else measured.nll_by_depth or {}
+    losses = list(by_depth.values() if isinstance(by_depth, dict) else by_depth)
+    known += losses if len(losses) > 1 else []
+    assert [nats for nats, _ in pairs] == pytest.approx(known, abs=6e-5)
+    assert sum(line.count("nats") for line in said) == len(said)
+    tokens = n + found.text.left_out + 1  # and the separator
+    for nats, bits in pairs:
+        assert bits == pytest.approx(nats / math.log(2) * tokens / size, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", NAMES)
