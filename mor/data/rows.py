@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped]
 
 ROWS = 256  # of a parquet file, read at once
-LONGEST_OBJECT = (
-    64 * 2**20
-)  # bytes of JSON that is parsed as a whole: longer lists by their entries
+# bytes of JSON that is parsed as a whole; longer lists are read by their entries
+LONGEST_OBJECT = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -175,13 +174,6 @@ def _json_rows(
     source: Source, data: DataConfig, tally: Tally, piece: Piece
 ) -> Iterator[tuple[str, Any]]:
     """Each row with its place."""
-    if not LINE.encode(data.encoding).endswith(LINE.encode()):
-        raise ConfigError(
-            "data.encoding",
-            data.encoding,
-            f"JSON is read line by line, which {source.place} cannot be in this encoding",
-            "convert its JSON files to utf-8 and leave data.encoding out",
-        )
     try:
         with source.content() as file:
             if piece.first:
@@ -208,6 +200,13 @@ def _is_open_object(start: bytes) -> bool:
 def _lines(
     file: IO[bytes], position: int, source: Source, data: DataConfig, piece: Piece
 ) -> Iterator[tuple[str, Any]]:
+    if not LINE.encode(data.encoding).endswith(LINE.encode()):
+        raise ConfigError(
+            "data.encoding",
+            data.encoding,
+            f"JSON is read line by line, which {source.place} cannot be in this encoding",
+            "convert its JSON files to utf-8 and leave data.encoding out",
+        )
     in_bytes = piece.first > 0
     number = 0
     while piece.last is None or position < piece.last:

@@ -52,6 +52,12 @@ def test_json_in_an_encoding_of_other_line_ends_is_refused(tmp_path: Path, encod
     assert refused.value.setting == "data.encoding"
 
 
+def test_a_json_list_is_read_in_an_encoding_of_other_line_ends(tmp_path: Path) -> None:
+    content = json.dumps([{"text": "a"}, {"text": "b"}], indent=1).encode("utf-16-le")
+    texts, _ = read(tmp_path / "a.json", content, encoding="utf-16-le")
+    assert texts == ["a", "b"]
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1251", "latin-1", "shift_jis"])
 def test_json_is_read_where_lines_end_as_in_ascii(tmp_path: Path, encoding: str) -> None:
     texts, _ = read(tmp_path / "a.jsonl", lines({"text": "a"}, {"text": "b"}), encoding=encoding)
