@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ledger.folder import RunFolder
 from mor.config import Config, ConfigError
-from mor.model.exchange import load as load_published
+from mor.model.exchange import load_compared
 from mor.model.initialise import initialise
 from mor.model.llama import ExchangeError
 from mor.model.transformer import Transformer
@@ -44,10 +44,10 @@ def trained_model(folder: Path) -> Transformer:
 
     Raises ConfigError, ExchangeError.
     """
-    read_origin(folder)  # refuses what is neither
+    read_origin(folder)  # refuses what is neither, and what is not what was written
     final = final_checkpoint(folder)
     if not final.exists():
-        return load_published(folder)
+        return load_compared(folder)
     run = RunFolder(folder)
     config = read_config(run)
     masks = config.model.document_mask
