@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.fits import floored
-from analysis.fits.isoflop import ModelFrontier
+from analysis.fits.isoflop import LOST, ModelFrontier
 from analysis.fits.minimum import Minimum, Status
 from analysis.fits.parabola import Floats
 from analysis.fits.resample import percentiles
@@ -25,7 +25,6 @@ Places = NDArray[np.intp] | int
 FLAT = 1e-9
 ROUNDING = 1e-6  # of FLOPs or seconds, relative
 LEAST = 3  # minima that give a floor
-LOST = 0.05  # share of resamples that do not reach the loss from which there is no interval
 
 
 @dataclass(frozen=True)

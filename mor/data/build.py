@@ -138,10 +138,8 @@ def remove_leftovers(folder: Path) -> None:
     others who write there are workers that outlive their parent for a moment."""
     for path in (*folder.glob(".*.tmp"), *(folder / SHARDS).glob(".*.tmp")):
         with contextlib.suppress(OSError, ValueError):
-            began = start_time(int(path.name.split(".")[-2]))
-            if (
-                began is None or began > path.stat().st_mtime + TICK_S
-            ):  # the number is another's now
+            began, written = start_time(int(path.name.split(".")[-2])), path.stat().st_mtime
+            if began is None or began > written + TICK_S:  # the number is another's now
                 path.unlink()
     for made in folder.glob(f"{TOKENIZER_FOLDER}*"):  # by the holder of the lock only
         shutil.rmtree(made, ignore_errors=True)

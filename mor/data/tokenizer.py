@@ -334,9 +334,7 @@ def _first_bytes(texts: Iterable[Text]) -> Iterator[str]:
     seen = 0
     for text in texts:
         if isinstance(text, LongText):
-            yield from at_words(
-                text.parts(), TRAINING_PART
-            )  # the words that are counted are the same
+            yield from at_words(text.parts(), TRAINING_PART)  # the same words are counted
         else:
             yield text
         seen += size_of(text)

@@ -26,14 +26,12 @@ from mor.model.transfer import sent
 def choose(logits: Tensor, samplings: Sequence[Sampling], ns: Sequence[int]) -> list[int]:
     """The next token of each request, its n-th new one, from logits (R, V)."""
     size = logits.shape[1]
-    groups: dict[
-        int, list[int]
-    ] = {}  # by how many tokens each is drawn from, if from the likeliest
+    groups: dict[int, list[int]] = {}  # rows by the likeliest tokens that they are drawn from
     for i, one in enumerate(samplings):
         if one.temperature:
             groups.setdefault(min(one.top_k or size, size) * _limited(one), []).append(i)
-    whole = [count for count, rows in groups.items() if len(rows) == len(samplings)]
-    chosen = None if whole else logits.argmax(-1)
+    alike = any(len(rows) == len(samplings) for rows in groups.values())
+    chosen = None if alike else logits.argmax(-1)
     for count, rows in groups.items():
         each, at = [samplings[i] for i in rows], [ns[i] for i in rows]
         if chosen is None:

@@ -15,7 +15,7 @@ from mor.data.tokenizer import ByteTokenizer, Tokenizer
 def corpus_of(folder: RunFolder, data: DataConfig, need: Need = NOTHING) -> Corpus:
     """The tokens that a run was trained on. A cache with a relative path that is not here is
     looked for beside the run store. Raises UserError, as `prepare` does."""
-    beside = replace(data, cache_dir=str(folder.path.absolute().parents[1] / data.cache_dir))
+    beside = replace(data, cache_dir=str(folder.path.absolute().parent.parent / data.cache_dir))
     here = data.fingerprint is None or corpus_folder(data).exists()
     return prepare(beside if not here and corpus_folder(beside).exists() else data, need=need)
 

@@ -127,7 +127,7 @@ class Trainer:
             self.micro_batch.measure(self._peak_memory, self.ranks.least)
             if self.micro_batch.size is None and not self.spread.recovers:
                 self.micro_batch.remember()
-                raise self._next_attempt("with the activations of layers computed twice")
+                raise self._next_attempt()
             self._start_over()
         while (tally := self._gradients()) is None:
             self._lower_micro_batch()
@@ -284,9 +284,12 @@ class Trainer:
         """Memory ran out while other ranks wait: this attempt ends, the next one takes less."""
         self.micro_batch.lower()
         self.micro_batch.remember()
-        return self._next_attempt(f"with {self.micro_batch.size} sequences in one forward")
+        return self._next_attempt()
 
-    def _next_attempt(self, how: str) -> OutOfMemory:
+    def _next_attempt(self) -> OutOfMemory:
+        how = f"with {self.micro_batch.size} sequences in one forward"
+        if self.micro_batch.recomputes:
+            how = "with the activations of layers computed twice"
         return OutOfMemory(
             f"rank {self.ranks.rank} ran out of memory on {self.device}; type the same command "
             f"again: it goes on from the newest checkpoint {how}"

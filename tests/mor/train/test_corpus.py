@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +47,7 @@ def test_a_relative_cache_is_looked_for_beside_the_run_store(
     found = tokenizer_of_run(run, data)
     assert found.decode(found.encode(["scaling law"])[0]) == "scaling law"
     assert corpus_of(run, data).meta == corpus.meta
+    assert corpus_of(RunFolder(Path("/run")), replace(data, cache_dir=str(tmp_path / "cache")))
     assert list(elsewhere.iterdir()) == []
     (tmp_path / "cache").rename(tmp_path / "gone")
     with pytest.raises(UserError):
